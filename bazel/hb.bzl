@@ -89,29 +89,40 @@ def hb_test(name, srcs = [], deps = [], copts = [], linkopts = [], size = "small
         **kwargs
     )
 
-def hb_fuzz(name, srcs, deps = [], corpus = [], copts = [], dict = None, **kwargs):
+def hb_fuzz(name, srcs, deps = [], corpus = [], parser = [], copts = [], **kwargs):
     """A fuzz target: srcs define LLVMFuzzerTestOneInput.
 
-    NAME is the libFuzzer program (./dev fuzz NAME; clang only, hence manual); NAME_corpus_test runs the seeds
-    of `corpus` through the same function in the plain build, so a seed that once crashed is a regression test.
+    NAME (which ends in _fuzz) is the libFuzzer program: ./dev fuzz NAME, clang only, hence manual. `corpus` are its
+    seeds, the files of corpus/NAME-without-_fuzz in this package. `parser` names the source files, by path from the
+    root, whose line coverage ./dev fuzz prints. NAME_corpus_test runs the seeds through the same function in the
+    plain build, so a seed that once crashed is a regression test.
     """
     native.cc_binary(
         name = name,
         testonly = True,
         srcs = srcs,
         copts = _copts(srcs, copts),
-        data = corpus + ([dict] if dict else []),
         linkopts = HB_LINKOPTS,
         linkstatic = True,
-        tags = ["fuzz", "manual"],
+        tags = [
+            "fuzz",
+            "manual",
+        ],
         deps = deps,
         **kwargs
+    )
+    native.genrule(
+        name = name + "_parser",
+        testonly = True,
+        outs = [name + ".parser"],
+        cmd = "echo '%s' > $@" % " ".join(parser),
+        tags = ["manual"],
     )
     native.cc_test(
         name = name + "_corpus_test",
         srcs = srcs,
         copts = _copts(srcs, copts),
-        args = ["$(locations %s)" % c if c.startswith(":") else "$(location %s)" % c for c in corpus],
+        args = ["$(location %s)" % c for c in corpus],
         data = corpus,
         linkopts = HB_LINKOPTS,
         linkstatic = True,

