@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/event/io.h: readiness of descriptors.
+ *
+ * Edge-triggered semantics everywhere: after the callback said READ, read until EAGAIN and then
+ * call hb_io_again(io, HB_IO_READ); until then no further READ event comes. Whoever stops before
+ * EAGAIN (budget, back-pressure) remembers that the descriptor is still ready.
+ *
+ * Two implementations behind this header, chosen per process by hb_io_backend before workers are
+ * made: `epoll` (an edge-triggered epoll set of our own, nested in the uv loop through one
+ * uv_poll_t: one epoll_ctl a descriptor, hb_io_again is a no-op) and `uv` (one uv_poll_t a
+ * descriptor, portable, re-armed by hb_io_again).
+ */
+#ifndef HB_CORE_EVENT_IO_H
+#define HB_CORE_EVENT_IO_H
+
+#include "core/event/worker.h"
+
+#define HB_IO_READ  1u
+#define HB_IO_WRITE 2u
+#define HB_IO_HUP   4u /* both directions are over, or an error: read to learn which */
+
+enum hb_io_backend { HB_IO_EPOLL, HB_IO_UV };
+/* Before hb_workers_init. Default: HB_IO_EPOLL on Linux, else HB_IO_UV. */
+void hb_io_backend(enum hb_io_backend);
+
+struct hb_io {
+	int               fd; /* not owned: closing it is the caller's, after hb_io_stop */
+	struct hb_worker *worker;
+	void (*fn)(struct hb_io *, unsigned events);
+	void             *priv;
+	unsigned          generation;
+};
+
+/* Watches reading and writing. fn is never called from inside start. */
+int  hb_io_start(struct hb_io *, struct hb_worker *, int fd,
+    void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr);
+void hb_io_again(struct hb_io *, unsigned events);
+/* No event after it, also none that the kernel has already reported. Idempotent. */
+void hb_io_stop(struct hb_io *);
+
+#endif

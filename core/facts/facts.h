@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/facts/facts.h: what is known of a connection, in one place, for matchers, policies, logs and
+ * filters.
+ *
+ * Facts are gathered by whoever learns them: the listener (addresses), listener filters (SNI, ALPN
+ * offers, original addresses, PROXY TLVs), the transport (peer identity), the tunnel server
+ * (authority, headers). They belong to the connection and live as long; strings added by setters
+ * are copied into its arena. Facts of a stream point to those of the connection below (`parent`).
+ */
+#ifndef HB_CORE_FACTS_FACTS_H
+#define HB_CORE_FACTS_FACTS_H
+
+#include <sys/socket.h>
+#include "core/base/err.h"
+#include "core/base/str.h"
+
+struct hb_cert_info;
+
+/* IPv4, IPv6, unix path (at most 107 bytes, abstract with leading NUL) or an internal name. */
+enum hb_addr_kind { HB_ADDR_NONE, HB_ADDR_V4, HB_ADDR_V6, HB_ADDR_UNIX, HB_ADDR_INTERNAL };
+
+struct hb_addr {
+	uint8_t  kind; /* enum hb_addr_kind */
+	uint16_t port; /* host order        */
+	union {
+		uint8_t     ip[16];    /* network order; V4 uses the first four */
+		const char *name;      /* borrowed: unix path or internal name  */
+	} u;
+};
+
+#define HB_ADDR_TEXT_MAX 128
+void hb_addr_from_sockaddr(struct hb_addr *, const struct sockaddr *, socklen_t);
+/* 0 when the kind has no sockaddr. v4-mapped IPv6 becomes V4 in hb_addr_from_sockaddr. */
+socklen_t hb_addr_to_sockaddr(const struct hb_addr *, struct sockaddr_storage *);
+/* "10.0.0.1:80", "[::1]:80", unix path, "envoy://name/". Returns as snprintf. */
+int  hb_addr_format(const struct hb_addr *, char *dst, size_t cap);
+int  hb_addr_format_ip(const struct hb_addr *, char *dst, size_t cap); /* without port */
+/* "1.2.3.4" or "::1" (no brackets, no port). False = not an IP address. */
+bool hb_addr_parse_ip(struct hb_str text, struct hb_addr *ret);
+/* "1.2.3.4:80", "[::1]:80". */
+bool hb_addr_parse(struct hb_str text, struct hb_addr *ret);
+bool hb_addr_eq(const struct hb_addr *, const struct hb_addr *); /* with port */
+bool hb_addr_ip_eq(const struct hb_addr *, const struct hb_addr *);
+bool hb_addr_is_loopback(const struct hb_addr *);
+
+/* CIDR range of either family. */
+struct hb_cidr {
+	uint8_t kind, len;
+	uint8_t ip[16];
+};
+int  hb_cidr_parse(struct hb_str prefix, unsigned len, struct hb_cidr *ret, struct hb_err *reterr);
+bool hb_cidr_contains(const struct hb_cidr *, const struct hb_addr *);
+
+/* Bytes of one owner, freed together. Blocks come only on first use. */
+struct hb_arena {
+	void  *head; /* private */
+	size_t used; /* bytes handed out */
+};
+void *hb_arena_alloc(struct hb_arena *, size_t n); /* zeroed, aligned to 16 */
+struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* copy, NUL-terminated */
+void  hb_arena_fini(struct hb_arena *);
+
+/* Dynamic metadata and filter state are small lists: namespace + key -> text. */
+struct hb_fact_entry {
+	struct hb_fact_entry *next;
+	struct hb_str ns;    /* metadata namespace; "" for filter state           */
+	struct hb_str key;
+	struct hb_str value;
+	uint8_t shared;      /* filter state: 0 none, 1 once, 2 transitive        */
+	bool    read_only;
+	bool    is_address;  /* value is an address in text form                  */
+};
+#define HB_FACT_ENTRIES_MAX 64u /* of each list; more are refused (counted by the caller) */
+
+#define HB_FACTS_ALPN_MAX 16
+
+struct hb_facts {
+	const struct hb_facts *parent;   /* of the connection that carries this stream; NULL = socket */
+	struct hb_arena arena;
+	struct hb_addr  local;           /* effective: restored by original_dst / PROXY / authority   */
+	struct hb_addr  remote;          /* effective: from PROXY protocol or forwarded               */
+	struct hb_addr  direct_local, direct_remote; /* of the socket itself                          */
+	bool            local_restored;
+	struct hb_str   transport_protocol; /* "tls" or "raw_buffer"                                  */
+	struct hb_str   sni;             /* lower case; from the ClientHello or the TLS transport     */
+	struct hb_str   alpn[HB_FACTS_ALPN_MAX]; /* offered by the client, in its order               */
+	uint8_t         n_alpn;
+	struct hb_str   alpn_chosen;     /* after a handshake of ours                                 */
+	struct hb_str   authority;       /* of a tunnel stream                                        */
+	struct hb_str   principal;       /* SPIFFE id of the verified peer; "" = none                 */
+	const struct hb_cert_info *peer_cert;  /* borrowed from the transport; NULL = none             */
+	const struct hb_cert_info *local_cert;
+	const char     *tls_version, *tls_cipher;
+	struct hb_fact_entry *metadata, *filter_state;
+	uint16_t        n_metadata, n_filter_state;
+};
+
+void hb_facts_init(struct hb_facts *);
+void hb_facts_fini(struct hb_facts *);
+/* Deep copy of everything but peer certificates (for a dial that outlives its connection). */
+void hb_facts_copy(struct hb_facts *to, const struct hb_facts *from);
+/* False when the list is full, or the entry exists and is read-only. Replaces otherwise. */
+bool hb_facts_metadata_set(struct hb_facts *, struct hb_str ns, struct hb_str key,
+    struct hb_str value);
+bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str value, bool read_only,
+    uint8_t shared);
+/* p == NULL = not there. filter state is looked up in the parents too. */
+struct hb_str hb_facts_metadata(const struct hb_facts *, struct hb_str ns, struct hb_str key);
+struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str key);
+
+/* Well-known filter state keys. */
+#define HB_STATE_TCP_PROXY_CLUSTER "envoy.tcp_proxy.cluster"
+#define HB_STATE_UPSTREAM_SERVER_NAME "envoy.network.upstream_server_name"
+#define HB_STATE_ORIGINAL_DST "envoy.network.transport_socket.original_dst_address"
+#define HB_STATE_IDLE_TIMEOUT "envoy.tcp_proxy.per_connection_idle_timeout_ms"
+
+#endif

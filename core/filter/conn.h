@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/filter/conn.h: a transport with a filter chain is a connection. For listeners and whoever
+ * else accepts (tunnel servers), not for filter authors.
+ */
+#ifndef HB_CORE_FILTER_CONN_H
+#define HB_CORE_FILTER_CONN_H
+
+#include "core/filter/filter.h"
+
+struct hb_access_log;     /* core/stats/access_log.h                    */
+struct hb_stats;
+struct hb_transport_socket; /* core/filter/transport_socket.h           */
+
+/*
+ * A filter chain, frozen. Compiled from envoy.config.listener.v3.FilterChain. References are
+ * counted by the control thread (owner: the listener) plus one counter a worker for its
+ * connections; freed after both are zero.
+ */
+struct hb_chain;
+
+/* `where` names the owner in messages ("listener sni"). Reports all errors; NULL when any. */
+struct hb_chain *hb_chain_compile(struct hb_cfg *, const void *filter_chain_msg, const char *where);
+void hb_chain_free(struct hb_chain **);      /* control thread: drops the owner's reference */
+const char *hb_chain_name(const struct hb_chain *);
+/* The message is equal: the older chain may serve on in its place. */
+bool hb_chain_same(const struct hb_chain *, const struct hb_chain *);
+uint64_t hb_chain_connect_timeout_ms(const struct hb_chain *); /* transport_socket_connect_timeout */
+bool hb_chain_is_tls(const struct hb_chain *);
+/* Live connections, summed over workers (control thread). */
+uint64_t hb_chain_connections(const struct hb_chain *);
+void hb_chain_explain(const struct hb_chain *, struct hb_explain *);
+
+/* What the accepting side wants to know; all on the connection's worker. */
+struct hb_conn_owner {
+	/* Once, at the end; the connection's facts and counters are still there. */
+	void (*on_closed)(void *arg, struct hb_conn *, enum hb_close_reason);
+	void *arg;
+	const char *listener_name;          /* borrowed, outlives the connection          */
+	const struct hb_access_log *log;    /* listener's own access log; may be NULL     */
+	size_t buffer_high;                 /* per_connection_buffer_limit_bytes; 0 = 1 MiB */
+};
+
+/*
+ * Starts a connection: the chain's transport socket is put over `lower` (taken), facts are moved
+ * (the argument is re-initialised), filters are made. Never fails: a failure closes it. `pre`
+ * bytes are given back with hb_transport_unread by the caller before.
+ */
+struct hb_conn *hb_conn_start(struct hb_worker *, struct hb_transport *lower, struct hb_facts *facts,
+    const struct hb_chain *, const struct hb_conn_owner *);
+/* From outside (admin, drain, shutdown). */
+void hb_conn_close(struct hb_conn *, enum hb_close_reason);
+/* Sends HB_EVENT_DRAIN to its filters. */
+void hb_conn_drain(struct hb_conn *);
+void hb_conn_revalidate(struct hb_conn *);
+
+/* For logs and /connections; borrowed, on the worker. */
+struct hb_upstream_info {
+	struct hb_str  cluster;
+	struct hb_str  endpoint_host;   /* hostname or ""                         */
+	struct hb_addr endpoint;        /* remote address                         */
+	struct hb_addr local;           /* our side of the upstream connection    */
+	struct hb_str  tls_peer;        /* URI SAN or subject of the upstream; "" */
+	uint32_t       connect_ms, attempts;
+	struct hb_str  failure;         /* transport failure reason; ""           */
+	struct hb_transport *transport; /* NULL once closed                       */
+};
+struct hb_conn_view {
+	uint64_t id;
+	const char *listener, *chain, *state; /* state: "handshake", "open", "closing" …  */
+	const struct hb_facts *facts;
+	const struct hb_upstream_info *upstream; /* NULL = none yet                   */
+	uint64_t bytes_in, bytes_out;            /* from / to the downstream          */
+	int64_t  start_us;                       /* wall clock                        */
+	uint64_t age_ms;
+	enum hb_close_reason reason;
+	const char *detail;                      /* termination detail or NULL        */
+	const char *tls_failure;                 /* downstream handshake error or NULL */
+};
+void hb_conn_view(const struct hb_conn *, struct hb_conn_view *ret);
+/* All connections of this worker. fn may close the one it gets. Stops when fn returns false. */
+void hb_conn_foreach(struct hb_worker *, bool (*fn)(void *arg, struct hb_conn *), void *arg);
+uint64_t hb_conn_count(const struct hb_worker *);
+/* NULL = not (any more) on this worker. */
+struct hb_conn *hb_conn_find(struct hb_worker *, uint64_t id);
+const struct hb_chain *hb_conn_chain(const struct hb_conn *);
+
+#endif

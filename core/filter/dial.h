@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/filter/dial.h: how filters reach upstreams. upstreams/ implements it and binds itself at
+ * start; filters see only this.
+ */
+#ifndef HB_CORE_FILTER_DIAL_H
+#define HB_CORE_FILTER_DIAL_H
+
+#include "core/filter/conn.h"
+
+struct hb_dial; /* one attempt in progress, owned by upstreams */
+
+struct hb_dial_request {
+	struct hb_str cluster;           /* name                                              */
+	const struct hb_facts *facts;    /* of the downstream; must outlive the dial; or NULL  */
+	uint64_t hash;                   /* for consistent hashing                             */
+	bool     hash_set;
+	unsigned attempts_max;           /* endpoints to try; 0 = 1                            */
+	uint64_t conn_id;                /* of the downstream, for logs                        */
+	void    *arg;
+	/*
+	 * Once, from the event loop (never from inside hb_dial). Success: a connected, secured
+	 * transport (owned by the callee, reading disabled) and reason NONE. Failure: NULL and
+	 * why. `info` is borrowed during the call; its strings stay valid as long as the
+	 * transport is open.
+	 */
+	void (*on_done)(void *arg, struct hb_transport *, enum hb_close_reason,
+	    const struct hb_upstream_info *info);
+};
+
+/* Starts; the request is copied. Never NULL. */
+struct hb_dial *hb_dial(struct hb_worker *, const struct hb_dial_request *);
+/* on_done will not be called. Nulls *d. Only before on_done. */
+void hb_dial_cancel(struct hb_dial **d);
+/* Any thread: does the cluster exist now? */
+bool hb_dial_cluster_exists(struct hb_str cluster);
+
+struct hb_explain;
+struct hb_dial_ops {
+	struct hb_dial *(*dial)(struct hb_worker *, const struct hb_dial_request *);
+	void (*cancel)(struct hb_dial *);
+	bool (*exists)(struct hb_str cluster);
+	/* Cluster and endpoint that would be taken, and why. Control thread. */
+	void (*explain)(struct hb_str cluster, const struct hb_facts *, struct hb_explain *);
+};
+void hb_dial_bind(const struct hb_dial_ops *);
+void hb_dial_explain(struct hb_str cluster, const struct hb_facts *, struct hb_explain *);
+
+#endif

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/filter/filter.h: all that a filter author reads.
+ *
+ * A filter type is a const singleton. Listener filters look at the first bytes of a connection
+ * before its chain is chosen; network filters stand in a chain between the transport and the
+ * terminal filter (the last one), which is the only one that may consume the downstream's bytes
+ * for good: tcp_proxy, echo, an HBONE server. Slots that are NULL pass through.
+ *
+ * Order of events of one filter: on_connected once, on_secured exactly once (on plaintext right
+ * after on_connected), then on_read / on_write. Filters see reads first to last and writes last to
+ * first. A status answers:
+ *   CONTINUE  go on with the next filter
+ *   STOP      later events of later filters are held, the chain owns what is left in the buffer
+ *             and pauses reading, until hb_filter_continue
+ *   DETACH    CONTINUE, and this filter needs no more of this direction; when all filters of a
+ *             direction have detached the bytes may bypass the chain (splice)
+ * From any slot a filter may close (hb_filter_close, hb_filter_finish): the chain stops there and
+ * calls no slot of the connection again but fini.
+ *
+ * compile runs on the control thread once for each configuration, never on the data path; what it
+ * returns is frozen and shared. Everything else runs on the worker of the connection.
+ *
+ * The ABI for filters loaded from a .so is experimental: abi_major must equal
+ * HB_FILTER_ABI_MAJOR; slots are only appended; shorter structs are extended by zeroes.
+ */
+#ifndef HB_CORE_FILTER_FILTER_H
+#define HB_CORE_FILTER_FILTER_H
+
+#include "core/base/close_reason.h"
+#include "core/buffer/buf.h"
+#include "core/config/config.h"
+#include "core/facts/facts.h"
+#include "core/transport/transport.h"
+
+#define HB_FILTER_ABI_MAJOR 1
+#define HB_FILTER_CTX_MAX   4096u /* bytes of ctx_size */
+
+enum hb_filter_kind { HB_FILTER_LISTENER, HB_FILTER_NETWORK };
+
+enum hb_filter_status { HB_FILTER_CONTINUE, HB_FILTER_STOP, HB_FILTER_DETACH };
+
+#define HB_FILTER_TERMINAL   1u /* last of a chain, exactly one                                  */
+#define HB_FILTER_MAY_INJECT 2u /* uses hb_filter_inject_*                                       */
+
+enum hb_event {
+	HB_EVENT_WRITE_HIGH, /* the downstream takes no more for now              */
+	HB_EVENT_WRITE_LOW,  /* it does again                                     */
+	HB_EVENT_TIMER,      /* the filter's timer (hb_filter_timer) fired        */
+	HB_EVENT_REVALIDATE, /* policy or trust changed: decide again             */
+	HB_EVENT_DRAIN,      /* the chain or the process is draining              */
+};
+
+struct hb_filter; /* one filter on one connection */
+struct hb_conn;   /* core/filter/conn.h          */
+struct hb_explain;
+
+struct hb_filter_type {
+	uint16_t abi_major, size;  /* HB_FILTER_ABI_MAJOR, sizeof(struct hb_filter_type)            */
+	uint32_t flags;
+	enum hb_filter_kind kind;
+	const char *name;          /* "hbone.filters.network.echo": the name is the path            */
+	const char *alias;         /* Envoy's well-known name, "envoy.filters.network.echo"; or NULL */
+	const ProtobufCMessageDescriptor *config; /* message of typed_config                        */
+	size_t ctx_size;           /* zeroed memory of each instance, hb_filter_ctx                 */
+	/* Control thread: message to frozen configuration. 0, or -EINVAL after hb_cfg_error. */
+	int  (*compile)(struct hb_cfg *, const ProtobufCMessage *, const void **ret_conf);
+	void (*conf_free)(const void *conf); /* control thread, when no connection uses it        */
+	enum hb_filter_status (*on_connected)(struct hb_filter *);
+	enum hb_filter_status (*on_secured)(struct hb_filter *);
+	/*
+	 * Network: buf may be drained, added to, or left; `end` travels with the last bytes.
+	 * Listener: buf holds all bytes seen so far and is not changed but by
+	 * hb_lfilter_consume; STOP = need more, CONTINUE = done.
+	 */
+	enum hb_filter_status (*on_read)(struct hb_filter *, struct hb_buf *buf, bool end);
+	enum hb_filter_status (*on_write)(struct hb_filter *, struct hb_buf *buf, bool end);
+	void (*on_event)(struct hb_filter *, enum hb_event);
+	void (*fini)(struct hb_filter *);
+	/*
+	 * Says what the filter would do with these facts, without side effects, for /explain:
+	 * hb_explain_* of core/filter/explain.h. NULL = "passes".
+	 */
+	void (*explain)(const void *conf, const struct hb_facts *, struct hb_explain *);
+};
+
+/* ------------------------------------------------------------------ for all filters */
+
+HB_EXPORT const void       *hb_filter_conf(const struct hb_filter *);
+HB_EXPORT void             *hb_filter_ctx(const struct hb_filter *);
+HB_EXPORT struct hb_facts  *hb_filter_facts(const struct hb_filter *);
+HB_EXPORT struct hb_worker *hb_filter_worker(const struct hb_filter *);
+HB_EXPORT uint64_t          hb_filter_conn_id(const struct hb_filter *);
+HB_EXPORT const char       *hb_filter_chain_name(const struct hb_filter *);
+/* Resumes after STOP: what is held goes to the next filter. From any later event. */
+HB_EXPORT void hb_filter_continue(struct hb_filter *);
+/* Ends the connection: queued bytes are dropped and the peer sees a reset when the reason is an
+ * error, else as hb_filter_finish. */
+HB_EXPORT void hb_filter_close(struct hb_filter *, enum hb_close_reason);
+/* What was written is flushed, then the connection ends. */
+HB_EXPORT void hb_filter_finish(struct hb_filter *, enum hb_close_reason);
+/* One timer a filter; HB_EVENT_TIMER. 0 stops it. */
+HB_EXPORT void hb_filter_timer(struct hb_filter *, uint64_t delay_ms);
+
+/* ------------------------------------------------------------------ for network filters */
+
+/* Writes towards the downstream, through the filters before this one. Takes all of buf. */
+HB_EXPORT void hb_filter_write(struct hb_filter *, struct hb_buf *, bool end);
+/* MAY_INJECT: passes bytes to the next filter as if they had been read. Takes all of buf. */
+HB_EXPORT void hb_filter_inject_read(struct hb_filter *, struct hb_buf *, bool end);
+HB_EXPORT void hb_filter_read_disable(struct hb_filter *, int delta);
+/*
+ * Terminal filters: the downstream, seen through the chain, as a transport that this filter owns
+ * from now on (for hb_pump_start, or as the lower transport of another session). From then on
+ * on_read is not called on this filter: data arrives at the transport's sink. Valid from
+ * on_secured on; once. Its raw() answers the socket when every filter has detached.
+ */
+HB_EXPORT struct hb_transport *hb_filter_take_downstream(struct hb_filter *);
+/* Books bytes that bypassed the chain (splice) on the connection's counters. */
+HB_EXPORT void hb_filter_account(struct hb_filter *, uint64_t read, uint64_t written);
+/* For the access log and /connections; strings are copied. */
+struct hb_upstream_info;
+HB_EXPORT void hb_filter_set_upstream(struct hb_filter *, const struct hb_upstream_info *);
+/* Detail for %CONNECTION_TERMINATION_DETAILS%, for example the policy's name. */
+HB_EXPORT void hb_filter_set_detail(struct hb_filter *, const char *detail);
+
+/* ------------------------------------------------------------------ for listener filters */
+
+/* Drops the first n bytes for good (PROXY protocol). */
+HB_EXPORT void hb_lfilter_consume(struct hb_filter *, size_t n);
+/* How many bytes this filter may ask for in all; the listener's cap is the highest of its filters.
+ * Default 16 KiB, at most 64 KiB. */
+HB_EXPORT void hb_lfilter_max_bytes(struct hb_filter *, size_t n);
+
+/* ------------------------------------------------------------------ registry, control thread */
+
+/* Refuses a wrong ABI, a duplicate name or config type, a ctx_size above the limit. */
+int hb_filter_register(const struct hb_filter_type *, struct hb_err *reterr);
+const struct hb_filter_type *hb_filter_find(enum hb_filter_kind, const ProtobufCMessageDescriptor *);
+void hb_filter_foreach(void (*fn)(void *arg, const struct hb_filter_type *), void *arg);
+/* dlopen: the module exports `const struct hb_filter_type *const hb_filter_module[]`, ended by
+ * NULL. Its message descriptors are added to the types. */
+int hb_filter_load(const char *path, struct hb_err *reterr);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/filter/transport_socket.h: transport sockets by configuration (raw_buffer, tls,
+ * upstream_proxy_protocol): what turns a lower transport into the one that filters or clusters use.
+ * Types live in filters/transport/<name>/ and are registered like filters.
+ */
+#ifndef HB_CORE_FILTER_TRANSPORT_SOCKET_H
+#define HB_CORE_FILTER_TRANSPORT_SOCKET_H
+
+#include "core/config/config.h"
+#include "core/facts/facts.h"
+#include "core/transport/transport.h"
+
+struct hb_cert_info;
+
+struct hb_transport_socket_type {
+	const char *name; /* "envoy.transport_sockets.tls" */
+	const ProtobufCMessageDescriptor *downstream, *upstream; /* NULL = not for that side */
+	int  (*compile)(struct hb_cfg *, const ProtobufCMessage *, bool upstream, const void **ret_conf);
+	void (*conf_free)(const void *conf);
+	/*
+	 * Takes `lower`. `facts`: downstream side: of the connection itself; upstream side: of the
+	 * downstream that is being served (may be NULL). `host` is the endpoint's host name or ""
+	 * (upstream, for auto_host_sni). Never fails: failing transports report on_closed.
+	 */
+	struct hb_transport *(*wrap)(const void *conf, struct hb_transport *lower,
+	    const struct hb_facts *facts, struct hb_str host);
+	/* Certificates for /certs; NULL = none. */
+	size_t (*certs)(const void *conf, bool trust, const struct hb_cert_info *const **ret);
+	bool secure; /* encrypts */
+};
+
+int hb_transport_socket_register(const struct hb_transport_socket_type *, struct hb_err *reterr);
+
+/* A compiled one; frozen, owned by the chain or cluster. NULL pointer = raw bytes. */
+struct hb_transport_socket;
+/* `msg` is envoy.config.core.v3.TransportSocket (NULL: *ret = NULL, 0). */
+int hb_transport_socket_compile(struct hb_cfg *, const void *owner_msg, const char *field,
+    const void *msg, bool upstream, struct hb_transport_socket **ret);
+void hb_transport_socket_free(struct hb_transport_socket **);
+struct hb_transport *hb_transport_socket_wrap(const struct hb_transport_socket *,
+    struct hb_transport *lower, const struct hb_facts *, struct hb_str host);
+bool hb_transport_socket_secure(const struct hb_transport_socket *);
+size_t hb_transport_socket_certs(const struct hb_transport_socket *, bool trust,
+    const struct hb_cert_info *const **ret);
+/* Control thread: every live compiled socket with certificates, for /certs. */
+void hb_transport_socket_foreach(void (*fn)(void *arg, const struct hb_transport_socket *), void *arg);
+
+#endif

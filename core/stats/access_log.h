@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/stats/access_log.h: one line for a connection, in Envoy's format strings or JSON.
+ *
+ * Format strings are compiled once to a list of operators (the same formatter also makes
+ * headers, host names and filter state elsewhere). Lines are gathered in per-worker blocks and
+ * written by the control thread to files, stdout or stderr; a writer that cannot keep up drops
+ * lines and counts them, it never blocks a worker.
+ */
+#ifndef HB_CORE_STATS_ACCESS_LOG_H
+#define HB_CORE_STATS_ACCESS_LOG_H
+
+#include "core/base/close_reason.h"
+#include "core/config/config.h"
+#include "core/facts/facts.h"
+#include "core/stats/stats.h"
+
+/* What operators can ask for; absent things print "-" (JSON: null). */
+struct hb_log_entry {
+	const struct hb_facts *facts;
+	uint64_t    conn_id;
+	int64_t     start_us;          /* wall clock                                       */
+	uint64_t    duration_ms;
+	uint64_t    bytes_received, bytes_sent;         /* from / to the downstream        */
+	uint64_t    upstream_bytes_sent, upstream_bytes_received;
+	enum hb_close_reason reason;
+	struct hb_str detail;          /* connection termination details                    */
+	struct hb_str chain_name;      /* %FILTER_CHAIN_NAME%                                */
+	struct hb_str listener_name;
+	struct hb_str cluster;         /* %UPSTREAM_CLUSTER%                                 */
+	struct hb_str upstream_host_name;
+	const struct hb_addr *upstream_remote, *upstream_local;  /* NULL = none             */
+	struct hb_str upstream_failure;
+	struct hb_str upstream_peer;   /* %UPSTREAM_PEER_URI_SAN%                            */
+	struct hb_str downstream_tls_failure;
+	uint32_t    connect_ms, attempts;
+	uint32_t    response_code;     /* of a tunnel stream; 0 = none                        */
+};
+
+/* ------------------------------------------------------------------ formatter */
+
+struct hb_format; /* compiled text */
+/* Unknown operators and bad arguments are errors with the nearest name. NULL on error. */
+struct hb_format *hb_format_compile(struct hb_cfg *, const void *owner_msg, const char *field,
+    int index, struct hb_str text);
+void hb_format_free(struct hb_format **);
+void hb_format_write(const struct hb_format *, const struct hb_log_entry *, struct hb_text *);
+
+/* ------------------------------------------------------------------ access logs */
+
+/* A list of envoy.config.accesslog.v3.AccessLog messages, compiled. */
+struct hb_access_log;
+/* NULL with *ret_ok true when n is 0. */
+struct hb_access_log *hb_access_log_compile(struct hb_cfg *, const void *owner_msg,
+    const char *field, void *const *msgs, size_t n, bool *ret_ok);
+void hb_access_log_free(struct hb_access_log **); /* control thread, after the workers passed */
+/* On a worker. `log` may be NULL. */
+void hb_access_log_write(struct hb_worker *, const struct hb_access_log *log,
+    const struct hb_log_entry *);
+/* Control thread. */
+void hb_access_log_flush(void);
+void hb_access_log_reopen(void);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/transport/pump.h: moves both directions between two transports until both have ended.
+ *
+ * The pump becomes the sink of both. Bytes go by slices; per direction by splice(2) through a
+ * pooled pipe once it pays (a few full reads in a row) and both sides answer hb_transport_raw.
+ * Half-close passes through; a reset of one side resets the other after what was received has
+ * been written (RST after an end never discards). One side's watermark pauses the other's reading.
+ * Bytes inside a pipe count as queued.
+ */
+#ifndef HB_CORE_TRANSPORT_PUMP_H
+#define HB_CORE_TRANSPORT_PUMP_H
+
+#include "core/transport/transport.h"
+
+enum hb_pump_side { HB_PUMP_A, HB_PUMP_B }; /* A = downstream, B = upstream by convention */
+
+struct hb_pump;
+struct hb_pump_ops {
+	/* n bytes from `from` were handed to the other side (spliced ones when they reached it).
+	 * NULL = not interested. */
+	void (*on_progress)(struct hb_pump *, enum hb_pump_side from, size_t n);
+	/* `from` ended its direction cleanly and the end was passed on. NULL = not interested. */
+	void (*on_half_closed)(struct hb_pump *, enum hb_pump_side from);
+	/*
+	 * Once. Both transports are let go (NULL). `by` is the side that ended it; reason DONE when
+	 * both ended cleanly. The pump may be freed from here on.
+	 */
+	void (*on_done)(struct hb_pump *, enum hb_pump_side by, enum hb_close_reason);
+};
+
+struct hb_pump_options {
+	uint64_t idle_timeout_ms;  /* no byte in either direction; 0 = none              */
+	uint64_t half_close_timeout_ms; /* after one side ended, silence of the other; 0 = none */
+	size_t   buffer_high;      /* per direction; 0 = HB_TRANSPORT_HIGH_DEFAULT       */
+	bool     splice_off;
+};
+
+struct hb_pump_dir { /* private but for the counters */
+	uint64_t bytes;
+	uint64_t spliced; /* of those, by splice(2) */
+	uint32_t full_reads;
+	bool     ended, paused;
+	void    *splice;
+};
+
+struct hb_pump { /* embedded in the filter's context; zeroed before start */
+	unsigned magic;
+#define HB_PUMP_MAGIC 0x5d0e7713
+	const struct hb_pump_ops *ops;
+	struct hb_transport      *t[2];
+	struct hb_pump_dir        dir[2]; /* [A] = from A to B */
+	struct hb_pump_options    opt;
+	struct hb_timer           idle;
+	struct hb_worker         *worker;
+	bool                      done;
+};
+
+/* Takes both transports (connected, reading disabled once each by their maker). */
+void hb_pump_start(struct hb_pump *, struct hb_transport *a, struct hb_transport *b,
+    const struct hb_pump_ops *, const struct hb_pump_options *);
+/* Ends both with this reason (abort); on_done is not called. Idempotent. */
+void hb_pump_abort(struct hb_pump *, enum hb_close_reason);
+/* Per process: at most this many pipes in use (default: a quarter of RLIMIT_NOFILE / 2); 0 = off.
+ * Before workers start. */
+void hb_pump_pipes_max(unsigned);
+/* Pipes in use and pooled on this worker. */
+unsigned hb_pump_pipes(const struct hb_worker *);
+
+#endif

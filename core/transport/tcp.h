@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/transport/tcp.h: stream sockets (TCP and unix) and standard input/output as transports.
+ */
+#ifndef HB_CORE_TRANSPORT_TCP_H
+#define HB_CORE_TRANSPORT_TCP_H
+
+#include <sys/socket.h>
+#include "core/transport/transport.h"
+
+struct hb_tcp_options {
+	bool     nodelay_off;       /* default: TCP_NODELAY on                              */
+	bool     keepalive;
+	unsigned keepalive_probes, keepalive_time_s, keepalive_interval_s; /* 0 = system    */
+	uint64_t flush_timeout_ms;  /* of finish; 0 = HB_FLUSH_TIMEOUT_MS                   */
+	char     congestion[16];    /* "" = system; else TCP_CONGESTION                     */
+};
+
+/*
+ * Takes a connected, non-blocking descriptor (owned from now on, closed on every path). Emits
+ * connected and secured from the run queue. Never fails: trouble is reported by on_closed.
+ */
+struct hb_transport *hb_tcp_from_fd(struct hb_worker *, int fd, const struct hb_tcp_options *);
+
+/*
+ * Starts a connect. on_connected when established, or on_closed(CONNECT_…) with
+ * hb_tcp_errno telling why. Timeouts are the caller's. `bind_to` may be NULL. Returns NULL and
+ * fills reterr only when no socket could be made (descriptors, bad address).
+ */
+struct hb_tcp_connect {
+	const struct sockaddr *addr;
+	socklen_t              addr_len;
+	const struct sockaddr *bind_to;
+	socklen_t              bind_len;
+	bool                   freebind, transparent;
+	uint32_t               mark;      /* SO_MARK, 0 = none */
+	struct hb_tcp_options  options;
+};
+struct hb_transport *hb_tcp_connect(struct hb_worker *, const struct hb_tcp_connect *,
+    struct hb_err *reterr);
+
+/* For a tcp transport only. fd stays owned by it. */
+int hb_tcp_fd(const struct hb_transport *);
+int hb_tcp_errno(const struct hb_transport *);
+/* Takes the descriptor out of a transport that has read nothing it did not unread and queued
+ * nothing; unread bytes move to *ret_unread. The transport is gone. For moving to another worker. */
+int hb_tcp_take_fd(struct hb_transport **, struct hb_buf *ret_unread, bool *ret_end);
+
+/*
+ * Two descriptors as one transport (0 and 1 for an ssh ProxyCommand). Owned: they are switched to
+ * non-blocking and restored on close. Regular files and pipes are fine.
+ */
+struct hb_transport *hb_stdio_transport(struct hb_worker *, int fd_in, int fd_out,
+    struct hb_err *reterr);
+
+#endif

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/transport/tls.h: TLS (BoringSSL) over any transport, both sides.
+ *
+ * A struct hb_tls_ctx is a frozen configuration (certificates, trust, ALPN, versions), made on the
+ * control thread, shared by workers, freed through hb_retire. hb_tls_new wraps a connected (or
+ * connecting) transport. Reads and writes are batched: everything that the lower transport
+ * delivered is decrypted at once into worker scratch memory, writes are encrypted up to 256 KiB at
+ * a time and handed down in one slice; an idle connection owns no buffer (handshake state is shed).
+ *
+ * close_notify <-> end, see the truth table of core/transport/transport.h.
+ */
+#ifndef HB_CORE_TRANSPORT_TLS_H
+#define HB_CORE_TRANSPORT_TLS_H
+
+#include "core/identity/identity.h"
+#include "core/transport/transport.h"
+
+struct hb_tls_ctx;
+
+enum hb_tls_version { HB_TLS_AUTO, HB_TLS_1_0, HB_TLS_1_1, HB_TLS_1_2, HB_TLS_1_3 };
+
+struct hb_tls_cert { /* PEM texts, copied */
+	struct hb_str chain, key, password;
+	const char   *chain_file, *key_file; /* for messages and /certs; NULL = inline */
+};
+
+/* One accepted subject alternative name; the list is any-of, empty = any. `match` is asked with
+ * each SAN of `type`. */
+struct hb_tls_san_match {
+	enum hb_san_type type;
+	bool (*match)(const void *arg, struct hb_str value);
+	const void *arg; /* frozen, outlives the context */
+};
+
+struct hb_tls_config {
+	bool server;
+	enum hb_tls_version min, max;            /* AUTO: 1.2 … 1.3                           */
+	const struct hb_tls_cert *certs;
+	size_t n_certs;                          /* a server needs one at least               */
+	const char *const *alpn;
+	size_t n_alpn;                           /* in order of preference                    */
+	struct hb_str trust_pem;                 /* empty = the peer is not verified          */
+	struct hb_str crl_pem;
+	bool crl_leaf_only, allow_expired, accept_untrusted;
+	bool require_peer_cert;                  /* server: refuse a client without one       */
+	bool require_sni;                        /* server                                    */
+	unsigned max_verify_depth;               /* 0 = 100                                   */
+	const struct hb_tls_san_match *sans;
+	size_t n_sans;
+	const struct hb_str *cert_hashes, *spki_hashes; /* raw 32 bytes each; any-of          */
+	size_t n_cert_hashes, n_spki_hashes;
+	const char *cipher_list;                 /* TLS 1.2, OpenSSL notation; NULL = default */
+	const char *groups;                      /* NULL = X25519:P-256                       */
+	const char *sni;                         /* client: NULL = none sent                  */
+	bool bare_fin_is_end;                    /* accept a missing close_notify as an end   */
+	bool no_tickets;
+	uint64_t handshake_timeout_ms;           /* 0 = 15000                                 */
+};
+
+/* All errors name what is wrong with which PEM (file names when given). */
+struct hb_tls_ctx *hb_tls_ctx_new(const struct hb_tls_config *, struct hb_err *reterr);
+void hb_tls_ctx_free(struct hb_tls_ctx **);
+/* For /certs and expiry counters: leaf (and chain) and trust anchors; borrowed. */
+size_t hb_tls_ctx_certs(const struct hb_tls_ctx *, const struct hb_cert_info *const **ret);
+size_t hb_tls_ctx_trust(const struct hb_tls_ctx *, const struct hb_cert_info *const **ret);
+
+/*
+ * Wraps `lower` (taken; the TLS transport becomes its sink). Server or client as the context says.
+ * `sni` overrides the configured name of a client (NULL = keep). `local_ctx` must outlive the
+ * transport (pin it through the chain or cluster). on_connected comes when the lower transport is
+ * connected, on_secured when the handshake and verification are done; failures are on_closed with
+ * TLS_… reasons, after the alert was sent.
+ */
+struct hb_transport *hb_tls_new(struct hb_transport *lower, const struct hb_tls_ctx *,
+    const char *sni);
+
+/* What a TLS transport knows after on_secured; borrowed until it is gone. */
+struct hb_tls_info {
+	const char *version;       /* "TLSv1.3"                                               */
+	const char *cipher;        /* "TLS_AES_128_GCM_SHA256"                                */
+	struct hb_str alpn;        /* chosen protocol; empty = none                           */
+	struct hb_str sni;         /* server name sent or received; lower case                */
+	bool resumed;
+	const struct hb_cert_info *peer; /* NULL = the peer sent no certificate               */
+	const struct hb_cert_info *local; /* the certificate we used; NULL = none             */
+	bool peer_verified;        /* peer is of a chain that our trust verifies              */
+	const char *failure;       /* last handshake error for logs ("certificate expired"); NULL = none */
+};
+
+#endif
