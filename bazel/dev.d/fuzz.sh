@@ -11,7 +11,7 @@ fuzz_coverage() {
 	llvm-profdata-14 merge -sparse "$profile" -o "$profile.data" 2>/dev/null || return 0
 	# Columns of the TOTAL line: regions 2-4, functions 5-7, lines 8-10 (count, missed, percent).
 	# shellcheck disable=SC2086
-	llvm-cov-14 report "$program" -instr-profile="$profile.data" --sources $parser 2>/dev/null |
+	llvm-cov-14 report "$program" -instr-profile="$profile.data" $parser 2>/dev/null |
 		awk -v n="$name" -v p="$parser" '$1 == "TOTAL" {printf "%s: %s of the lines of %s covered\n", n, $10, p}'
 }
 

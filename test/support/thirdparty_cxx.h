@@ -9,7 +9,7 @@
 extern "C" {
 #endif
 
-/* Whether RE2 finds that the whole of text matches pattern; false as well when the pattern is invalid. */
+/* Whether RE2 finds that all of text matches pattern; false as well when pattern is invalid. */
 bool thirdparty_re2_full_match(const char *pattern, const char *text);
 
 #ifdef __cplusplus

@@ -65,14 +65,15 @@ static void h2o_and_picohttpparser_parse(void **state)
 	int minor;
 	h2o_globalconf_t config;
 
-	assert_int_equal(phr_parse_request(text, strlen(text), &method, &method_len, &path, &path_len, &minor,
-					   headers, &nheaders, 0),
-			 (int)strlen(text));
+	assert_int_equal(phr_parse_request(text, strlen(text), &method, &method_len, &path,
+				 &path_len, &minor, headers, &nheaders, 0),
+		(int)strlen(text));
 	assert_memory_equal(path, "/ready", path_len);
 	assert_int_equal(nheaders, 1);
 
 	h2o_config_init(&config);
-	assert_non_null(h2o_config_register_host(&config, h2o_iovec_init(H2O_STRLIT("default")), 65535));
+	assert_non_null(
+		h2o_config_register_host(&config, h2o_iovec_init(H2O_STRLIT("default")), 65535));
 	h2o_config_dispose(&config);
 }
 
