@@ -21,6 +21,7 @@ struct hb_explain;
 struct hb_listeners_options {
 	uint64_t connections_max;  /* of all listeners that do not ignore it; 0 = no limit   */
 	uint64_t drain_time_ms;    /* of a vanished chain or listener, 25000 by default      */
+	bool     offline;          /* `validate`, `explain`: bind nothing, match only        */
 };
 
 /* Registers kind, acceptor, counters and admin endpoints (/listeners /connections

@@ -8,9 +8,13 @@
 
 #include "core/config/resource.h"
 
+struct hb_upstreams_options {
+	bool offline; /* `validate`, `explain`: resolve and connect nothing */
+};
+
 /* Registers kind "cluster", the dialler, counters and the admin endpoint /clusters; before the
  * workers start. */
-int  hb_upstreams_init(struct hb_err *reterr);
+int  hb_upstreams_init(const struct hb_upstreams_options *, struct hb_err *reterr);
 /* After the workers stopped. */
 void hb_upstreams_fini(void);
 /* Every cluster has its first endpoints (DNS answered or gave up). */
