@@ -20,13 +20,12 @@
 extern const char hb_version[] __attribute__((weak));
 
 static hb_panic_hook_f *panic_hooks[PANIC_HOOKS_MAX];
-static unsigned         panic_nhooks;
-static _Atomic long     panic_tid;
+static unsigned panic_nhooks;
+static _Atomic long panic_tid;
 /* Enough for the report after a stack overflow; sigaltstack(2) keeps pointing to it. */
 static char panic_stack[128 * 1024];
 
-void *
-hb_malloc(size_t n)
+void *hb_malloc(size_t n)
 {
 	void *p = malloc(n == 0 ? 1 : n);
 
@@ -35,8 +34,7 @@ hb_malloc(size_t n)
 	return (p);
 }
 
-void *
-hb_calloc(size_t n, size_t size)
+void *hb_calloc(size_t n, size_t size)
 {
 	void *p;
 
@@ -48,8 +46,7 @@ hb_calloc(size_t n, size_t size)
 	return (p);
 }
 
-void *
-hb_realloc(void *p, size_t n)
+void *hb_realloc(void *p, size_t n)
 {
 	p = realloc(p, n == 0 ? 1 : n);
 	if (HB_UNLIKELY(p == NULL))
@@ -57,15 +54,13 @@ hb_realloc(void *p, size_t n)
 	return (p);
 }
 
-char *
-hb_strdup(const char *s)
+char *hb_strdup(const char *s)
 {
 	HB_ASSERT(s != NULL);
 	return (hb_strndup(s, strlen(s)));
 }
 
-char *
-hb_strndup(const char *s, size_t n)
+char *hb_strndup(const char *s, size_t n)
 {
 	char *p;
 
@@ -78,8 +73,7 @@ hb_strndup(const char *s, size_t n)
 	return (p);
 }
 
-char *
-hb_asprintf(const char *fmt, ...)
+char *hb_asprintf(const char *fmt, ...)
 {
 	va_list ap;
 	char *p;
@@ -93,22 +87,19 @@ hb_asprintf(const char *fmt, ...)
 	return (p);
 }
 
-void
-hb_free(void *p)
+void hb_free(void *p)
 {
 	free(p);
 }
 
-void
-hb_panic_hook_add(hb_panic_hook_f *hook)
+void hb_panic_hook_add(hb_panic_hook_f *hook)
 {
 	HB_ASSERT(hook != NULL);
 	HB_ASSERT(panic_nhooks < PANIC_HOOKS_MAX);
 	panic_hooks[panic_nhooks++] = hook;
 }
 
-static void HB_PRINTF(1, 2)
-panic_print(const char *fmt, ...)
+static void HB_PRINTF(1, 2) panic_print(const char *fmt, ...)
 {
 	char buf[1024];
 	va_list ap;
@@ -125,8 +116,7 @@ panic_print(const char *fmt, ...)
 }
 
 /* A hook that hangs or a stderr that nobody reads must not keep a broken process alive. */
-static void
-panic_deadline(void)
+static void panic_deadline(void)
 {
 	sigset_t set;
 
@@ -138,15 +128,14 @@ panic_deadline(void)
 	alarm(PANIC_SECONDS_MAX);
 }
 
-void
-hb_panic(const char *file, int line, const char *func, const char *what)
+void hb_panic(const char *file, int line, const char *func, const char *what)
 {
 	void *frames[PANIC_FRAMES_MAX];
 	char name[16] = "";
 	long tid = syscall(SYS_gettid), first = 0;
 
 	if (!atomic_compare_exchange_strong(&panic_tid, &first, tid)) {
-		/* The report of the first thread is the one that matters: let it end the process. */
+		/* The first thread's report is the one that matters: let it end the process. */
 		while (first != tid)
 			(void)poll(NULL, 0, 1000);
 		panic_print("panic within the panic report: %s at %s:%d\n", what, file, line);
@@ -155,32 +144,30 @@ hb_panic(const char *file, int line, const char *func, const char *what)
 	panic_deadline();
 	(void)pthread_getname_np(pthread_self(), name, sizeof name);
 	panic_print("\npanic: %s\n  at %s:%d in %s()\n  thread %s (%ld), process %ld, version %s\n"
-	            "  backtrace:\n",
-	            what, file, line, func, name, tid, (long)getpid(),
-	            hb_version != NULL ? hb_version : "unknown");
+		    "  backtrace:\n",
+		what, file, line, func, name, tid, (long)getpid(),
+		hb_version != NULL ? hb_version : "unknown");
 	backtrace_symbols_fd(frames, backtrace(frames, PANIC_FRAMES_MAX), STDERR_FILENO);
 	for (unsigned i = 0; i < panic_nhooks; i++)
 		panic_hooks[i](STDERR_FILENO);
 	abort();
 }
 
-static void
-panic_on_signal(int sig, siginfo_t *info, void *context)
+static void panic_on_signal(int sig, siginfo_t *info, void *context)
 {
 	char what[96];
 
 	(void)context;
 	snprintf(what, sizeof what, "signal %d (%s), code %d, address %p", sig, strsignal(sig),
-	         info->si_code, info->si_addr);
+		info->si_code, info->si_addr);
 	hb_panic("signal", 0, "unknown", what);
 }
 
-void
-hb_panic_init(void)
+void hb_panic_init(void)
 {
-	static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE};
-	struct sigaction sa = {.sa_sigaction = panic_on_signal}, old;
-	stack_t stack = {.ss_sp = panic_stack, .ss_size = sizeof panic_stack}, old_stack;
+	static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
+	struct sigaction sa = { .sa_sigaction = panic_on_signal }, old;
+	stack_t stack = { .ss_sp = panic_stack, .ss_size = sizeof panic_stack }, old_stack;
 	void *frame;
 
 	/* The first backtrace loads the unwinder, which a signal handler could not do safely. */

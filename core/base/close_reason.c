@@ -2,21 +2,20 @@
 #include "core/base/close_reason.h"
 
 static const struct hb_close_info infos[HB_CLOSE_MAX] = {
-#define X(e, c, i, f, d, t)             \
-	[HB_CLOSE_##e] = {              \
-	        .name = #e,             \
-	        .counter = c,           \
-	        .flag = f,              \
-	        .detail = d,            \
-	        .text = t,              \
-	        .is_error = i,          \
+#define X(e, c, i, f, d, t)    \
+	[HB_CLOSE_##e] = {     \
+		.name = #e,    \
+		.counter = c,  \
+		.flag = f,     \
+		.detail = d,   \
+		.text = t,     \
+		.is_error = i, \
 	},
 	HB_CLOSE_REASONS(X)
 #undef X
 };
 
-const struct hb_close_info *
-hb_close_info(enum hb_close_reason r)
+const struct hb_close_info *hb_close_info(enum hb_close_reason r)
 {
 	HB_ASSERT((unsigned)r < HB_CLOSE_MAX);
 	return (&infos[r]);

@@ -6,8 +6,7 @@
 #define ERRS_MAX_DEFAULT 100
 #define NEAREST_LEN_MAX  64 /* bytes; longer words are never proposed nor matched */
 
-int
-hb_err_set(struct hb_err *reterr, int code, const char *fmt, ...)
+int hb_err_set(struct hb_err *reterr, int code, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -23,8 +22,7 @@ hb_err_set(struct hb_err *reterr, int code, const char *fmt, ...)
 	return (code);
 }
 
-void
-hb_err_prefix(struct hb_err *err, const char *fmt, ...)
+void hb_err_prefix(struct hb_err *err, const char *fmt, ...)
 {
 	char text[sizeof err->text];
 	va_list ap;
@@ -42,8 +40,7 @@ hb_err_prefix(struct hb_err *err, const char *fmt, ...)
 	memcpy(err->text, text, sizeof text);
 }
 
-int
-hb_err_format(const struct hb_err *err, char *dst, size_t cap)
+int hb_err_format(const struct hb_err *err, char *dst, size_t cap)
 {
 	char where[sizeof err->file + 32] = "";
 	size_t n = 0;
@@ -57,24 +54,21 @@ hb_err_format(const struct hb_err *err, char *dst, size_t cap)
 		n += (size_t)snprintf(where + n, sizeof where - n, "%u:", err->column);
 	HB_ASSERT(n < sizeof where);
 	return (snprintf(dst, cap, "%s%s%s%s%s", where, n > 0 ? " " : "", err->path,
-	                 err->path[0] != '\0' ? ": " : "", err->text));
+		err->path[0] != '\0' ? ": " : "", err->text));
 }
 
-void
-hb_errs_init(struct hb_errs *e)
+void hb_errs_init(struct hb_errs *e)
 {
 	memset(e, 0, sizeof *e);
 }
 
-void
-hb_errs_fini(struct hb_errs *e)
+void hb_errs_fini(struct hb_errs *e)
 {
 	hb_free(e->v);
 	memset(e, 0, sizeof *e);
 }
 
-struct hb_err *
-hb_errs_add(struct hb_errs *e)
+struct hb_err *hb_errs_add(struct hb_errs *e)
 {
 	size_t max = e->max == 0 ? ERRS_MAX_DEFAULT : e->max;
 
@@ -89,8 +83,7 @@ hb_errs_add(struct hb_errs *e)
 	return (&e->v[e->n++]);
 }
 
-static unsigned char
-lower(char c)
+static unsigned char lower(char c)
 {
 	return ((unsigned char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c));
 }
@@ -99,8 +92,7 @@ lower(char c)
  * Edits between a and b: insert, delete, replace, swap of neighbours (optimal string alignment).
  * A result above `max` only says "more than max".
  */
-static size_t
-distance(const char *a, size_t an, const char *b, size_t bn, size_t max)
+static size_t distance(const char *a, size_t an, const char *b, size_t bn, size_t max)
 {
 	size_t rows[3][NEAREST_LEN_MAX + 1], *before = rows[0], *last = rows[1], *now = rows[2];
 
@@ -131,8 +123,7 @@ distance(const char *a, size_t an, const char *b, size_t bn, size_t max)
 	return (last[bn]);
 }
 
-const char *
-hb_err_nearest(const char *word, const char *const *names)
+const char *hb_err_nearest(const char *word, const char *const *names)
 {
 	size_t n = strlen(word), max = HB_MAX(n / 3, (size_t)2);
 	const char *best = NULL;

@@ -9,10 +9,9 @@
 static uint64_t hash_key[2];
 
 static _Thread_local uint64_t random_state[4];
-static _Thread_local bool     random_seeded;
+static _Thread_local bool random_seeded;
 
-static void
-kernel_random(void *p, size_t n)
+static void kernel_random(void *p, size_t n)
 {
 	ssize_t r;
 
@@ -24,20 +23,17 @@ kernel_random(void *p, size_t n)
 }
 
 /* Before main() and any thread, so that hb_hash needs no check. */
-static void __attribute__((constructor))
-hash_key_init(void)
+static void __attribute__((constructor)) hash_key_init(void)
 {
 	kernel_random(hash_key, sizeof hash_key);
 }
 
-static inline uint64_t
-rotl(uint64_t v, unsigned n)
+static inline uint64_t rotl(uint64_t v, unsigned n)
 {
 	return ((v << n) | (v >> (64 - n)));
 }
 
-static inline uint64_t
-read64(const unsigned char *p)
+static inline uint64_t read64(const unsigned char *p)
 {
 	uint64_t v;
 
@@ -45,8 +41,7 @@ read64(const unsigned char *p)
 	return (le64toh(v));
 }
 
-static inline uint32_t
-read32(const unsigned char *p)
+static inline uint32_t read32(const unsigned char *p)
 {
 	uint32_t v;
 
@@ -54,8 +49,7 @@ read32(const unsigned char *p)
 	return (le32toh(v));
 }
 
-static inline void
-sip_round(uint64_t v[4])
+static inline void sip_round(uint64_t v[4])
 {
 	v[0] += v[1];
 	v[2] += v[3];
@@ -70,16 +64,15 @@ sip_round(uint64_t v[4])
 }
 
 /* SipHash-1-3 (Aumasson and Bernstein): keyed, and short enough for short keys. */
-uint64_t
-hb_hash(const void *p, size_t n)
+uint64_t hb_hash(const void *p, size_t n)
 {
 	const unsigned char *s = p, *end = s + (n & ~(size_t)7);
 	uint64_t last = (uint64_t)n << 56;
 	uint64_t v[4] = {
-	        hash_key[0] ^ 0x736f6d6570736575,
-	        hash_key[1] ^ 0x646f72616e646f6d,
-	        hash_key[0] ^ 0x6c7967656e657261,
-	        hash_key[1] ^ 0x7465646279746573,
+		hash_key[0] ^ 0x736f6d6570736575,
+		hash_key[1] ^ 0x646f72616e646f6d,
+		hash_key[0] ^ 0x6c7967656e657261,
+		hash_key[1] ^ 0x7465646279746573,
 	};
 
 	for (; s != end; s += 8) {
@@ -106,16 +99,14 @@ hb_hash(const void *p, size_t n)
 #define XXH_P4 0x85ebca77c2b2ae63u
 #define XXH_P5 0x27d4eb2f165667c5u
 
-static inline uint64_t
-xxh_round(uint64_t acc, uint64_t in)
+static inline uint64_t xxh_round(uint64_t acc, uint64_t in)
 {
 	return (rotl(acc + in * XXH_P2, 31) * XXH_P1);
 }
 
-static uint64_t
-xxh_stripes(const unsigned char **s, const unsigned char *end)
+static uint64_t xxh_stripes(const unsigned char **s, const unsigned char *end)
 {
-	uint64_t acc[4] = {XXH_P1 + XXH_P2, XXH_P2, 0, (uint64_t)0 - XXH_P1}, h;
+	uint64_t acc[4] = { XXH_P1 + XXH_P2, XXH_P2, 0, (uint64_t)0 - XXH_P1 }, h;
 
 	for (; end - *s >= 32; *s += 32) {
 		for (unsigned i = 0; i < 4; i++)
@@ -128,8 +119,7 @@ xxh_stripes(const unsigned char **s, const unsigned char *end)
 }
 
 /* XXH64 with seed 0, the function of Envoy's ring hash: rings of both can be compared. */
-uint64_t
-hb_hash_stable(const void *p, size_t n)
+uint64_t hb_hash_stable(const void *p, size_t n)
 {
 	const unsigned char *s = p, *end = s + n;
 	uint64_t h = n >= 32 ? xxh_stripes(&s, end) : XXH_P5;
@@ -149,8 +139,7 @@ hb_hash_stable(const void *p, size_t n)
 }
 
 /* xoshiro256** (Blackman and Vigna). */
-uint64_t
-hb_random(void)
+uint64_t hb_random(void)
 {
 	uint64_t *s = random_state, r, t;
 
@@ -169,8 +158,7 @@ hb_random(void)
 	return (r);
 }
 
-void
-hb_random_seed(uint64_t seed)
+void hb_random_seed(uint64_t seed)
 {
 	/* splitmix64 spreads the seed over the state, which must not be all zero. */
 	for (unsigned i = 0; i < 4; i++) {

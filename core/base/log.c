@@ -34,7 +34,14 @@ static const char *const component_names[HB_LOG_C_MAX + 1] = {
 };
 
 static const char *const level_names[] = {
-        "trace", "debug", "info", "warning", "error", "critical", "off", NULL,
+	"trace",
+	"debug",
+	"info",
+	"warning",
+	"error",
+	"critical",
+	"off",
+	NULL,
 };
 
 /* How to write without waiting for a reader. */
@@ -46,29 +53,29 @@ enum log_sink {
 
 static struct {
 	pthread_mutex_t lock; /* guards path and capture, not writing */
-	char           *path; /* owned; NULL = stderr */
+	char *path;           /* owned; NULL = stderr */
 	void (*capture)(void *, const char *);
-	void                *capture_arg;
-	_Atomic bool         captured;
-	_Atomic bool         json;
-	_Atomic int          fd; /* stays the same number from hb_log_init on */
-	_Atomic int          sink;
-	_Atomic(uint64_t)    dropped;
-} log_state = {.lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO, .sink = SINK_POLL};
+	void *capture_arg;
+	_Atomic bool captured;
+	_Atomic bool json;
+	_Atomic int fd; /* stays the same number from hb_log_init on */
+	_Atomic int sink;
+	_Atomic(uint64_t) dropped;
+} log_state = { .lock = PTHREAD_MUTEX_INITIALIZER, .fd = STDERR_FILENO, .sink = SINK_POLL };
 
 /* One key=value pair while a line is built; keys and values point into the formatted text. */
 struct pair {
 	struct hb_str key, value;
-	bool          quoted; /* by the format   */
-	bool          number; /* by the format   */
+	bool quoted; /* by the format   */
+	bool number; /* by the format   */
 };
 
 /* Where the pairs of one line come from. */
 struct pairs {
 	struct pair v[PAIRS_MAX];
-	unsigned    n;
-	char        fmt[FMT_MAX_BYTES];
-	char        text[LINE_MAX_BYTES];
+	unsigned n;
+	char fmt[FMT_MAX_BYTES];
+	char text[LINE_MAX_BYTES];
 };
 
 /*
@@ -77,16 +84,14 @@ struct pairs {
  */
 static char sep[SEP_BYTES];
 
-static void __attribute__((constructor))
-sep_init(void)
+static void __attribute__((constructor)) sep_init(void)
 {
 	sep[0] = '\x1f';
 	for (unsigned i = 1; i < SEP_BYTES; i++)
 		sep[i] = (char)('a' + hb_random() % 26);
 }
 
-static bool
-fmt_is_number(const char *p, size_t n)
+static bool fmt_is_number(const char *p, size_t n)
 {
 	if (n < 2 || p[0] != '%' || memchr(p + 1, '%', n - 1) != NULL)
 		return (false);
@@ -98,8 +103,7 @@ fmt_is_number(const char *p, size_t n)
 }
 
 /* Copies the format with separators instead of blanks between pairs and without outer quotes. */
-static void
-pairs_split_fmt(struct pairs *ps, const char *fmt)
+static void pairs_split_fmt(struct pairs *ps, const char *fmt)
 {
 	size_t n = 0;
 
@@ -134,8 +138,7 @@ pairs_split_fmt(struct pairs *ps, const char *fmt)
 }
 
 /* What printf made of a number; "nan", "inf", padding and leading zeros are not JSON. */
-static bool
-value_is_number(struct hb_str s)
+static bool value_is_number(struct hb_str s)
 {
 	if (s.len > 0 && s.p[0] == '-')
 		s = hb_strn(s.p + 1, s.len - 1);
@@ -145,8 +148,7 @@ value_is_number(struct hb_str s)
 }
 
 /* Formats and cuts the pairs out of the result; false when not all of it fitted. */
-static bool
-pairs_format(struct pairs *ps, const char *fmt, va_list ap)
+static bool pairs_format(struct pairs *ps, const char *fmt, va_list ap)
 {
 	const char *p = ps->text, *end;
 	bool whole;
@@ -167,8 +169,8 @@ pairs_format(struct pairs *ps, const char *fmt, va_list ap)
 		}
 		eq = memchr(p, '=', (size_t)(stop - p));
 		pair->key = eq == NULL ? HB_STR("detail") : hb_strn(p, (size_t)(eq - p));
-		pair->value = eq == NULL ? hb_strn(p, (size_t)(stop - p))
-		                         : hb_strn(eq + 1, (size_t)(stop - eq - 1));
+		pair->value = eq == NULL ? hb_strn(p, (size_t)(stop - p)) :
+					   hb_strn(eq + 1, (size_t)(stop - eq - 1));
 		pair->number = pair->number && value_is_number(pair->value);
 		p = stop + SEP_BYTES;
 	}
@@ -176,8 +178,7 @@ pairs_format(struct pairs *ps, const char *fmt, va_list ap)
 }
 
 /* Control bytes never reach a terminal or forge a line. */
-static void
-text_escaped(struct hb_text *t, struct hb_str s, bool quotes)
+static void text_escaped(struct hb_text *t, struct hb_str s, bool quotes)
 {
 	for (size_t i = 0; i < s.len; i++) {
 		unsigned char c = (unsigned char)s.p[i];
@@ -185,14 +186,13 @@ text_escaped(struct hb_text *t, struct hb_str s, bool quotes)
 		if (c < 0x20 || c == 0x7f)
 			hb_text_printf(t, "\\x%02x", c);
 		else if (quotes && (c == '"' || c == '\\'))
-			hb_text_add(t, (char[]){'\\', (char)c}, 2);
+			hb_text_add(t, (char[]){ '\\', (char)c }, 2);
 		else
 			hb_text_addc(t, (char)c);
 	}
 }
 
-static bool
-needs_quotes(struct hb_str s)
+static bool needs_quotes(struct hb_str s)
 {
 	if (s.len == 0)
 		return (true);
@@ -205,8 +205,7 @@ needs_quotes(struct hb_str s)
 	return (false);
 }
 
-static void
-pair_text(struct hb_text *t, const struct pair *pair)
+static void pair_text(struct hb_text *t, const struct pair *pair)
 {
 	bool quotes = pair->quoted || needs_quotes(pair->value);
 
@@ -218,8 +217,7 @@ pair_text(struct hb_text *t, const struct pair *pair)
 		hb_text_addc(t, '"');
 }
 
-static void
-pair_json(struct hb_text *t, const struct pair *pair)
+static void pair_json(struct hb_text *t, const struct pair *pair)
 {
 	hb_text_addc(t, ',');
 	hb_text_json(t, pair->key.p, pair->key.len);
@@ -230,9 +228,8 @@ pair_json(struct hb_text *t, const struct pair *pair)
 		hb_text_json(t, pair->value.p, pair->value.len);
 }
 
-static void
-line_begin(struct hb_text *t, bool json, enum hb_log_component c, enum hb_log_level l,
-    struct hb_str msg)
+static void line_begin(struct hb_text *t, bool json, enum hb_log_component c, enum hb_log_level l,
+	struct hb_str msg)
 {
 	struct timespec ts;
 	char when[32];
@@ -248,15 +245,15 @@ line_begin(struct hb_text *t, bool json, enum hb_log_component c, enum hb_log_le
 		text_escaped(t, msg, false);
 		return;
 	}
-	hb_text_printf(t, "{\"time\":\"%s\",\"level\":\"%s\",\"component\":\"%s\",\"message\":",
-	    when, level_names[l], component_names[c]);
+	hb_text_printf(t,
+		"{\"time\":\"%s\",\"level\":\"%s\",\"component\":\"%s\",\"message\":", when,
+		level_names[l], component_names[c]);
 	hb_text_json(t, msg.p, msg.len);
 }
 
 /* The whole line without newline, below LINE_MAX_BYTES; pairs that do not fit are left out. */
-static void
-line_build(struct hb_text *t, bool json, struct hb_str head_msg, enum hb_log_component c,
-    enum hb_log_level l, const struct pairs *ps, bool whole)
+static void line_build(struct hb_text *t, bool json, struct hb_str head_msg,
+	enum hb_log_component c, enum hb_log_level l, const struct pairs *ps, bool whole)
 {
 	static const char cut_text[] = " truncated=true", cut_json[] = ",\"truncated\":true}";
 
@@ -286,11 +283,10 @@ line_build(struct hb_text *t, bool json, struct hb_str head_msg, enum hb_log_com
 	HB_ASSERT(!t->truncated);
 }
 
-static void
-line_write(const char *p, size_t n)
+static void line_write(const char *p, size_t n)
 {
 	int fd = atomic_load_explicit(&log_state.fd, memory_order_relaxed);
-	struct pollfd pfd = {.fd = fd, .events = POLLOUT};
+	struct pollfd pfd = { .fd = fd, .events = POLLOUT };
 	ssize_t r = -1;
 
 	switch (atomic_load_explicit(&log_state.sink, memory_order_relaxed)) {
@@ -310,8 +306,7 @@ line_write(const char *p, size_t n)
 }
 
 /* True when a capture took the line. */
-static bool
-line_capture(const char *line)
+static bool line_capture(const char *line)
 {
 	void (*fn)(void *, const char *);
 	void *arg;
@@ -328,12 +323,12 @@ line_capture(const char *line)
 	return (true);
 }
 
-void
-hb_log_write(enum hb_log_component c, enum hb_log_level l, const char *msg, const char *kv, ...)
+void hb_log_write(
+	enum hb_log_component c, enum hb_log_level l, const char *msg, const char *kv, ...)
 {
 	bool json = atomic_load_explicit(&log_state.json, memory_order_relaxed), whole;
 	int saved_errno = errno;
-	struct hb_text line = {0};
+	struct hb_text line = { 0 };
 	struct pairs ps;
 	va_list ap;
 
@@ -352,24 +347,23 @@ hb_log_write(enum hb_log_component c, enum hb_log_level l, const char *msg, cons
 	errno = saved_errno;
 }
 
-static int
-log_open(const char *path, struct hb_err *reterr)
+static int log_open(const char *path, struct hb_err *reterr)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+	int fd = open(
+		path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 
 	if (fd >= 0)
 		return (fd);
 	return (hb_err_set(reterr, -errno,
-	    "log file %s cannot be opened (%s): name a file that this user may write", path,
-	    strerror(errno)));
+		"log file %s cannot be opened (%s): name a file that this user may write", path,
+		strerror(errno)));
 }
 
 /*
  * A pipe or terminal is opened anew through /proc, which gives a non-blocking description of our
  * own; where that is not permitted poll(2) has to do.
  */
-static int
-log_open_stderr(int *ret_sink)
+static int log_open_stderr(int *ret_sink)
 {
 	struct stat st;
 	int fd;
@@ -389,7 +383,8 @@ log_open_stderr(int *ret_sink)
 	else if (S_ISREG(st.st_mode))
 		*ret_sink = SINK_DIRECT;
 	else if (S_ISFIFO(st.st_mode) || isatty(STDERR_FILENO)) {
-		fd = open("/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+		fd = open(
+			"/proc/self/fd/2", O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 		if (fd >= 0) {
 			*ret_sink = SINK_DIRECT;
 			return (fd);
@@ -398,8 +393,7 @@ log_open_stderr(int *ret_sink)
 	return (STDERR_FILENO);
 }
 
-int
-hb_log_init(const char *path, bool json, struct hb_err *reterr)
+int hb_log_init(const char *path, bool json, struct hb_err *reterr)
 {
 	int fd, sink = SINK_DIRECT, old = atomic_load(&log_state.fd);
 	struct sigaction sa;
@@ -421,8 +415,7 @@ hb_log_init(const char *path, bool json, struct hb_err *reterr)
 	return (0);
 }
 
-int
-hb_log_reopen(struct hb_err *reterr)
+int hb_log_reopen(struct hb_err *reterr)
 {
 	int fd, r = 0;
 
@@ -433,8 +426,9 @@ hb_log_reopen(struct hb_err *reterr)
 		if (fd < 0)
 			r = fd;
 		else if (dup3(fd, atomic_load(&log_state.fd), O_CLOEXEC) < 0)
-			r = hb_err_set(reterr, -errno, "log file %s cannot take over (%s): try again",
-			    log_state.path, strerror(errno));
+			r = hb_err_set(reterr, -errno,
+				"log file %s cannot take over (%s): try again", log_state.path,
+				strerror(errno));
 		if (fd >= 0)
 			(void)close(fd);
 	}
@@ -442,41 +436,39 @@ hb_log_reopen(struct hb_err *reterr)
 	return (r);
 }
 
-uint64_t
-hb_log_dropped(void)
+uint64_t hb_log_dropped(void)
 {
 	return (atomic_load_explicit(&log_state.dropped, memory_order_relaxed));
 }
 
-void
-hb_log_level_all(enum hb_log_level level)
+void hb_log_level_all(enum hb_log_level level)
 {
 	HB_ASSERT((unsigned)level <= HB_LOG_OFF);
 	for (unsigned i = 0; i < HB_LOG_C_MAX; i++)
-		atomic_store_explicit(&hb_log_levels[i], (unsigned char)level, memory_order_relaxed);
+		atomic_store_explicit(
+			&hb_log_levels[i], (unsigned char)level, memory_order_relaxed);
 }
 
 /* Refuses `word`, which is not one of `names`, and lists them or proposes the nearest. */
-static int
-unknown_name(struct hb_err *reterr, const char *what, const char *word, const char *const *names)
+static int unknown_name(
+	struct hb_err *reterr, const char *what, const char *word, const char *const *names)
 {
 	const char *nearest = hb_err_nearest(word, names);
-	struct hb_text all = {0};
+	struct hb_text all = { 0 };
 	int r;
 
 	if (nearest != NULL)
-		return (hb_err_set(reterr, -EINVAL, "log %s \"%s\" is not known: did you mean \"%s\"?",
-		    what, word, nearest));
+		return (hb_err_set(reterr, -EINVAL,
+			"log %s \"%s\" is not known: did you mean \"%s\"?", what, word, nearest));
 	for (; *names != NULL; names++)
 		hb_text_printf(&all, "%s%s", all.len > 0 ? ", " : "", *names);
-	r = hb_err_set(reterr, -EINVAL, "log %s \"%.64s\" is not known: use one of %s", what, word,
-	    all.p);
+	r = hb_err_set(
+		reterr, -EINVAL, "log %s \"%.64s\" is not known: use one of %s", what, word, all.p);
 	hb_text_fini(&all);
 	return (r);
 }
 
-int
-hb_log_level_parse(const char *name, enum hb_log_level *ret, struct hb_err *reterr)
+int hb_log_level_parse(const char *name, enum hb_log_level *ret, struct hb_err *reterr)
 {
 	for (unsigned i = 0; level_names[i] != NULL; i++) {
 		if (strcasecmp(name, level_names[i]) == 0) {
@@ -491,16 +483,14 @@ hb_log_level_parse(const char *name, enum hb_log_level *ret, struct hb_err *rete
 	return (unknown_name(reterr, "level", name, level_names));
 }
 
-const char *
-hb_log_level_name(enum hb_log_level level)
+const char *hb_log_level_name(enum hb_log_level level)
 {
 	HB_ASSERT((unsigned)level <= HB_LOG_OFF);
 	return (level_names[level]);
 }
 
 /* One "component:level" of the list; puts the level into its place in `levels`. */
-static int
-level_item_parse(char *item, unsigned char *levels, struct hb_err *reterr)
+static int level_item_parse(char *item, unsigned char *levels, struct hb_err *reterr)
 {
 	char *colon = strchr(item, ':');
 	enum hb_log_level level;
@@ -508,8 +498,8 @@ level_item_parse(char *item, unsigned char *levels, struct hb_err *reterr)
 
 	if (colon == NULL)
 		return (hb_err_set(reterr, -EINVAL,
-		    "log level \"%.64s\" names no component: write component:level, for example tls:debug",
-		    item));
+			"log level \"%.64s\" names no component: write component:level, for example tls:debug",
+			item));
 	*colon = '\0';
 	r = hb_log_level_parse(colon + 1, &level, reterr);
 	if (r != 0)
@@ -523,8 +513,7 @@ level_item_parse(char *item, unsigned char *levels, struct hb_err *reterr)
 	return (unknown_name(reterr, "component", item, component_names));
 }
 
-int
-hb_log_levels_parse(const char *spec, struct hb_err *reterr)
+int hb_log_levels_parse(const char *spec, struct hb_err *reterr)
 {
 	char *copy = hb_strdup(spec), *rest = copy, *item;
 	unsigned char levels[HB_LOG_C_MAX];
@@ -544,15 +533,13 @@ hb_log_levels_parse(const char *spec, struct hb_err *reterr)
 	return (r);
 }
 
-const char *
-hb_log_component_name(enum hb_log_component c)
+const char *hb_log_component_name(enum hb_log_component c)
 {
 	HB_ASSERT((unsigned)c < HB_LOG_C_MAX);
 	return (component_names[c]);
 }
 
-void
-hb_log_capture(void (*fn)(void *arg, const char *line), void *arg)
+void hb_log_capture(void (*fn)(void *arg, const char *line), void *arg)
 {
 	pthread_mutex_lock(&log_state.lock);
 	log_state.capture = fn;

@@ -10,19 +10,18 @@
 
 struct map_entry {
 	uint64_t hash;
-	char    *key;   /* owned; NUL-terminated for debuggers; NULL = free slot */
-	size_t   len;
-	void    *value; /* borrowed */
+	char *key; /* owned; NUL-terminated for debuggers; NULL = free slot */
+	size_t len;
+	void *value; /* borrowed */
 };
 
 struct hb_map {
-	unsigned          magic;
+	unsigned magic;
 	struct map_entry *v; /* owned; cap entries, cap is 0 or a power of two */
-	size_t            cap, n;
+	size_t cap, n;
 };
 
-struct hb_map *
-hb_map_new(void)
+struct hb_map *hb_map_new(void)
 {
 	struct hb_map *m;
 
@@ -30,8 +29,7 @@ hb_map_new(void)
 	return (m);
 }
 
-void
-hb_map_free(struct hb_map **mp)
+void hb_map_free(struct hb_map **mp)
 {
 	struct hb_map *m = *mp;
 
@@ -45,8 +43,7 @@ hb_map_free(struct hb_map **mp)
 }
 
 /* The slot that holds the key, or the free slot where it belongs. The table is never full. */
-static struct map_entry *
-map_slot(const struct hb_map *m, uint64_t hash, struct hb_str key)
+static struct map_entry *map_slot(const struct hb_map *m, uint64_t hash, struct hb_str key)
 {
 	size_t i = hash & (m->cap - 1);
 
@@ -60,8 +57,7 @@ map_slot(const struct hb_map *m, uint64_t hash, struct hb_str key)
 	return (&m->v[i]);
 }
 
-static void
-map_grow(struct hb_map *m)
+static void map_grow(struct hb_map *m)
 {
 	struct map_entry *old = m->v;
 	size_t old_cap = m->cap;
@@ -75,8 +71,7 @@ map_grow(struct hb_map *m)
 	hb_free(old);
 }
 
-void *
-hb_map_get(const struct hb_map *m, struct hb_str key)
+void *hb_map_get(const struct hb_map *m, struct hb_str key)
 {
 	HB_CHECK(m, MAP_MAGIC);
 	if (m->n == 0)
@@ -85,8 +80,7 @@ hb_map_get(const struct hb_map *m, struct hb_str key)
 	return (map_slot(m, hb_hash(key.p, key.len), key)->value);
 }
 
-void *
-hb_map_put(struct hb_map *m, struct hb_str key, void *value)
+void *hb_map_put(struct hb_map *m, struct hb_str key, void *value)
 {
 	uint64_t hash = hb_hash(key.p, key.len);
 	struct map_entry *e;
@@ -111,8 +105,7 @@ hb_map_put(struct hb_map *m, struct hb_str key, void *value)
 	return (NULL);
 }
 
-void *
-hb_map_del(struct hb_map *m, struct hb_str key)
+void *hb_map_del(struct hb_map *m, struct hb_str key)
 {
 	size_t mask = m->cap - 1, hole, i;
 	struct map_entry *e;
@@ -141,15 +134,13 @@ hb_map_del(struct hb_map *m, struct hb_str key)
 	return (value);
 }
 
-size_t
-hb_map_count(const struct hb_map *m)
+size_t hb_map_count(const struct hb_map *m)
 {
 	HB_CHECK(m, MAP_MAGIC);
 	return (m->n);
 }
 
-bool
-hb_map_next(const struct hb_map *m, size_t *cursor, struct hb_str *ret_key, void **ret_value)
+bool hb_map_next(const struct hb_map *m, size_t *cursor, struct hb_str *ret_key, void **ret_value)
 {
 	HB_CHECK(m, MAP_MAGIC);
 	for (; *cursor < m->cap; (*cursor)++) {

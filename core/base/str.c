@@ -6,14 +6,12 @@
 #define TEXT_CAP_MAX_DEFAULT ((size_t)1 << 30)
 #define TEXT_CAP_MIN         64
 
-static char
-lower(char c)
+static char lower(char c)
 {
 	return ((char)(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c));
 }
 
-bool
-hb_str_ieq(struct hb_str a, struct hb_str b)
+bool hb_str_ieq(struct hb_str a, struct hb_str b)
 {
 	if (a.len != b.len)
 		return (false);
@@ -24,23 +22,20 @@ hb_str_ieq(struct hb_str a, struct hb_str b)
 	return (true);
 }
 
-bool
-hb_str_starts(struct hb_str s, struct hb_str prefix)
+bool hb_str_starts(struct hb_str s, struct hb_str prefix)
 {
 	return (s.len >= prefix.len && hb_str_eq(hb_strn(s.p, prefix.len), prefix));
 }
 
-bool
-hb_str_ends(struct hb_str s, struct hb_str suffix)
+bool hb_str_ends(struct hb_str s, struct hb_str suffix)
 {
 	if (suffix.len == 0)
 		return (true);
 	return (s.len >= suffix.len &&
-	        hb_str_eq(hb_strn(s.p + s.len - suffix.len, suffix.len), suffix));
+		hb_str_eq(hb_strn(s.p + s.len - suffix.len, suffix.len), suffix));
 }
 
-int
-hb_str_cmp(struct hb_str a, struct hb_str b)
+int hb_str_cmp(struct hb_str a, struct hb_str b)
 {
 	size_t n = HB_MIN(a.len, b.len);
 	int r = n == 0 ? 0 : memcmp(a.p, b.p, n);
@@ -50,15 +45,13 @@ hb_str_cmp(struct hb_str a, struct hb_str b)
 	return ((a.len > b.len) - (a.len < b.len));
 }
 
-void
-hb_str_lower(char *p, size_t n)
+void hb_str_lower(char *p, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		p[i] = lower(p[i]);
 }
 
-bool
-hb_str_u64(struct hb_str s, uint64_t max, uint64_t *ret)
+bool hb_str_u64(struct hb_str s, uint64_t max, uint64_t *ret)
 {
 	uint64_t v = 0;
 
@@ -68,15 +61,14 @@ hb_str_u64(struct hb_str s, uint64_t max, uint64_t *ret)
 		unsigned digit = (unsigned)(unsigned char)s.p[i] - '0';
 
 		if (digit > 9 || __builtin_mul_overflow(v, (uint64_t)10, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)digit, &v) || v > max)
+			__builtin_add_overflow(v, (uint64_t)digit, &v) || v > max)
 			return (false);
 	}
 	*ret = v;
 	return (true);
 }
 
-void
-hb_text_fini(struct hb_text *t)
+void hb_text_fini(struct hb_text *t)
 {
 	hb_free(t->p);
 	t->p = NULL;
@@ -85,8 +77,7 @@ hb_text_fini(struct hb_text *t)
 }
 
 /* Makes room for n bytes and the NUL; false when the text may not grow that far. */
-static bool
-text_reserve(struct hb_text *t, size_t n)
+static bool text_reserve(struct hb_text *t, size_t n)
 {
 	size_t max = t->cap_max == 0 ? TEXT_CAP_MAX_DEFAULT : t->cap_max, cap;
 
@@ -106,8 +97,7 @@ text_reserve(struct hb_text *t, size_t n)
 	return (true);
 }
 
-void
-hb_text_add(struct hb_text *t, const void *p, size_t n)
+void hb_text_add(struct hb_text *t, const void *p, size_t n)
 {
 	if (!text_reserve(t, n))
 		return;
@@ -117,20 +107,17 @@ hb_text_add(struct hb_text *t, const void *p, size_t n)
 	t->p[t->len] = '\0';
 }
 
-void
-hb_text_addz(struct hb_text *t, const char *z)
+void hb_text_addz(struct hb_text *t, const char *z)
 {
 	hb_text_add(t, z, strlen(z));
 }
 
-void
-hb_text_addc(struct hb_text *t, char c)
+void hb_text_addc(struct hb_text *t, char c)
 {
 	hb_text_add(t, &c, 1);
 }
 
-void
-hb_text_vprintf(struct hb_text *t, const char *fmt, va_list ap)
+void hb_text_vprintf(struct hb_text *t, const char *fmt, va_list ap)
 {
 	size_t room;
 	va_list again;
@@ -154,8 +141,7 @@ hb_text_vprintf(struct hb_text *t, const char *fmt, va_list ap)
 	t->len += (size_t)n;
 }
 
-void
-hb_text_printf(struct hb_text *t, const char *fmt, ...)
+void hb_text_printf(struct hb_text *t, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -165,8 +151,7 @@ hb_text_printf(struct hb_text *t, const char *fmt, ...)
 }
 
 /* Length of the well-formed UTF-8 sequence at p (RFC 3629 section 4), 0 = there is none. */
-static size_t
-utf8_len(const unsigned char *p, size_t n)
+static size_t utf8_len(const unsigned char *p, size_t n)
 {
 	unsigned char lo = 0x80, hi = 0xbf;
 	size_t len;
@@ -199,22 +184,20 @@ utf8_len(const unsigned char *p, size_t n)
 	return (len);
 }
 
-static void
-json_escape(struct hb_text *t, unsigned char c)
+static void json_escape(struct hb_text *t, unsigned char c)
 {
 	static const char names[] = "\"\"\\\\\bb\ff\nn\rr\tt";
 
 	for (size_t i = 0; i + 1 < sizeof names; i += 2) {
 		if (names[i] == (char)c) {
-			hb_text_add(t, (char[]){'\\', names[i + 1]}, 2);
+			hb_text_add(t, (char[]){ '\\', names[i + 1] }, 2);
 			return;
 		}
 	}
 	hb_text_printf(t, "\\u%04x", c);
 }
 
-void
-hb_text_json(struct hb_text *t, const char *p, size_t n)
+void hb_text_json(struct hb_text *t, const char *p, size_t n)
 {
 	const unsigned char *s = (const unsigned char *)p;
 	size_t start = 0, i = 0;
@@ -238,8 +221,7 @@ hb_text_json(struct hb_text *t, const char *p, size_t n)
 	hb_text_addc(t, '"');
 }
 
-char *
-hb_text_take(struct hb_text *t)
+char *hb_text_take(struct hb_text *t)
 {
 	char *p = t->p == NULL ? hb_strdup("") : t->p;
 

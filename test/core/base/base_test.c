@@ -17,14 +17,13 @@
 
 struct thing {
 	unsigned magic;
-	int      value;
+	int value;
 };
 
 const char hb_version[] = "1.2.3-test";
 
 /* What a child that runs `fn` leaves on stderr; its wait status in *ret_status. */
-static void
-run_child(void (*fn)(void), char *out, size_t cap, int *ret_status)
+static void run_child(void (*fn)(void), char *out, size_t cap, int *ret_status)
 {
 	size_t n = 0;
 	int fds[2];
@@ -36,7 +35,7 @@ run_child(void (*fn)(void), char *out, size_t cap, int *ret_status)
 	assert_true(pid >= 0);
 	if (pid == 0) {
 		/* The runner's handlers would report the child's death as a failed test. */
-		static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+		static const int signals[] = { SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE };
 
 		for (size_t i = 0; i < HB_ARRAY_LEN(signals); i++)
 			signal(signals[i], SIG_DFL);
@@ -54,21 +53,18 @@ run_child(void (*fn)(void), char *out, size_t cap, int *ret_status)
 	assert_int_equal(waitpid(pid, ret_status, 0), pid);
 }
 
-static void
-hook_hello(int fd)
+static void hook_hello(int fd)
 {
 	dprintf(fd, "hook: hello\n");
 }
 
-static void
-hook_panics(int fd)
+static void hook_panics(int fd)
 {
 	(void)fd;
 	HB_WRONG("hook broke");
 }
 
-static void
-child_assert(void)
+static void child_assert(void)
 {
 	int two = 2;
 
@@ -76,15 +72,13 @@ child_assert(void)
 	HB_ASSERT(two + two == 5);
 }
 
-static void
-child_hook_panics(void)
+static void child_hook_panics(void)
 {
 	hb_panic_hook_add(hook_panics);
 	HB_WRONG("first");
 }
 
-static void
-child_segv(void)
+static void child_segv(void)
 {
 	volatile uintptr_t address = 16;
 
@@ -93,8 +87,7 @@ child_segv(void)
 }
 
 /* Grows the stack until it ends; the volatile buffer keeps each frame. */
-static int
-recurse(int depth)
+static int recurse(int depth)
 {
 	volatile char frame[4096];
 
@@ -104,31 +97,27 @@ recurse(int depth)
 	return (recurse(depth + 1) + frame[0]);
 }
 
-static void
-child_overflow(void)
+static void child_overflow(void)
 {
 	hb_panic_init();
 	_exit(recurse(0) & 1);
 }
 
-static void
-child_oom(void)
+static void child_oom(void)
 {
 	volatile size_t huge = PTRDIFF_MAX;
 
 	hb_free(hb_malloc(huge));
 }
 
-static void
-child_overflowing_product(void)
+static void child_overflowing_product(void)
 {
 	volatile size_t huge = SIZE_MAX / 2;
 
 	hb_free(hb_calloc(huge, 4));
 }
 
-static void
-test_panic_report(void **state)
+static void test_panic_report(void **state)
 {
 	char out[16384];
 	int status;
@@ -144,8 +133,7 @@ test_panic_report(void **state)
 	assert_non_null(strstr(out, "hook: hello\n"));
 }
 
-static void
-test_panic_in_hook(void **state)
+static void test_panic_in_hook(void **state)
 {
 	char out[16384];
 	int status;
@@ -156,9 +144,9 @@ test_panic_in_hook(void **state)
 	assert_non_null(strstr(out, "panic within the panic report: hook broke"));
 }
 
-#ifndef __SANITIZE_ADDRESS__
-static void
-test_panic_signals(void **state)
+/* Sanitizers report these in their own way. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+static void test_panic_signals(void **state)
 {
 	char out[16384];
 	int status;
@@ -172,8 +160,7 @@ test_panic_signals(void **state)
 	assert_non_null(strstr(out, "panic: signal 11 (Segmentation fault)"));
 }
 
-static void
-test_out_of_memory(void **state)
+static void test_out_of_memory(void **state)
 {
 	char out[16384];
 	int status;
@@ -187,8 +174,7 @@ test_out_of_memory(void **state)
 }
 #endif
 
-static void
-test_objects(void **state)
+static void test_objects(void **state)
 {
 	struct thing *t, *cast;
 	void *opaque;
@@ -204,8 +190,7 @@ test_objects(void **state)
 	assert_null(t);
 }
 
-static void
-test_memory(void **state)
+static void test_memory(void **state)
 {
 	char *s = hb_strdup("abc");
 
@@ -229,8 +214,7 @@ test_memory(void **state)
 	hb_free(NULL);
 }
 
-static void
-test_close_reasons(void **state)
+static void test_close_reasons(void **state)
 {
 	for (int i = 0; i < HB_CLOSE_MAX; i++) {
 		const struct hb_close_info *info = hb_close_info((enum hb_close_reason)i);
@@ -239,8 +223,8 @@ test_close_reasons(void **state)
 		assert_true(info->flag[0] != '\0' && info->detail[0] != '\0');
 		assert_true(info->text[0] != '\0');
 		for (int j = 0; j < i; j++)
-			assert_string_not_equal(info->counter,
-			    hb_close_info((enum hb_close_reason)j)->counter);
+			assert_string_not_equal(
+				info->counter, hb_close_info((enum hb_close_reason)j)->counter);
 	}
 	assert_string_equal(hb_close_info(HB_CLOSE_NONE)->name, "NONE");
 	assert_string_equal(hb_close_info(HB_CLOSE_IDLE_TIMEOUT)->flag, "SI");
@@ -248,19 +232,18 @@ test_close_reasons(void **state)
 	assert_false(hb_close_info(HB_CLOSE_DONE)->is_error);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_panic_report),
-	        cmocka_unit_test(test_panic_in_hook),
-#ifndef __SANITIZE_ADDRESS__
-	        cmocka_unit_test(test_panic_signals),
-	        cmocka_unit_test(test_out_of_memory),
+		cmocka_unit_test(test_panic_report),
+		cmocka_unit_test(test_panic_in_hook),
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+		cmocka_unit_test(test_panic_signals),
+		cmocka_unit_test(test_out_of_memory),
 #endif
-	        cmocka_unit_test(test_objects),
-	        cmocka_unit_test(test_memory),
-	        cmocka_unit_test(test_close_reasons),
+		cmocka_unit_test(test_objects),
+		cmocka_unit_test(test_memory),
+		cmocka_unit_test(test_close_reasons),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

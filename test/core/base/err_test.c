@@ -8,11 +8,16 @@
 #include "core/base/err.h"
 
 static const char *const names[] = {
-        "address", "filter_chains", "listener_filters", "name", "use_original_dst", "tls", NULL,
+	"address",
+	"filter_chains",
+	"listener_filters",
+	"name",
+	"use_original_dst",
+	"tls",
+	NULL,
 };
 
-static void
-test_set_and_format(void **state)
+static void test_set_and_format(void **state)
 {
 	struct hb_err err;
 	char buf[2048];
@@ -27,8 +32,8 @@ test_set_and_format(void **state)
 	assert_string_equal(buf, "cluster app: port 70000 is above 65535");
 	strcpy(err.path, "static_resources.clusters[0]");
 	hb_err_format(&err, buf, sizeof buf);
-	assert_string_equal(buf,
-	    "static_resources.clusters[0]: cluster app: port 70000 is above 65535");
+	assert_string_equal(
+		buf, "static_resources.clusters[0]: cluster app: port 70000 is above 65535");
 	strcpy(err.file, "a.yaml");
 	hb_err_format(&err, buf, sizeof buf);
 	assert_memory_equal(buf, "a.yaml: static_", 15);
@@ -42,8 +47,7 @@ test_set_and_format(void **state)
 	hb_err_prefix(NULL, "x");
 }
 
-static void
-test_long_texts_are_cut(void **state)
+static void test_long_texts_are_cut(void **state)
 {
 	char big[3000], out[8192];
 	struct hb_err err;
@@ -62,8 +66,7 @@ test_long_texts_are_cut(void **state)
 	assert_int_equal(strlen(out), 9);
 }
 
-static void
-test_list_is_bounded(void **state)
+static void test_list_is_bounded(void **state)
 {
 	struct hb_errs errs;
 
@@ -90,8 +93,7 @@ test_list_is_bounded(void **state)
 	hb_errs_fini(&errs);
 }
 
-static void
-test_nearest(void **state)
+static void test_nearest(void **state)
 {
 	char big[200];
 
@@ -109,28 +111,26 @@ test_nearest(void **state)
 	memset(big, 'a', sizeof big);
 	big[sizeof big - 1] = '\0';
 	assert_null(hb_err_nearest(big, names));
-	assert_null(hb_err_nearest("name", (const char *const[]){NULL}));
+	assert_null(hb_err_nearest("name", (const char *const[]){ NULL }));
 }
 
 /* The nearest one wins, the first of equals. */
-static void
-test_nearest_chooses(void **state)
+static void test_nearest_chooses(void **state)
 {
-	static const char *const near[] = {"aabbccdd", "abbccdd", "abbccde", NULL};
+	static const char *const near[] = { "aabbccdd", "abbccdd", "abbccde", NULL };
 
 	assert_string_equal(hb_err_nearest("abbccd", near), "abbccdd");
 	assert_string_equal(hb_err_nearest("abbccde", near), "abbccde");
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_set_and_format),
-	        cmocka_unit_test(test_long_texts_are_cut),
-	        cmocka_unit_test(test_list_is_bounded),
-	        cmocka_unit_test(test_nearest),
-	        cmocka_unit_test(test_nearest_chooses),
+		cmocka_unit_test(test_set_and_format),
+		cmocka_unit_test(test_long_texts_are_cut),
+		cmocka_unit_test(test_list_is_bounded),
+		cmocka_unit_test(test_nearest),
+		cmocka_unit_test(test_nearest_chooses),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -9,24 +9,22 @@
 
 struct item {
 	struct hb_list link;
-	int            n;
+	int n;
 };
 
-static int
-sum_in_order(const struct hb_list *l)
+static int sum_in_order(const struct hb_list *l)
 {
 	const struct hb_list *n;
 	int sum = 0;
 
-	HB_LIST_FOREACH(n, l)
+	HB_LIST_FOREACH (n, l)
 		sum = sum * 10 + HB_LIST_ENTRY(n, struct item, link)->n;
 	return (sum);
 }
 
-static void
-test_add_del(void **state)
+static void test_add_del(void **state)
 {
-	struct item v[4] = {0};
+	struct item v[4] = { 0 };
 	struct hb_list l, *n, *tmp;
 
 	hb_list_init(&l);
@@ -46,15 +44,14 @@ test_add_del(void **state)
 	hb_list_del(&v[2].link);
 	hb_list_del(&v[2].link);
 	assert_int_equal(sum_in_order(&l), 124);
-	HB_LIST_FOREACH_SAFE(n, tmp, &l)
+	HB_LIST_FOREACH_SAFE (n, tmp, &l)
 		hb_list_del(n);
 	assert_true(hb_list_empty(&l));
 }
 
-static void
-test_splice(void **state)
+static void test_splice(void **state)
 {
-	struct item v[4] = {{.n = 1}, {.n = 2}, {.n = 3}, {.n = 4}};
+	struct item v[4] = { { .n = 1 }, { .n = 2 }, { .n = 3 }, { .n = 4 } };
 	struct hb_list a, b;
 
 	hb_list_init(&a);
@@ -72,12 +69,11 @@ test_splice(void **state)
 	assert_int_equal(sum_in_order(&b), 1234);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_add_del),
-	        cmocka_unit_test(test_splice),
+		cmocka_unit_test(test_add_del),
+		cmocka_unit_test(test_splice),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -19,16 +19,14 @@
 
 static char captured[8192];
 
-static void
-capture(void *arg, const char *line)
+static void capture(void *arg, const char *line)
 {
 	(void)arg;
 	assert_true(strlen(line) < 4096);
 	strcpy(captured, line);
 }
 
-static int
-setup(void **state)
+static int setup(void **state)
 {
 	hb_log_level_all(HB_LOG_INFO);
 	hb_log_capture(capture, NULL);
@@ -36,8 +34,7 @@ setup(void **state)
 	return (hb_log_init(NULL, *state != NULL, NULL));
 }
 
-static int
-teardown(void **state)
+static int teardown(void **state)
 {
 	(void)state;
 	hb_log_capture(NULL, NULL);
@@ -45,59 +42,58 @@ teardown(void **state)
 }
 
 /* What follows the time stamp, whose shape is checked. */
-static const char *
-after_time(const char *line)
+static const char *after_time(const char *line)
 {
 	unsigned y, mo, d, h, mi, s, ms;
 	int n = 0;
 
-	assert_int_equal(sscanf(line, "%4u-%2u-%2uT%2u:%2u:%2u.%3uZ%n", &y, &mo, &d, &h, &mi, &s,
-	                     &ms, &n), 7);
+	assert_int_equal(
+		sscanf(line, "%4u-%2u-%2uT%2u:%2u:%2u.%3uZ%n", &y, &mo, &d, &h, &mi, &s, &ms, &n),
+		7);
 	assert_int_equal(n, 24);
 	assert_true(y >= 2024 && mo >= 1 && mo <= 12 && d >= 1 && d <= 31 && s <= 60);
 	return (line + n);
 }
 
-static void
-test_text(void **state)
+static void test_text(void **state)
 {
 	HB_LOG(LISTENER, INFO, "0.0.0.0:15443 listening", "workers=%u", 2u);
-	assert_string_equal(after_time(captured), " info  listener: 0.0.0.0:15443 listening workers=2");
+	assert_string_equal(
+		after_time(captured), " info  listener: 0.0.0.0:15443 listening workers=2");
 	HB_LOG(MAIN, CRITICAL, "stop");
 	assert_string_equal(after_time(captured), " critical main: stop");
 	HB_LOG(TLS, WARN, "x", "name=\"%s\" sni=%s empty=%s", "a", "b c", "");
-	assert_string_equal(after_time(captured), " warning tls: x name=\"a\" sni=\"b c\" empty=\"\"");
+	assert_string_equal(
+		after_time(captured), " warning tls: x name=\"a\" sni=\"b c\" empty=\"\"");
 }
 
 /* No value can forge a line, a pair or a terminal sequence. */
-static void
-test_text_hostile(void **state)
+static void test_text_hostile(void **state)
 {
-	HB_LOG(TLS, INFO, "x", "sni=\"%s\" alpn=%s n=%d", "a\" admin=\"1", "h2\nforged line\x1b[0m\\", 3);
+	HB_LOG(TLS, INFO, "x", "sni=\"%s\" alpn=%s n=%d", "a\" admin=\"1",
+		"h2\nforged line\x1b[0m\\", 3);
 	assert_string_equal(after_time(captured),
-	    " info  tls: x sni=\"a\\\" admin=\\\"1\" alpn=\"h2\\x0aforged line\\x1b[0m\\\\\" n=3");
+		" info  tls: x sni=\"a\\\" admin=\\\"1\" alpn=\"h2\\x0aforged line\\x1b[0m\\\\\" n=3");
 }
 
-static void
-test_json(void **state)
+static void test_json(void **state)
 {
 	HB_LOG(CONN, ERROR, "say \"hi\"",
-	    "port=%u id=%s age_s=%.3f bad=%.1f padded=%03d q=\"%d\" two=%d/%d neg=%ld pre-%d", 80u,
-	    "123", 0.25, (double)__builtin_inff(), 7, 5, 1, 2, -4L, 9);
+		"port=%u id=%s age_s=%.3f bad=%.1f padded=%03d q=\"%d\" two=%d/%d neg=%ld pre-%d",
+		80u, "123", 0.25, (double)__builtin_inff(), 7, 5, 1, 2, -4L, 9);
 	assert_memory_equal(captured, "{\"time\":\"", 9);
 	assert_string_equal(after_time(captured + 9),
-	    "\",\"level\":\"error\",\"component\":\"connection\",\"message\":\"say \\\"hi\\\"\","
-	    "\"port\":80,\"id\":\"123\",\"age_s\":0.250,\"bad\":\"inf\",\"padded\":\"007\",\"q\":\"5\","
-	    "\"two\":\"1/2\",\"neg\":-4,\"detail\":\"pre-9\"}");
+		"\",\"level\":\"error\",\"component\":\"connection\",\"message\":\"say \\\"hi\\\"\","
+		"\"port\":80,\"id\":\"123\",\"age_s\":0.250,\"bad\":\"inf\",\"padded\":\"007\",\"q\":\"5\","
+		"\"two\":\"1/2\",\"neg\":-4,\"detail\":\"pre-9\"}");
 	HB_LOG(CONN, ERROR, "m", "sni=\"%s\" x=%s", "a\" b=\"c", "\xff\n");
 	assert_string_equal(strstr(captured, "\"sni\""),
-	    "\"sni\":\"a\\\" b=\\\"c\",\"x\":\"\xef\xbf\xbd\\n\"}");
+		"\"sni\":\"a\\\" b=\\\"c\",\"x\":\"\xef\xbf\xbd\\n\"}");
 	HB_LOG(CONN, ERROR, "m");
 	assert_string_equal(strstr(captured, "\"message\""), "\"message\":\"m\"}");
 }
 
-static void
-test_line_limit(void **state)
+static void test_line_limit(void **state)
 {
 	char big[5000], medium[3000];
 
@@ -106,13 +102,13 @@ test_line_limit(void **state)
 	memset(medium, '\n', sizeof medium);
 	medium[sizeof medium - 1] = '\0';
 	HB_LOG(CONN, INFO, "m", "a=%d big=%s after=%d", 1, big, 2);
-	assert_non_null(strstr(captured, *state != NULL ? "\"a\":1,\"truncated\":true}" :
-	                                                  " a=1 truncated=true"));
+	assert_non_null(strstr(
+		captured, *state != NULL ? "\"a\":1,\"truncated\":true}" : " a=1 truncated=true"));
 	/* It fits before escaping only: left out alone. */
 	HB_LOG(CONN, INFO, "m", "a=%d medium=%s after=%d", 1, medium, 2);
-	assert_non_null(strstr(captured, *state != NULL ?
-	                                     "\"a\":1,\"after\":2,\"truncated\":true}" :
-	                                     " a=1 after=2 truncated=true"));
+	assert_non_null(strstr(captured,
+		*state != NULL ? "\"a\":1,\"after\":2,\"truncated\":true}" :
+				 " a=1 after=2 truncated=true"));
 	hb_log_write(HB_LOG_C_MAIN, HB_LOG_INFO, big, " ");
 	assert_in_range(strlen(captured), 1024, 1200);
 	hb_log_write(HB_LOG_C_MAIN, HB_LOG_INFO, medium, " ");
@@ -120,8 +116,7 @@ test_line_limit(void **state)
 		assert_non_null(strstr(captured, "(unprintable message)"));
 }
 
-static void
-test_levels(void **state)
+static void test_levels(void **state)
 {
 	enum hb_log_level level = HB_LOG_OFF;
 	struct hb_err err;
@@ -142,18 +137,23 @@ test_levels(void **state)
 	assert_int_equal(hb_log_level_parse("debgu", &level, &err), -EINVAL);
 	assert_string_equal(err.text, "log level \"debgu\" is not known: did you mean \"debug\"?");
 	assert_int_equal(hb_log_level_parse("loudest", &level, &err), -EINVAL);
-	assert_string_equal(err.text, "log level \"loudest\" is not known: use one of trace, debug, "
-	                              "info, warning, error, critical, off");
+	assert_string_equal(err.text,
+		"log level \"loudest\" is not known: use one of trace, debug, "
+		"info, warning, error, critical, off");
 	assert_string_equal(hb_log_component_name(HB_LOG_C_CONN), "connection");
 	assert_string_equal(hb_log_level_name(HB_LOG_TRACE), "trace");
 }
 
-static void
-test_levels_all_or_nothing(void **state)
+static void test_levels_all_or_nothing(void **state)
 {
 	static const char *const bad[] = {
-	        "dns:debug,tsl:debug", "dns:debug,tls", "dns:debug,tls:", "dns:debug,", ",", ":",
-	        "dns:debug,tls:info:x",
+		"dns:debug,tsl:debug",
+		"dns:debug,tls",
+		"dns:debug,tls:",
+		"dns:debug,",
+		",",
+		":",
+		"dns:debug,tls:info:x",
 	};
 	struct hb_err err;
 
@@ -166,8 +166,7 @@ test_levels_all_or_nothing(void **state)
 	assert_int_equal(hb_log_levels_parse("", &err), 0);
 }
 
-static size_t
-file_read(const char *path, char *buf, size_t cap)
+static size_t file_read(const char *path, char *buf, size_t cap)
 {
 	FILE *f = fopen(path, "r");
 	size_t n;
@@ -179,8 +178,7 @@ file_read(const char *path, char *buf, size_t cap)
 	return (n);
 }
 
-static void
-temp_dir(char *dir, size_t cap)
+static void temp_dir(char *dir, size_t cap)
 {
 	const char *base = getenv("TEST_TMPDIR");
 
@@ -188,8 +186,7 @@ temp_dir(char *dir, size_t cap)
 	assert_non_null(mkdtemp(dir));
 }
 
-static void *
-thread_logs(void *arg)
+static void *thread_logs(void *arg)
 {
 	for (int i = 0; i < LINES; i++)
 		HB_LOG(CONN, INFO, "line", "thread=%d n=%d end=1", (int)(intptr_t)arg, i);
@@ -197,8 +194,7 @@ thread_logs(void *arg)
 }
 
 /* Lines of several threads stay whole, and rotation loses none. */
-static void
-test_file_and_rotation(void **state)
+static void test_file_and_rotation(void **state)
 {
 	static char buf[2][THREADS * LINES * 100];
 	char dir[256], path[300], moved[300];
@@ -222,7 +218,8 @@ test_file_and_rotation(void **state)
 	file_read(path, buf[1], sizeof buf[1]);
 	assert_non_null(strstr(buf[1], "main: last\n"));
 	for (int i = 0; i < 2; i++) {
-		for (char *line = buf[i], *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+		for (char *line = buf[i], *end; (end = strchr(line, '\n')) != NULL;
+			line = end + 1) {
 			*end = '\0';
 			lines += end - line > 6 && strcmp(end - 6, " end=1") == 0;
 			after_time(line);
@@ -239,8 +236,7 @@ test_file_and_rotation(void **state)
 }
 
 /* Writes until a line is dropped; a blocked write would run into the alarm. */
-static void
-log_until_dropped(void)
+static void log_until_dropped(void)
 {
 	uint64_t before = hb_log_dropped();
 
@@ -251,8 +247,7 @@ log_until_dropped(void)
 	alarm(0);
 }
 
-static void
-check_stderr_is(int fd)
+static void check_stderr_is(int fd)
 {
 	int saved = dup(STDERR_FILENO);
 
@@ -272,8 +267,7 @@ check_stderr_is(int fd)
 	assert_int_equal(hb_log_init(NULL, false, NULL), 0);
 }
 
-static void
-test_stderr_never_blocks(void **state)
+static void test_stderr_never_blocks(void **state)
 {
 	int fds[2], full;
 
@@ -296,8 +290,7 @@ test_stderr_never_blocks(void **state)
 }
 
 /* An inherited pipe keeps its blocking mode for those who share it. */
-static void
-test_stderr_flags_stay(void **state)
+static void test_stderr_flags_stay(void **state)
 {
 	int fds[2];
 
@@ -308,23 +301,22 @@ test_stderr_flags_stay(void **state)
 	close(fds[1]);
 }
 
-int
-main(void)
+int main(void)
 {
 	static int json = 1;
 #define TEST(t)      cmocka_unit_test_setup_teardown(t, setup, teardown)
 #define TEST_JSON(t) cmocka_unit_test_prestate_setup_teardown(t, setup, teardown, &json)
 	const struct CMUnitTest tests[] = {
-	        TEST(test_text),
-	        TEST(test_text_hostile),
-	        TEST_JSON(test_json),
-	        TEST(test_line_limit),
-	        TEST_JSON(test_line_limit),
-	        TEST(test_levels),
-	        TEST(test_levels_all_or_nothing),
-	        TEST(test_file_and_rotation),
-	        TEST(test_stderr_never_blocks),
-	        TEST(test_stderr_flags_stay),
+		TEST(test_text),
+		TEST(test_text_hostile),
+		TEST_JSON(test_json),
+		TEST(test_line_limit),
+		TEST_JSON(test_line_limit),
+		TEST(test_levels),
+		TEST(test_levels_all_or_nothing),
+		TEST(test_file_and_rotation),
+		TEST(test_stderr_never_blocks),
+		TEST(test_stderr_flags_stay),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -11,14 +11,12 @@
 
 #define KEYS 5000
 
-static struct hb_str
-key_of(char *buf, size_t cap, unsigned i)
+static struct hb_str key_of(char *buf, size_t cap, unsigned i)
 {
 	return (hb_strn(buf, (size_t)snprintf(buf, cap, "key-%u", i)));
 }
 
-static void
-test_basics(void **state)
+static void test_basics(void **state)
 {
 	struct hb_map *m = hb_map_new();
 	int a, b;
@@ -42,8 +40,7 @@ test_basics(void **state)
 	hb_map_free(&m);
 }
 
-static void
-test_iteration(void **state)
+static void test_iteration(void **state)
 {
 	static char seen[KEYS];
 	struct hb_map *m = hb_map_new();
@@ -70,8 +67,7 @@ test_iteration(void **state)
 }
 
 /* Random puts and deletes agree with a plain array, through growth and moved-back runs. */
-static void
-test_against_model(void **state)
+static void test_against_model(void **state)
 {
 	static void *model[KEYS];
 	static char values[16];
@@ -102,13 +98,12 @@ test_against_model(void **state)
 	hb_map_free(&m);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_basics),
-	        cmocka_unit_test(test_iteration),
-	        cmocka_unit_test(test_against_model),
+		cmocka_unit_test(test_basics),
+		cmocka_unit_test(test_iteration),
+		cmocka_unit_test(test_against_model),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -7,8 +7,7 @@
 
 #include "core/base/str.h"
 
-static void
-test_compare(void **state)
+static void test_compare(void **state)
 {
 	assert_true(hb_str_eq(hb_str(NULL), HB_STR("")));
 	assert_false(hb_str_eq(HB_STR("a"), HB_STR("A")));
@@ -27,8 +26,7 @@ test_compare(void **state)
 	assert_int_equal(hb_str_cmp(hb_str(NULL), HB_STR("")), 0);
 }
 
-static void
-test_lower_and_numbers(void **state)
+static void test_lower_and_numbers(void **state)
 {
 	char text[] = "AbZ[\xc3\x84";
 	uint64_t v = 7;
@@ -48,10 +46,9 @@ test_lower_and_numbers(void **state)
 	assert_false(hb_str_u64(hb_str(NULL), 10, &v));
 }
 
-static void
-test_text_grows(void **state)
+static void test_text_grows(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	char *taken;
 
 	for (int i = 0; i < 1000; i++)
@@ -71,10 +68,9 @@ test_text_grows(void **state)
 	hb_text_fini(&t);
 }
 
-static void
-test_text_limit(void **state)
+static void test_text_limit(void **state)
 {
-	struct hb_text t = {.cap_max = 10};
+	struct hb_text t = { .cap_max = 10 };
 
 	hb_text_addz(&t, "12345");
 	hb_text_printf(&t, "%s", "67890");
@@ -98,18 +94,16 @@ test_text_limit(void **state)
 	hb_text_fini(&t);
 }
 
-static void
-check_json(const char *in, size_t n, const char *want)
+static void check_json(const char *in, size_t n, const char *want)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	hb_text_json(&t, in, n);
 	assert_string_equal(t.p, want);
 	hb_text_fini(&t);
 }
 
-static void
-test_json(void **state)
+static void test_json(void **state)
 {
 #define CHECK(in, want) check_json((in), sizeof(in) - 1, (want))
 	check_json(NULL, 0, "\"\"");
@@ -128,8 +122,7 @@ test_json(void **state)
 #undef CHECK
 }
 
-static void
-test_hash_stable(void **state)
+static void test_hash_stable(void **state)
 {
 	/* Values of the XXH64 reference, seed 0. */
 	assert_true(hb_hash_stable("", 0) == 0xef46db3751d8e999);
@@ -137,13 +130,12 @@ test_hash_stable(void **state)
 	assert_true(hb_hash_stable("a", 1) == 0xd24ec4f1a98c6e5b);
 	assert_true(hb_hash_stable("abc", 3) == 0x44bc2cf5ad770999);
 	assert_true(hb_hash_stable("Nobody inspects the spammish repetition", 39) ==
-	    0xfbcea83c8a378bf1);
+		0xfbcea83c8a378bf1);
 }
 
-static void
-test_hash(void **state)
+static void test_hash(void **state)
 {
-	char bytes[64] = {0};
+	char bytes[64] = { 0 };
 	unsigned same = 0, ones = 0;
 
 	assert_true(hb_hash("abc", 3) == hb_hash("abc", 3));
@@ -163,8 +155,7 @@ test_hash(void **state)
 	assert_in_range(ones / (8 * sizeof bytes), 28, 36);
 }
 
-static void
-test_random(void **state)
+static void test_random(void **state)
 {
 	uint64_t first, second;
 
@@ -178,18 +169,17 @@ test_random(void **state)
 	assert_true(hb_random() != first);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	        cmocka_unit_test(test_compare),
-	        cmocka_unit_test(test_lower_and_numbers),
-	        cmocka_unit_test(test_text_grows),
-	        cmocka_unit_test(test_text_limit),
-	        cmocka_unit_test(test_json),
-	        cmocka_unit_test(test_hash_stable),
-	        cmocka_unit_test(test_hash),
-	        cmocka_unit_test(test_random),
+		cmocka_unit_test(test_compare),
+		cmocka_unit_test(test_lower_and_numbers),
+		cmocka_unit_test(test_text_grows),
+		cmocka_unit_test(test_text_limit),
+		cmocka_unit_test(test_json),
+		cmocka_unit_test(test_hash_stable),
+		cmocka_unit_test(test_hash),
+		cmocka_unit_test(test_random),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
