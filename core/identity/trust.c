@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/identity/info_priv.h"
+
+#include <openssl/bio.h>
+#include <openssl/err.h>
+#include <openssl/mem.h>
+#include <openssl/pem.h>
+#include <openssl/pool.h>
+#include <openssl/x509v3.h>
+
+#define DEPTH_DEFAULT 100u
+/* Certificates of a peer's chain that are looked at; the message that carries them is bounded by
+ * the TLS transport too. */
+#define PEER_CHAIN_MAX 64u
+
+struct hb_trust {
+	unsigned              magic;
+#define HB_TRUST_MAGIC 0x52c3d8f7
+	X509_STORE           *store;
+	STACK_OF(X509)       *anchors;
+	struct hb_cert_info **info; /* of the anchors */
+	size_t                n;
+	bool                  allow_expired;
+	unsigned              max_depth;
+};
+
+static int
+add_crls(struct hb_trust *t, const struct hb_trust_options *o, struct hb_err *reterr)
+{
+	const char *what = o->crl_file == NULL ? "the inline revocation list" : o->crl_file;
+	BIO *bio = BIO_new_mem_buf(o->crl_pem.p, (int)o->crl_pem.len);
+	X509_CRL *crl;
+	size_t n = 0;
+	int r = 0;
+
+	HB_ASSERT(bio != NULL);
+	ERR_clear_error();
+	while (r == 0 && (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) != NULL) {
+		HB_ASSERT(X509_STORE_add_crl(t->store, crl) == 1);
+		X509_CRL_free(crl);
+		if (++n > HB_TRUST_MAX)
+			r = hb_err_set(reterr, -EINVAL, "%s has more than %u lists", what,
+			    HB_TRUST_MAX);
+	}
+	if (r == 0 && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+		r = hb_err_set(reterr, -EINVAL, "list %zu of %s cannot be read: %s", n + 1, what,
+		    hb_identity__lib_error("damaged"));
+	if (r == 0 && n == 0)
+		r = hb_err_set(reterr, -EINVAL, "%s holds no PEM revocation list (no line "
+		    "-----BEGIN X509 CRL-----)", what);
+	ERR_clear_error();
+	BIO_free(bio);
+	if (r == 0)
+		HB_ASSERT(X509_STORE_set_flags(t->store, X509_V_FLAG_CRL_CHECK |
+		    (o->crl_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL)) == 1);
+	return (r);
+}
+
+static int
+add_anchors(struct hb_trust *t, const char *what, struct hb_err *reterr)
+{
+	struct hb_err err;
+	size_t i, n = sk_X509_num(t->anchors);
+	int r;
+
+	t->info = hb_calloc(n, sizeof t->info[0]);
+	for (i = 0; i < n; i++) {
+		r = hb_identity__info(sk_X509_value(t->anchors, i), &t->info[i], &err);
+		if (r != 0)
+			return (hb_err_set(reterr, r, "certificate %zu of %s: %s", i + 1, what,
+			    err.text));
+		t->n = i + 1;
+		HB_ASSERT(X509_STORE_add_cert(t->store, sk_X509_value(t->anchors, i)) == 1);
+	}
+	return (0);
+}
+
+int
+hb_trust_new(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_err *reterr)
+{
+	const char *what = o->file == NULL ? "the inline trust bundle" : o->file;
+	struct hb_trust *t;
+	int r;
+
+	HB_NEW(t, HB_TRUST_MAGIC);
+	t->allow_expired = o->allow_expired;
+	t->max_depth = o->max_depth == 0 ? DEPTH_DEFAULT : o->max_depth;
+	t->store = X509_STORE_new();
+	HB_ASSERT(t->store != NULL);
+	/* Partial chains: an intermediate, or a leaf, in the bundle is an anchor of its own. */
+	HB_ASSERT(X509_STORE_set_flags(t->store,
+	    X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN) == 1);
+	r = hb_identity__pem_certs(o->pem, what, HB_TRUST_MAX, &t->anchors, reterr);
+	if (r == 0)
+		r = add_anchors(t, what, reterr);
+	if (r == 0 && o->crl_pem.len > 0)
+		r = add_crls(t, o, reterr);
+	if (r != 0)
+		hb_trust_free(&t);
+	else
+		*ret = t;
+	return (r);
+}
+
+void
+hb_trust_free(struct hb_trust **pt)
+{
+	struct hb_trust *t = *pt;
+	size_t i;
+
+	if (t == NULL)
+		return;
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	*pt = NULL;
+	for (i = 0; i < t->n; i++)
+		hb_cert_info_free(&t->info[i]);
+	hb_free(t->info);
+	if (t->anchors != NULL)
+		sk_X509_pop_free(t->anchors, X509_free);
+	X509_STORE_free(t->store);
+	HB_DEL(t);
+}
+
+size_t
+hb_trust_info(const struct hb_trust *t, const struct hb_cert_info *const **ret)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	*ret = (const struct hb_cert_info *const *)t->info;
+	return (t->n);
+}
+
+size_t
+hb_trust_names(const struct hb_trust *t, CRYPTO_BUFFER **ret, size_t max)
+{
+	size_t i, n;
+	uint8_t *der;
+	int len;
+
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	n = HB_MIN(max, t->n);
+	for (i = 0; i < n; i++) {
+		der = NULL;
+		len = i2d_X509_NAME(X509_get_subject_name(sk_X509_value(t->anchors, i)), &der);
+		HB_ASSERT(len > 0);
+		ret[i] = CRYPTO_BUFFER_new(der, (size_t)len, NULL);
+		HB_ASSERT(ret[i] != NULL);
+		OPENSSL_free(der);
+	}
+	return (n);
+}
+
+/* ------------------------------------------------------------------ verification */
+
+static int
+ignore_dates(int ok, X509_STORE_CTX *ctx)
+{
+	int error = X509_STORE_CTX_get_error(ctx);
+
+	if (ok == 0 && (error == X509_V_ERR_CERT_HAS_EXPIRED ||
+	    error == X509_V_ERR_CERT_NOT_YET_VALID)) {
+		X509_STORE_CTX_set_error(ctx, X509_V_OK);
+		return (1);
+	}
+	return (ok);
+}
+
+static void
+prepare(const struct hb_trust *t, X509_STORE_CTX *ctx, enum hb_purpose purpose, int64_t now_s)
+{
+	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
+	bool client = purpose == HB_PURPOSE_CLIENT;
+
+	HB_ASSERT(X509_VERIFY_PARAM_set_purpose(param,
+	    client ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER) == 1);
+	HB_ASSERT(X509_VERIFY_PARAM_set_trust(param,
+	    client ? X509_TRUST_SSL_CLIENT : X509_TRUST_SSL_SERVER) == 1);
+	X509_VERIFY_PARAM_set_time(param, (time_t)now_s);
+	X509_VERIFY_PARAM_set_depth(param, (int)HB_MIN(t->max_depth, 1000u));
+	if (t->allow_expired)
+		X509_STORE_CTX_set_verify_cb(ctx, ignore_dates);
+}
+
+static struct hb_verdict
+run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) *others, enum hb_purpose purpose,
+    int64_t now_s)
+{
+	struct hb_verdict v = {0};
+	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
+
+	HB_ASSERT(ctx != NULL);
+	HB_ASSERT(X509_STORE_CTX_init(ctx, t->store, leaf, others) == 1);
+	prepare(t, ctx, purpose, now_s);
+	if (X509_verify_cert(ctx) != 1) {
+		v.error = X509_STORE_CTX_get_error(ctx);
+		if (v.error == X509_V_OK)
+			v.error = X509_V_ERR_UNSPECIFIED;
+		v.depth = X509_STORE_CTX_get_error_depth(ctx);
+		v.text = X509_verify_cert_error_string(v.error);
+	}
+	X509_STORE_CTX_free(ctx);
+	return (v);
+}
+
+struct hb_verdict
+hb_trust_verify(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
+    enum hb_purpose purpose, int64_t now_s)
+{
+	struct hb_verdict v = {.error = X509_V_ERR_INVALID_CALL, .text = "not a certificate"};
+	STACK_OF(X509) *others = sk_X509_new_null();
+	X509 *x, *leaf = NULL;
+	size_t i;
+
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	HB_ASSERT(others != NULL);
+	for (i = 0; i < n && i < PEER_CHAIN_MAX; i++) {
+		x = X509_parse_from_buffer(chain[i]);
+		if (x == NULL)
+			break;
+		if (i == 0)
+			leaf = x;
+		else
+			HB_ASSERT(sk_X509_push(others, x) != 0);
+	}
+	if (i == PEER_CHAIN_MAX && i < n)
+		v = (struct hb_verdict){X509_V_ERR_CERT_CHAIN_TOO_LONG, (int)i,
+		    "certificate chain too long"};
+	else if (i == n && leaf != NULL)
+		v = run(t, leaf, others, purpose, now_s);
+	else
+		v.depth = (int)i;
+	ERR_clear_error();
+	X509_free(leaf);
+	sk_X509_pop_free(others, X509_free);
+	return (v);
+}
