@@ -498,8 +498,7 @@ static int level_item_parse(char *item, unsigned char *levels, struct hb_err *re
 
 	if (colon == NULL)
 		return (hb_err_set(reterr, -EINVAL,
-			"log level \"%.64s\" names no component: write component:level, for example tls:debug",
-			item));
+			"log level \"%.64s\" names no component: write it as tls:debug", item));
 	*colon = '\0';
 	r = hb_log_level_parse(colon + 1, &level, reterr);
 	if (r != 0)

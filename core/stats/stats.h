@@ -46,7 +46,8 @@ struct hb_stat_family {
 struct hb_stats;
 
 /* Control thread. The scope with this label is made or found (reference counted); its numbers
- * outlive a replaced owner. `label` "" when the family has none. */
+ * outlive a replaced owner. `label` "" when the family has none. After hb_workers_init. In output
+ * colons of a label become '_', as in Envoy ("listener.0.0.0.0_15443.…"). */
 struct hb_stats *hb_stats_get(const struct hb_stat_family *, struct hb_str label);
 void hb_stats_unref(struct hb_stats **); /* freed after the workers passed (hb_retire) */
 const char *hb_stats_label(const struct hb_stats *);
@@ -63,7 +64,8 @@ void hb_stat_set(const struct hb_stats *, unsigned i, int64_t value);
 /* Histogram sample (milliseconds by convention of the name). */
 void hb_stat_record(struct hb_worker *, const struct hb_stats *, unsigned i, uint64_t value);
 
-/* Any time on the control thread: sum of all workers / of one worker. */
+/* Any time on the control thread: sum of all workers / of one worker, since the last reset. The
+ * value of a histogram is its number of samples; per worker it has none. */
 int64_t hb_stat_value(const struct hb_stats *, unsigned i);
 int64_t hb_stat_value_of(const struct hb_stats *, unsigned i, const struct hb_worker *);
 
@@ -72,6 +74,7 @@ int64_t hb_stat_value_of(const struct hb_stats *, unsigned i, const struct hb_wo
 /* A gauge computed when asked: registered once by a room, family row i of scope s. */
 void hb_stat_computed(const struct hb_stats *, unsigned i, int64_t (*fn)(void *arg), void *arg);
 
+/* A NULL query wants everything. */
 struct hb_stats_query {
 	bool used_only;                         /* only what was ever written               */
 	bool (*filter)(void *arg, const char *text_name); /* NULL = all                     */
