@@ -65,12 +65,17 @@ def hb_library(name, srcs = [], hdrs = [], deps = [], copts = [], **kwargs):
     )
 
 def hb_binary(name, srcs = [], deps = [], copts = [], linkopts = [], **kwargs):
-    """A program, static but for libc."""
+    """A program, static but for libc; what is marked HB_EXPORT is visible to filters it loads."""
+    exports = "//bazel:exports.list"
     native.cc_binary(
         name = name,
         srcs = srcs,
-        copts = _copts(srcs, copts),
-        linkopts = HB_LINKOPTS + ["-pie"] + linkopts,
+        additional_linker_inputs = [exports],
+        copts = _copts([s for s in srcs if not s.endswith(".h")], copts),
+        linkopts = HB_LINKOPTS + [
+            "-pie",
+            "-Wl,--dynamic-list=$(location %s)" % exports,
+        ] + linkopts,
         linkstatic = True,
         deps = deps,
         **kwargs
