@@ -46,7 +46,8 @@ fuzz_all() {
 	sanitizer_options
 	say "building fuzz targets with clang"
 	# shellcheck disable=SC2086
-	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 $labels $(sed 's/[^ ]*$/&.parser/' <<<"$labels")
+	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 $labels $(sed 's/[^ ]*$/&.parser/' <<<"$labels") ||
+		{ FAILED=$((FAILED + 1)); return 0; }
 	for label in $labels; do fuzz_one "$label" "$seconds"; done
 }
 

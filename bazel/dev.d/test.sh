@@ -15,14 +15,15 @@ use_config() {
 	BAZEL_FLAGS=(--config="$config" --experimental_convenience_symlinks=ignore)
 }
 
-# Output bases whose work tree is gone (a clone that was thrown away) are garbage.
+# Bazel cleans up nothing by itself: drop output bases whose work tree is gone (a clone that was thrown away), and what
+# the disk cache has not handed out for two weeks.
 prune_output_bases() {
-	local base tree
-	for base in "$CACHE"/out/*/; do
-		[ -f "$base/DO_NOT_BUILD_HERE" ] || continue
-		tree=$(cat "$base/DO_NOT_BUILD_HERE")
-		[ -d "$tree" ] || { chmod -R u+w "$base"; rm -rf "$base"; }
+	local base
+	for base in "$CACHE"/out/*/ "$HOME"/.cache/bazel/_bazel_"$(id -un)"/*/; do
+		[ -f "$base/DO_NOT_BUILD_HERE" ] && [ -d "$base/execroot/hbone" ] || continue
+		[ -d "$(cat "$base/DO_NOT_BUILD_HERE")" ] || { chmod -R u+w "$base"; rm -rf "$base"; }
 	done
+	[ ! -d "$CACHE/bazel-cache" ] || find "$CACHE/bazel-cache" -type f -atime +14 -delete
 }
 
 PASSED=0 FAILED=0 SKIPPED=0
@@ -79,18 +80,18 @@ count_pytest() {
 }
 
 integration_tests() {
-	local long=$1 pattern=$2 xml rc=0 select=(-m "not long")
+	local long=$1 pattern=$2 xml rc=0 timeout=180 select=(-m "not long")
 	[ -d test/integration ] || return 0
 	say "integration tests${CONFIG:+ ($CONFIG)}: building the program"
 	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone ||
 		{ FAILED=$((FAILED + 1)); return 0; }
 	HBONE_BIN=$("${BAZEL[@]}" info "${BAZEL_FLAGS[@]}" bazel-bin 2>/dev/null)/core/app/hbone
 	export HBONE_BIN HBONE_SANITIZER=$CONFIG HBONE_LONG=${long:+1} PATH="$VENV/bin:$PATH"
-	[ -z "$long" ] || select=()
+	[ -z "$long" ] || { select=(); timeout=1800; }
 	[ -z "$pattern" ] || select+=(-k "$pattern")
 	say "integration tests${CONFIG:+ ($CONFIG)}: running"
 	xml=$(mktemp)
-	"$VENV/bin/python" -m pytest -q -p no:cacheprovider -n "${HBONE_TEST_JOBS:-auto}" --junitxml="$xml" \
+	"$VENV/bin/python" -m pytest -q -p no:cacheprovider -n "${HBONE_TEST_JOBS:-auto}" --timeout="$timeout" --junitxml="$xml" \
 		"${select[@]}" test/integration </dev/null || rc=$?
 	# 5: nothing was selected, which only a pattern may cause.
 	if [ "$rc" != 5 ] || [ -z "$pattern" ]; then count_pytest "$xml"; fi
