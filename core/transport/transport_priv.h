@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/transport/transport_priv.h: what this room keeps on a worker.
+ */
+#ifndef HB_CORE_TRANSPORT_TRANSPORT_PRIV_H
+#define HB_CORE_TRANSPORT_TRANSPORT_PRIV_H
+
+#include "core/transport/transport.h"
+
+struct hb_transport_state {
+	unsigned magic;
+#define HB_TRANSPORT_STATE_MAGIC 0x51c6e0a7
+	unsigned lingering;
+	unsigned pair_depth;     /* direct deliveries of pairs on the stack                   */
+	uint64_t flush_timeouts;
+	void    *pump;           /* owned by pump.c through pump_fini: pool of pipes          */
+	void   (*pump_fini)(void *pump);
+};
+
+/* HB_SLOT_TRANSPORT of this worker, made on first use. */
+struct hb_transport_state *hb_transport_state(struct hb_worker *);
+
+#endif
