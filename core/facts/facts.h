@@ -17,7 +17,9 @@
 
 struct hb_cert_info;
 
-/* IPv4, IPv6, unix path (at most 107 bytes, abstract with leading NUL) or an internal name. */
+/* IPv4, IPv6, unix path (at most 107 bytes, abstract with leading NUL) or an internal name. An
+ * abstract name ends at the first NUL after its leading one; a unix peer without a name has "\0",
+ * that is two NULs. */
 enum hb_addr_kind { HB_ADDR_NONE, HB_ADDR_V4, HB_ADDR_V6, HB_ADDR_UNIX, HB_ADDR_INTERNAL };
 
 struct hb_addr {
@@ -30,13 +32,19 @@ struct hb_addr {
 };
 
 #define HB_ADDR_TEXT_MAX 128
+/*
+ * NONE for what is neither IP nor unix. A unix name is borrowed from the sockaddr, which must be
+ * zeroed behind `len` (the kernel counts no NUL for abstract names).
+ */
 void hb_addr_from_sockaddr(struct hb_addr *, const struct sockaddr *, socklen_t);
 /* 0 when the kind has no sockaddr. v4-mapped IPv6 becomes V4 in hb_addr_from_sockaddr. */
 socklen_t hb_addr_to_sockaddr(const struct hb_addr *, struct sockaddr_storage *);
-/* "10.0.0.1:80", "[::1]:80", unix path, "envoy://name/". Returns as snprintf. */
+/* "10.0.0.1:80", "[::1]:80", unix path ("@name" when abstract), "envoy://name/", "-" for NONE.
+ * Returns as snprintf. */
 int  hb_addr_format(const struct hb_addr *, char *dst, size_t cap);
 int  hb_addr_format_ip(const struct hb_addr *, char *dst, size_t cap); /* without port */
-/* "1.2.3.4" or "::1" (no brackets, no port). False = not an IP address. */
+/* "1.2.3.4" or "::1" (no brackets, no port, no zone); v4-mapped becomes V4. False = not an IP
+ * address, then *ret is untouched. */
 bool hb_addr_parse_ip(struct hb_str text, struct hb_addr *ret);
 /* "1.2.3.4:80", "[::1]:80". */
 bool hb_addr_parse(struct hb_str text, struct hb_addr *ret);
@@ -49,6 +57,7 @@ struct hb_cidr {
 	uint8_t kind, len;
 	uint8_t ip[16];
 };
+/* Bits behind the prefix are cleared; a v4-mapped prefix (from /96 on) becomes its IPv4 range. */
 int  hb_cidr_parse(struct hb_str prefix, unsigned len, struct hb_cidr *ret, struct hb_err *reterr);
 bool hb_cidr_contains(const struct hb_cidr *, const struct hb_addr *);
 
@@ -60,6 +69,8 @@ struct hb_arena {
 void *hb_arena_alloc(struct hb_arena *, size_t n); /* zeroed, aligned to 16 */
 struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* copy, NUL-terminated */
 void  hb_arena_fini(struct hb_arena *);
+/* Copies an address together with the name that it borrows. */
+void  hb_addr_copy(struct hb_arena *, struct hb_addr *to, const struct hb_addr *from);
 
 /* Dynamic metadata and filter state are small lists: namespace + key -> text. */
 struct hb_fact_entry {
@@ -69,7 +80,7 @@ struct hb_fact_entry {
 	struct hb_str value;
 	uint8_t shared;      /* filter state: 0 none, 1 once, 2 transitive        */
 	bool    read_only;
-	bool    is_address;  /* value is an address in text form                  */
+	bool    is_address;  /* value is an IP address in text form, with or without port */
 };
 #define HB_FACT_ENTRIES_MAX 64u /* of each list; more are refused (counted by the caller) */
 
@@ -98,9 +109,15 @@ struct hb_facts {
 
 void hb_facts_init(struct hb_facts *);
 void hb_facts_fini(struct hb_facts *);
-/* Deep copy of everything but peer certificates (for a dial that outlives its connection). */
+/*
+ * Deep copy of everything but the certificates (for a dial that outlives its connection). `to` is
+ * initialised. It has no parent: what hb_facts_state would find in the parents is taken along.
+ */
 void hb_facts_copy(struct hb_facts *to, const struct hb_facts *from);
-/* False when the list is full, or the entry exists and is read-only. Replaces otherwise. */
+/*
+ * False when the list is full, or the entry exists and is read-only. Replaces otherwise; a value
+ * got before from the lookups below is then no longer valid.
+ */
 bool hb_facts_metadata_set(struct hb_facts *, struct hb_str ns, struct hb_str key,
     struct hb_str value);
 bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str value, bool read_only,
@@ -108,6 +125,8 @@ bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str valu
 /* p == NULL = not there. filter state is looked up in the parents too. */
 struct hb_str hb_facts_metadata(const struct hb_facts *, struct hb_str ns, struct hb_str key);
 struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str key);
+/* The whole entry; NULL = not there. */
+const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *, struct hb_str key);
 
 /* Well-known filter state keys. */
 #define HB_STATE_TCP_PROXY_CLUSTER "envoy.tcp_proxy.cluster"
