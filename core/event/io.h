@@ -32,11 +32,19 @@ struct hb_io {
 	unsigned          generation;
 };
 
-/* Watches reading and writing. fn is never called from inside start. */
+/*
+ * Watches reading and writing. fn is never called from inside start. -EPERM: a regular file, which
+ * is always ready and cannot be watched.
+ */
 int  hb_io_start(struct hb_io *, struct hb_worker *, int fd,
     void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr);
 void hb_io_again(struct hb_io *, unsigned events);
 /* No event after it, also none that the kernel has already reported. Idempotent. */
 void hb_io_stop(struct hb_io *);
+/*
+ * hb_io_stop, then close(fd), for one system call less: only when no duplicate of the descriptor
+ * lives on elsewhere. Also after hb_io_stop or a failed start; idempotent (fd becomes -1).
+ */
+void hb_io_close(struct hb_io *);
 
 #endif

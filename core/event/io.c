@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/event/worker_priv.h"
+
+#include <unistd.h>
+
+#ifdef __linux__
+static const struct hb_io_ops *ops = &hb_io_epoll_ops;
+#else
+static const struct hb_io_ops *ops = &hb_io_uv_ops;
+#endif
+
+void
+hb_io_backend(enum hb_io_backend backend)
+{
+	HB_ASSERT(hb_worker_control() == NULL);
+#ifdef __linux__
+	ops = backend == HB_IO_EPOLL ? &hb_io_epoll_ops : &hb_io_uv_ops;
+#else
+	(void)backend;
+#endif
+}
+
+const struct hb_io_ops *
+hb_io_ops(void)
+{
+	return (ops);
+}
+
+int
+hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
+    void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
+{
+	int r;
+
+	HB_CHECK(w, HB_WORKER_MAGIC);
+	HB_ASSERT(fd >= 0 && fn != NULL);
+	io->fd = fd;
+	io->worker = w;
+	io->fn = fn;
+	io->priv = NULL;
+	r = ops->start(io, reterr);
+	if (r != 0)
+		io->worker = NULL;
+	return (r);
+}
+
+void
+hb_io_again(struct hb_io *io, unsigned events)
+{
+	HB_ASSERT(io->worker != NULL);
+	if (ops->again != NULL)
+		ops->again(io, events);
+}
+
+void
+hb_io_stop(struct hb_io *io)
+{
+	if (io->worker == NULL)
+		return;
+	ops->stop(io, false);
+	io->worker = NULL;
+}
+
+void
+hb_io_close(struct hb_io *io)
+{
+	if (io->worker != NULL) {
+		ops->stop(io, true);
+		io->worker = NULL;
+	}
+	if (io->fd >= 0)
+		(void)close(io->fd);
+	io->fd = -1;
+}

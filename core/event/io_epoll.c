@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An epoll set of our own, nested in the uv loop. A descriptor costs one epoll_ctl when it starts
+ * and none when it is closed. Because the kernel may still hold events of a descriptor that was
+ * stopped a moment ago, events carry a slot number and its generation, never a pointer.
+ */
+#ifdef __linux__
+#include "core/event/worker_priv.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define EVENTS_A_TURN 256
+#define SLOT_NONE     UINT32_MAX
+
+struct slot {
+	struct hb_io *io; /* borrowed until hb_io_stop; NULL = free */
+	uint32_t      generation;
+	uint32_t      next_free;
+};
+
+struct epoll {
+	unsigned magic;
+#define EPOLL_MAGIC 0x65706f6c
+	int          fd; /* owned */
+	uv_poll_t    poll;
+	struct slot *slots; /* owned */
+	uint32_t     nslots, first_free;
+	size_t       used;
+};
+
+static unsigned
+io_events(uint32_t e)
+{
+	unsigned r = 0;
+
+	if (e & EPOLLIN)
+		r |= HB_IO_READ;
+	if (e & EPOLLOUT)
+		r |= HB_IO_WRITE;
+	/* Reading or writing tells what happened. */
+	if (e & (EPOLLHUP | EPOLLERR))
+		r |= HB_IO_READ | HB_IO_WRITE | HB_IO_HUP;
+	return (r);
+}
+
+static void
+on_poll(uv_poll_t *h, int status, int events)
+{
+	struct epoll *ep = h->data;
+	struct epoll_event ev[EVENTS_A_TURN];
+	int n;
+
+	(void)status;
+	(void)events;
+	HB_CHECK(ep, EPOLL_MAGIC);
+	/* What does not fit keeps the set readable: the next turn sees it, others come first. */
+	do {
+		n = epoll_wait(ep->fd, ev, EVENTS_A_TURN, 0);
+	} while (n < 0 && errno == EINTR);
+	HB_ASSERT(n >= 0);
+	for (int i = 0; i < n; i++) {
+		uint32_t index = (uint32_t)ev[i].data.u64;
+		struct slot *s = &ep->slots[index];
+
+		HB_ASSERT(index < ep->nslots);
+		if (s->io != NULL && s->generation == (uint32_t)(ev[i].data.u64 >> 32))
+			s->io->fn(s->io, io_events(ev[i].events));
+	}
+}
+
+static int
+epoll_worker_init(struct hb_worker *w, struct hb_err *reterr)
+{
+	struct epoll *ep;
+	int r, fd = epoll_create1(EPOLL_CLOEXEC);
+
+	if (fd < 0)
+		return (hb_err_set(reterr, -errno, "cannot make an epoll set: %s; raise the limit of "
+		                                   "open files (ulimit -n)", strerror(errno)));
+	HB_NEW(ep, EPOLL_MAGIC);
+	ep->fd = fd;
+	ep->first_free = SLOT_NONE;
+	w->priv->io = ep;
+	r = uv_poll_init(w->loop, &ep->poll, fd);
+	HB_ASSERT(r == 0);
+	ep->poll.data = ep;
+	r = uv_poll_start(&ep->poll, UV_READABLE, on_poll);
+	HB_ASSERT(r == 0);
+	return (0);
+}
+
+static size_t
+epoll_worker_fini(struct hb_worker *w)
+{
+	struct epoll *ep = w->priv->io;
+
+	if (ep == NULL)
+		return (0);
+	HB_CHECK(ep, EPOLL_MAGIC);
+	(void)uv_poll_stop(&ep->poll);
+	uv_close((uv_handle_t *)&ep->poll, NULL);
+	return (ep->used);
+}
+
+static void
+epoll_worker_free(struct hb_worker *w)
+{
+	struct epoll *ep = w->priv->io;
+
+	if (ep == NULL)
+		return;
+	(void)close(ep->fd);
+	hb_free(ep->slots);
+	HB_DEL(ep);
+	w->priv->io = NULL;
+}
+
+static uint32_t
+slot_take(struct epoll *ep, struct hb_io *io)
+{
+	uint32_t i = ep->first_free;
+
+	if (i == SLOT_NONE) {
+		uint32_t n = HB_MAX(ep->nslots * 2, 64u);
+
+		ep->slots = hb_realloc(ep->slots, n * sizeof *ep->slots);
+		for (i = n; i-- > ep->nslots;) {
+			ep->slots[i] = (struct slot){.next_free = ep->first_free};
+			ep->first_free = i;
+		}
+		ep->nslots = n;
+		i = ep->first_free;
+	}
+	ep->first_free = ep->slots[i].next_free;
+	ep->slots[i].io = io;
+	ep->used++;
+	return (i);
+}
+
+static void
+slot_release(struct epoll *ep, uint32_t i)
+{
+	struct slot *s = &ep->slots[i];
+
+	s->io = NULL;
+	s->generation++;
+	s->next_free = ep->first_free;
+	ep->first_free = i;
+	ep->used--;
+}
+
+static int
+epoll_start(struct hb_io *io, struct hb_err *reterr)
+{
+	struct epoll *ep = io->worker->priv->io;
+	uint32_t i = slot_take(ep, io);
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+	int err;
+
+	ev.data.u64 = (uint64_t)ep->slots[i].generation << 32 | i;
+	if (epoll_ctl(ep->fd, EPOLL_CTL_ADD, io->fd, &ev) != 0) {
+		err = errno;
+		slot_release(ep, i);
+		return (hb_err_set(reterr, -err, "cannot watch a descriptor: %s", strerror(err)));
+	}
+	io->generation = ep->slots[i].generation;
+	io->priv = (void *)(uintptr_t)i;
+	return (0);
+}
+
+static void
+epoll_stop(struct hb_io *io, bool closing)
+{
+	struct epoll *ep = io->worker->priv->io;
+	uint32_t i = (uint32_t)(uintptr_t)io->priv;
+
+	HB_ASSERT(i < ep->nslots && ep->slots[i].io == io);
+	HB_ASSERT(ep->slots[i].generation == io->generation);
+	slot_release(ep, i);
+	if (!closing)
+		(void)epoll_ctl(ep->fd, EPOLL_CTL_DEL, io->fd, NULL);
+}
+
+const struct hb_io_ops hb_io_epoll_ops = {
+    .worker_init = epoll_worker_init,
+    .worker_fini = epoll_worker_fini,
+    .worker_free = epoll_worker_free,
+    .start = epoll_start,
+    .stop = epoll_stop,
+};
+#endif
