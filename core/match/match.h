@@ -35,10 +35,15 @@ struct hb_chain_match;
 struct hb_chain_match *hb_chain_match_new(void);
 /*
  * Adds chain number `chain`. `msg` NULL = matches everything. Reports refused fields, bad
- * wildcards, equal and overlapping rules (naming both chains).
+ * wildcards, equal rules (naming both chains). 0 or -EINVAL.
  */
 int  hb_chain_match_add(struct hb_chain_match *, struct hb_cfg *, const void *chain_msg,
     const void *msg, unsigned chain, const char *chain_name);
+/*
+ * After the last chain was added and before the first find; builds the tree and reports overlapping
+ * rules. The messages given to hb_chain_match_add must still be there. 0 or -EINVAL.
+ */
+int  hb_chain_match_freeze(struct hb_chain_match *, struct hb_cfg *);
 void hb_chain_match_free(struct hb_chain_match **);
 /* Number of the chain, or -1. */
 int  hb_chain_match_find(const struct hb_chain_match *, const struct hb_facts *);
