@@ -78,6 +78,35 @@ static void child_hook_panics(void)
 	HB_WRONG("first");
 }
 
+static void test_panic_report(void **state)
+{
+	char out[16384];
+	int status;
+
+	run_child(child_assert, out, sizeof out, &status);
+	assert_true(WIFSIGNALED(status));
+	assert_int_equal(WTERMSIG(status), SIGABRT);
+	assert_non_null(strstr(out, "panic: two + two == 5\n"));
+	assert_non_null(strstr(out, "test/core/base/base_test.c:"));
+	assert_non_null(strstr(out, "child_assert()"));
+	assert_non_null(strstr(out, "version 1.2.3-test"));
+	assert_non_null(strstr(out, "backtrace:\n"));
+	assert_non_null(strstr(out, "hook: hello\n"));
+}
+
+static void test_panic_in_hook(void **state)
+{
+	char out[16384];
+	int status;
+
+	run_child(child_hook_panics, out, sizeof out, &status);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	assert_non_null(strstr(out, "panic: first\n"));
+	assert_non_null(strstr(out, "panic within the panic report: hook broke"));
+}
+
+/* Sanitizers report these in their own way. */
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static void child_segv(void)
 {
 	volatile uintptr_t address = 16;
@@ -117,35 +146,6 @@ static void child_overflowing_product(void)
 	hb_free(hb_calloc(huge, 4));
 }
 
-static void test_panic_report(void **state)
-{
-	char out[16384];
-	int status;
-
-	run_child(child_assert, out, sizeof out, &status);
-	assert_true(WIFSIGNALED(status));
-	assert_int_equal(WTERMSIG(status), SIGABRT);
-	assert_non_null(strstr(out, "panic: two + two == 5\n"));
-	assert_non_null(strstr(out, "test/core/base/base_test.c:"));
-	assert_non_null(strstr(out, "child_assert()"));
-	assert_non_null(strstr(out, "version 1.2.3-test"));
-	assert_non_null(strstr(out, "backtrace:\n"));
-	assert_non_null(strstr(out, "hook: hello\n"));
-}
-
-static void test_panic_in_hook(void **state)
-{
-	char out[16384];
-	int status;
-
-	run_child(child_hook_panics, out, sizeof out, &status);
-	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-	assert_non_null(strstr(out, "panic: first\n"));
-	assert_non_null(strstr(out, "panic within the panic report: hook broke"));
-}
-
-/* Sanitizers report these in their own way. */
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static void test_panic_signals(void **state)
 {
 	char out[16384];
