@@ -27,25 +27,25 @@
  * handed over), hence the atomic count. Who holds the only reference may write behind its bytes.
  */
 struct hb_block {
-	unsigned         magic;
+	unsigned magic;
 	_Atomic uint32_t refs;
-	size_t           cap;
+	size_t cap;
 	struct hb_block *next; /* in a free list */
-	uint8_t          data[];
+	uint8_t data[];
 };
 
 struct pool {
 	struct hb_block *blocks[CLASSES];
-	unsigned         nblocks[CLASSES];
+	unsigned nblocks[CLASSES];
 	struct hb_slice *slices;
-	unsigned         nslices;
-	bool             registered; /* the thread's end will free it */
-	uint64_t         copied;
+	unsigned nslices;
+	bool registered; /* the thread's end will free it */
+	uint64_t copied;
 };
 
 static _Thread_local struct pool pool;
-static pthread_key_t             pool_key;
-static pthread_once_t            pool_once = PTHREAD_ONCE_INIT;
+static pthread_key_t pool_key;
+static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 
 /* ------------------------------------------------------------------ blocks and slices */
 
@@ -134,7 +134,7 @@ block_unref(struct hb_block *b)
 
 	HB_CHECK(b, BLOCK_MAGIC);
 	if (atomic_load_explicit(&b->refs, memory_order_acquire) != 1 &&
-	    atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+		atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
 		return;
 	b->magic = 0;
 	if (POOLED && b->cap <= BLOCK_MAX) {
@@ -407,7 +407,7 @@ hb_buf_move_n(struct hb_buf *to, struct hb_buf *from, size_t n)
 void
 hb_buf_move_front(struct hb_buf *to, struct hb_buf *from)
 {
-	struct hb_buf all = {0};
+	struct hb_buf all = { 0 };
 
 	HB_ASSERT(to != from);
 	hb_buf_move(&all, from);
@@ -418,7 +418,7 @@ hb_buf_move_front(struct hb_buf *to, struct hb_buf *from)
 void
 hb_buf_own(struct hb_buf *b)
 {
-	struct hb_buf out = {0};
+	struct hb_buf out = { 0 };
 	size_t borrowed = 0;
 
 	for (const struct hb_slice *s = b->head; s != NULL; s = s->next)
@@ -492,7 +492,7 @@ hb_buf_copyout(const struct hb_buf *b, size_t off, void *dst, size_t n)
 const uint8_t *
 hb_buf_pullup(struct hb_buf *b, size_t n)
 {
-	struct hb_buf front = {0};
+	struct hb_buf front = { 0 };
 	size_t have;
 
 	HB_ASSERT(n <= PULLUP_MAX);

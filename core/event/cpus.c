@@ -73,7 +73,7 @@ cap_v1(const char *dir, unsigned cpus)
  */
 static unsigned
 cap_path(const char *mount, const char *group, unsigned cpus,
-    unsigned (*cap)(const char *dir, unsigned cpus))
+	unsigned (*cap)(const char *dir, unsigned cpus))
 {
 	char dir[PATH_MAX];
 	size_t min = strlen(mount);
@@ -115,7 +115,8 @@ hb_worker_count_under(const char *root, unsigned cpus)
 	f = fopen(path, "re");
 	/* "4:cpu,cpuacct:/path" for version 1, "0::/path" for version 2 */
 	while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-		char *list = strchr(line, ':'), *group = list == NULL ? NULL : strchr(list + 1, ':');
+		char *list = strchr(line, ':'),
+		     *group = list == NULL ? NULL : strchr(list + 1, ':');
 
 		if (group == NULL)
 			continue;

@@ -28,7 +28,7 @@ hb_io_ops(void)
 
 int
 hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
-    void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
+	void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
 {
 	int r;
 

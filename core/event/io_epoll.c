@@ -15,18 +15,18 @@
 
 struct slot {
 	struct hb_io *io; /* borrowed until hb_io_stop; NULL = free */
-	uint32_t      generation;
-	uint32_t      next_free;
+	uint32_t generation;
+	uint32_t next_free;
 };
 
 struct epoll {
 	unsigned magic;
 #define EPOLL_MAGIC 0x65706f6c
-	int          fd; /* owned */
-	uv_poll_t    poll;
+	int fd; /* owned */
+	uv_poll_t poll;
 	struct slot *slots; /* owned */
-	uint32_t     nslots, first_free;
-	size_t       used;
+	uint32_t nslots, first_free;
+	size_t used;
 };
 
 static unsigned
@@ -76,8 +76,10 @@ epoll_worker_init(struct hb_worker *w, struct hb_err *reterr)
 	int r, fd = epoll_create1(EPOLL_CLOEXEC);
 
 	if (fd < 0)
-		return (hb_err_set(reterr, -errno, "cannot make an epoll set: %s; raise the limit of "
-		                                   "open files (ulimit -n)", strerror(errno)));
+		return (hb_err_set(reterr, -errno,
+			"cannot make an epoll set: %s; raise the limit of "
+			"open files (ulimit -n)",
+			strerror(errno)));
 	HB_NEW(ep, EPOLL_MAGIC);
 	ep->fd = fd;
 	ep->first_free = SLOT_NONE;
@@ -126,7 +128,7 @@ slot_take(struct epoll *ep, struct hb_io *io)
 
 		ep->slots = hb_realloc(ep->slots, n * sizeof *ep->slots);
 		for (i = n; i-- > ep->nslots;) {
-			ep->slots[i] = (struct slot){.next_free = ep->first_free};
+			ep->slots[i] = (struct slot){ .next_free = ep->first_free };
 			ep->first_free = i;
 		}
 		ep->nslots = n;
@@ -155,7 +157,7 @@ epoll_start(struct hb_io *io, struct hb_err *reterr)
 {
 	struct epoll *ep = io->worker->priv->io;
 	uint32_t i = slot_take(ep, io);
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLET };
 	int err;
 
 	ev.data.u64 = (uint64_t)ep->slots[i].generation << 32 | i;
@@ -183,10 +185,10 @@ epoll_stop(struct hb_io *io, bool closing)
 }
 
 const struct hb_io_ops hb_io_epoll_ops = {
-    .worker_init = epoll_worker_init,
-    .worker_fini = epoll_worker_fini,
-    .worker_free = epoll_worker_free,
-    .start = epoll_start,
-    .stop = epoll_stop,
+	.worker_init = epoll_worker_init,
+	.worker_fini = epoll_worker_fini,
+	.worker_free = epoll_worker_free,
+	.start = epoll_start,
+	.stop = epoll_stop,
 };
 #endif

@@ -8,9 +8,9 @@
 struct watch {
 	unsigned magic;
 #define WATCH_MAGIC 0x77617463
-	uv_poll_t     poll;
-	struct hb_io *io;   /* borrowed; NULL = stopped, waits for the close callback */
-	int           mask; /* what is asked for */
+	uv_poll_t poll;
+	struct hb_io *io; /* borrowed; NULL = stopped, waits for the close callback */
+	int mask;         /* what is asked for */
 };
 
 static void on_ready(uv_poll_t *h, int status, int events);
@@ -137,10 +137,10 @@ uv_stop_io(struct hb_io *io, bool closing)
 }
 
 const struct hb_io_ops hb_io_uv_ops = {
-    .worker_init = uv_worker_init,
-    .worker_fini = uv_worker_fini,
-    .worker_free = uv_worker_free,
-    .start = uv_start,
-    .again = uv_again,
-    .stop = uv_stop_io,
+	.worker_init = uv_worker_init,
+	.worker_fini = uv_worker_fini,
+	.worker_free = uv_worker_free,
+	.start = uv_start,
+	.again = uv_again,
+	.stop = uv_stop_io,
 };

@@ -25,30 +25,30 @@ struct retired {
 
 struct batch {
 	struct retired *v; /* owned */
-	size_t          n, cap;
+	size_t n, cap;
 };
 
 struct pass {
 	unsigned magic;
 #define PASS_MAGIC 0x70617373
 	_Atomic unsigned left;
-	struct hb_task   done;
+	struct hb_task done;
 	struct pass_part {
-		struct hb_task  task;
+		struct hb_task task;
 		struct hb_quiet quiet;
-		struct pass    *pass;
+		struct pass *pass;
 	} part[]; /* one a worker */
 };
 
 /* Control thread only. */
 static struct {
-	struct batch    next;    /* collects                                  */
-	struct batch    current; /* its pass is under way, or it is being freed */
-	size_t          freed;   /* of current                                */
-	bool            busy;    /* current is not empty                      */
-	bool            asked;   /* the end of this turn starts a pass        */
+	struct batch next;    /* collects                                  */
+	struct batch current; /* its pass is under way, or it is being freed */
+	size_t freed;         /* of current                                */
+	bool busy;            /* current is not empty                      */
+	bool asked;           /* the end of this turn starts a pass        */
 	struct hb_quiet quiet;
-	struct hb_run   run;
+	struct hb_run run;
 } retire;
 
 static void on_control_quiet(struct hb_quiet *q);
@@ -60,7 +60,7 @@ batch_add(struct batch *b, void *obj, void (*fn)(void *obj))
 		b->cap = HB_MAX(b->cap * 2, (size_t)32);
 		b->v = hb_realloc(b->v, b->cap * sizeof *b->v);
 	}
-	b->v[b->n++] = (struct retired){obj, fn};
+	b->v[b->n++] = (struct retired){ obj, fn };
 }
 
 static void
@@ -214,19 +214,19 @@ struct entry {
 	unsigned magic;
 #define ENTRY_MAGIC 0x656e7472
 	uint64_t hash;
-	void    *obj; /* owned by the table: freed with the entry */
-	void   (*free_obj)(void *obj);
-	size_t   len;
-	char     key[];
+	void *obj; /* owned by the table: freed with the entry */
+	void (*free_obj)(void *obj);
+	size_t len;
+	char key[];
 };
 
 struct slot {
-	_Atomic uint64_t         hash;
-	_Atomic(struct entry *)  entry; /* NULL = never used; &grave = deleted */
+	_Atomic uint64_t hash;
+	_Atomic(struct entry *) entry; /* NULL = never used; &grave = deleted */
 };
 
 struct array {
-	size_t      cap; /* a power of two */
+	size_t cap; /* a power of two */
 	struct slot slot[];
 };
 
@@ -236,7 +236,7 @@ struct hb_table {
 	_Atomic(struct array *) array; /* owned */
 	void (*free_obj)(void *obj);
 	size_t n, used; /* used: with graves; both the writer's */
-	bool   iterating;
+	bool iterating;
 };
 
 static struct entry grave;
@@ -281,7 +281,7 @@ find(struct array *a, uint64_t hash, struct hb_str name, struct slot **ret_free)
 		}
 		/* The hash in the array saves following the pointer of others. */
 		if (atomic_load_explicit(&s->hash, memory_order_relaxed) == hash && e != &grave &&
-		    entry_is(e, hash, name))
+			entry_is(e, hash, name))
 			return (s);
 	}
 }
@@ -323,8 +323,8 @@ table_grow(struct hb_table *t)
 		while (atomic_load_explicit(&a->slot[j].entry, memory_order_relaxed) != NULL)
 			j = (j + 1) & (cap - 1);
 		atomic_store_explicit(&a->slot[j].hash,
-		    atomic_load_explicit(&old->slot[i].hash, memory_order_relaxed),
-		    memory_order_relaxed);
+			atomic_load_explicit(&old->slot[i].hash, memory_order_relaxed),
+			memory_order_relaxed);
 		atomic_store_explicit(&a->slot[j].entry, e, memory_order_relaxed);
 	}
 	t->used = t->n;
@@ -439,8 +439,8 @@ hb_table_count(const struct hb_table *t)
 }
 
 void
-hb_table_foreach(const struct hb_table *ct, void (*fn)(void *arg, struct hb_str name, void *obj),
-    void *arg)
+hb_table_foreach(
+	const struct hb_table *ct, void (*fn)(void *arg, struct hb_str name, void *obj), void *arg)
 {
 	struct hb_table *t = (struct hb_table *)(uintptr_t)ct;
 	struct array *a = array_of(t);

@@ -111,7 +111,8 @@ wheel_remove(struct hb_wheel *w, struct hb_timer *t)
 
 	HB_ASSERT(w->count > 0);
 	w->count--;
-	if (head == t->node.prev && head >= first && head < first + HB_WHEEL_LEVELS * HB_WHEEL_SLOTS) {
+	if (head == t->node.prev && head >= first &&
+		head < first + HB_WHEEL_LEVELS * HB_WHEEL_SLOTS) {
 		/* The last one of its slot. */
 		i = (size_t)(head - first);
 		w->used[i / HB_WHEEL_SLOTS][i % HB_WHEEL_SLOTS / 64] &= ~(UINT64_C(1) << (i % 64));

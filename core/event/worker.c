@@ -18,9 +18,9 @@
 #endif
 
 static struct hb_worker *workers[HB_WORKERS_MAX];
-static unsigned          nworkers;
+static unsigned nworkers;
 static struct hb_worker *control;
-static bool              running;
+static bool running;
 
 static _Thread_local struct hb_worker *current;
 
@@ -30,8 +30,8 @@ static bool
 has_work(const struct hb_worker_priv *p)
 {
 	return (p->backlog != NULL || p->dead != NULL || p->quiet != NULL ||
-	    !hb_list_empty(&p->run) ||
-	    atomic_load_explicit(&p->posted, memory_order_relaxed) != NULL);
+		!hb_list_empty(&p->run) ||
+		atomic_load_explicit(&p->posted, memory_order_relaxed) != NULL);
 }
 
 /* Appends what was posted to the backlog, oldest first. */
@@ -179,8 +179,10 @@ worker_new(uint32_t index, struct hb_worker **ret, struct hb_err *reterr)
 
 	if (r != 0) {
 		hb_free(p);
-		return (hb_err_set(reterr, r, "cannot make an event loop: %s; raise the limit of "
-		                              "open files (ulimit -n)", uv_strerror(r)));
+		return (hb_err_set(reterr, r,
+			"cannot make an event loop: %s; raise the limit of "
+			"open files (ulimit -n)",
+			uv_strerror(r)));
 	}
 	HB_NEW(w, HB_WORKER_MAGIC);
 	w->index = index;
@@ -213,7 +215,7 @@ hb_workers_init(unsigned count, struct hb_err *reterr)
 	HB_ASSERT(control == NULL && !running);
 	if (count < 1 || count > HB_WORKERS_MAX)
 		return (hb_err_set(reterr, -EINVAL, "%u workers: give a number from 1 to %d", count,
-		                   HB_WORKERS_MAX));
+			HB_WORKERS_MAX));
 	r = worker_new(HB_WORKER_CONTROL, &control, reterr);
 	for (unsigned i = 0; r == 0 && i < count; i++) {
 		r = worker_new(i, &workers[i], reterr);
@@ -332,8 +334,10 @@ hb_workers_start(struct hb_err *reterr)
 	}
 	(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (r != 0)
-		return (hb_err_set(reterr, -r, "cannot start a worker thread: %s; start with fewer "
-		                               "workers (--concurrency)", strerror(r)));
+		return (hb_err_set(reterr, -r,
+			"cannot start a worker thread: %s; start with fewer "
+			"workers (--concurrency)",
+			strerror(r)));
 	return (0);
 }
 
@@ -390,7 +394,7 @@ report_handle(uv_handle_t *h, void *arg)
 
 	if (!uv_is_closing(h))
 		HB_LOG(MAIN, ERROR, "a handle is still open at the end", "worker=%d type=%s",
-		       (int)w->index, uv_handle_type_name(uv_handle_get_type(h)));
+			(int)w->index, uv_handle_type_name(uv_handle_get_type(h)));
 }
 
 /* Returns false when something was left open: the loop's memory then stays. */
@@ -409,7 +413,7 @@ worker_free(struct hb_worker **wp)
 	(void)uv_run(&p->loop, UV_RUN_NOWAIT);
 	if (watched != 0 || timers != 0)
 		HB_LOG(MAIN, ERROR, "something is still open at the end",
-		       "worker=%d descriptors=%zu timers=%zu", (int)w->index, watched, timers);
+			"worker=%d descriptors=%zu timers=%zu", (int)w->index, watched, timers);
 	for (unsigned i = 0; i < HB_SCRATCH_DEPTH; i++)
 		hb_free(p->scratch[i]);
 	if (uv_loop_close(&p->loop) != 0) {
@@ -460,8 +464,8 @@ hb_post(struct hb_worker *w, struct hb_task *t, void (*fn)(struct hb_task *))
 	t->fn = fn;
 	do {
 		t->next = head;
-	} while (!atomic_compare_exchange_weak_explicit(&p->posted, &head, t, memory_order_release,
-	    memory_order_relaxed));
+	} while (!atomic_compare_exchange_weak_explicit(
+		&p->posted, &head, t, memory_order_release, memory_order_relaxed));
 	/* Who filled the empty list wakes the worker; a worker looks by itself before it sleeps. */
 	if (head == NULL && (w != current || !p->inside))
 		(void)uv_async_send(&p->wake);
@@ -472,10 +476,10 @@ struct post_all {
 #define POST_ALL_MAGIC 0x70616c6c
 	void (*fn)(struct hb_worker *, void *);
 	void (*done)(void *);
-	void            *arg;
+	void *arg;
 	_Atomic unsigned left;
-	struct hb_task   task_done;
-	struct hb_task   task[]; /* one a worker */
+	struct hb_task task_done;
+	struct hb_task task[]; /* one a worker */
 };
 
 static void

@@ -33,7 +33,7 @@ expect(const struct hb_buf *b, const char *want)
 static void
 test_buf__empty(void **state)
 {
-	struct hb_buf b = {0}, c = {0};
+	struct hb_buf b = { 0 }, c = { 0 };
 	struct hb_slice s;
 
 	hb_buf_add(&b, NULL, 0);
@@ -55,7 +55,7 @@ test_buf__empty(void **state)
 static void
 test_buf__add_and_drain(void **state)
 {
-	struct hb_buf b = {0};
+	struct hb_buf b = { 0 };
 	uint64_t copied = hb_buf_copied();
 
 	hb_buf_addz(&b, "hello ");
@@ -75,7 +75,7 @@ test_buf__add_large(void **state)
 {
 	size_t n = 1000 * 1000 + 7;
 	uint8_t *p = hb_malloc(n), *q = hb_malloc(n);
-	struct hb_buf b = {0};
+	struct hb_buf b = { 0 };
 
 	for (size_t i = 0; i < n; i++)
 		p[i] = (uint8_t)(i * 31 + i / 257);
@@ -95,7 +95,7 @@ test_buf__add_large(void **state)
 static void
 test_buf__borrow_moves_without_copy(void **state)
 {
-	struct hb_buf a = {0}, b = {0};
+	struct hb_buf a = { 0 }, b = { 0 };
 	struct hb_slice s;
 	char mem[] = "abcdef";
 	uint64_t copied = hb_buf_copied();
@@ -114,7 +114,7 @@ test_buf__borrow_moves_without_copy(void **state)
 static void
 test_buf__own_copies_borrowed_only(void **state)
 {
-	struct hb_buf b = {0};
+	struct hb_buf b = { 0 };
 	struct hb_slice s1, s2, s3;
 	char mem[] = "abcdef", mem2[] = "ghi", mem3[] = "xyz";
 	const uint8_t *kept;
@@ -146,7 +146,7 @@ test_buf__own_copies_borrowed_only(void **state)
 static void
 test_buf__split_borrowed(void **state)
 {
-	struct hb_buf a = {0}, b = {0};
+	struct hb_buf a = { 0 }, b = { 0 };
 	struct hb_slice s;
 	char mem[] = "abcdefgh";
 
@@ -176,7 +176,7 @@ test_buf__split_borrowed(void **state)
 static void
 test_buf__split_owned_shares_the_block(void **state)
 {
-	struct hb_buf a = {0}, b = {0};
+	struct hb_buf a = { 0 }, b = { 0 };
 	const uint8_t *p;
 
 	hb_buf_addz(&a, "abcdefgh");
@@ -197,7 +197,7 @@ test_buf__split_owned_shares_the_block(void **state)
 static void
 test_buf__prepend_uses_headroom(void **state)
 {
-	struct hb_buf b = {0};
+	struct hb_buf b = { 0 };
 	struct hb_slice s;
 
 	hb_buf_borrow(&b, &s, "body", 4);
@@ -214,7 +214,7 @@ test_buf__prepend_uses_headroom(void **state)
 static void
 test_buf__pullup(void **state)
 {
-	struct hb_buf b = {0};
+	struct hb_buf b = { 0 };
 	struct hb_slice s[40];
 	const char *text = "the quick brown fox jumps over the lazy";
 	uint64_t copied = hb_buf_copied();
@@ -234,7 +234,7 @@ test_buf__pullup(void **state)
 static void
 test_buf__pullup_amortised(void **state)
 {
-	struct hb_buf b = {0}, one = {0};
+	struct hb_buf b = { 0 }, one = { 0 };
 	uint64_t copied = hb_buf_copied();
 
 	for (size_t i = 0; i < 60000; i++) {
@@ -250,7 +250,7 @@ test_buf__pullup_amortised(void **state)
 static void
 test_buf__reserve_commit(void **state)
 {
-	struct hb_buf b = {0}, c = {0};
+	struct hb_buf b = { 0 }, c = { 0 };
 	struct hb_slice s;
 	uint8_t *p;
 
@@ -285,7 +285,7 @@ test_buf__reserve_commit(void **state)
 static void
 test_buf__move_front(void **state)
 {
-	struct hb_buf a = {0}, b = {0};
+	struct hb_buf a = { 0 }, b = { 0 };
 
 	hb_buf_addz(&a, "world");
 	hb_buf_addz(&b, "hello ");
@@ -300,7 +300,7 @@ test_buf__move_front(void **state)
 static void
 test_buf__iov_limit(void **state)
 {
-	struct hb_buf b = {0};
+	struct hb_buf b = { 0 };
 	struct hb_slice s[8];
 	struct iovec iov[4];
 
@@ -318,7 +318,7 @@ test_buf__random_against_model(void **state)
 	enum { MODEL = 1 << 16 };
 	static uint8_t model[MODEL], got[MODEL], src[4096];
 	static struct hb_slice slices[64];
-	struct hb_buf b = {0}, x = {0};
+	struct hb_buf b = { 0 }, x = { 0 };
 	size_t len = 0;
 
 	hb_random_seed(7);
@@ -394,7 +394,7 @@ test_buf__random_against_model(void **state)
 static void *
 other_thread(void *arg)
 {
-	struct hb_buf *b = arg, mine = {0};
+	struct hb_buf *b = arg, mine = { 0 };
 
 	hb_buf_move_n(&mine, b, 1000);
 	for (int i = 0; i < 1000; i++) {
@@ -411,7 +411,7 @@ static void
 test_buf__halves_on_two_threads(void **state)
 {
 	for (int round = 0; round < 50; round++) {
-		struct hb_buf a = {0}, half = {0};
+		struct hb_buf a = { 0 }, half = { 0 };
 		pthread_t th;
 
 		for (int i = 0; i < 4000; i++)
@@ -429,7 +429,7 @@ test_buf__halves_on_two_threads(void **state)
 static void
 test_watermark(void **state)
 {
-	struct hb_watermark w = {.high = 100};
+	struct hb_watermark w = { .high = 100 };
 
 	assert_int_equal(hb_watermark_set(&w, 99), 0);
 	assert_int_equal(hb_watermark_set(&w, 100), 1);
@@ -445,22 +445,22 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_buf__empty),
-	    cmocka_unit_test(test_buf__add_and_drain),
-	    cmocka_unit_test(test_buf__add_large),
-	    cmocka_unit_test(test_buf__borrow_moves_without_copy),
-	    cmocka_unit_test(test_buf__own_copies_borrowed_only),
-	    cmocka_unit_test(test_buf__split_borrowed),
-	    cmocka_unit_test(test_buf__split_owned_shares_the_block),
-	    cmocka_unit_test(test_buf__prepend_uses_headroom),
-	    cmocka_unit_test(test_buf__pullup),
-	    cmocka_unit_test(test_buf__pullup_amortised),
-	    cmocka_unit_test(test_buf__reserve_commit),
-	    cmocka_unit_test(test_buf__move_front),
-	    cmocka_unit_test(test_buf__iov_limit),
-	    cmocka_unit_test(test_buf__random_against_model),
-	    cmocka_unit_test(test_buf__halves_on_two_threads),
-	    cmocka_unit_test(test_watermark),
+		cmocka_unit_test(test_buf__empty),
+		cmocka_unit_test(test_buf__add_and_drain),
+		cmocka_unit_test(test_buf__add_large),
+		cmocka_unit_test(test_buf__borrow_moves_without_copy),
+		cmocka_unit_test(test_buf__own_copies_borrowed_only),
+		cmocka_unit_test(test_buf__split_borrowed),
+		cmocka_unit_test(test_buf__split_owned_shares_the_block),
+		cmocka_unit_test(test_buf__prepend_uses_headroom),
+		cmocka_unit_test(test_buf__pullup),
+		cmocka_unit_test(test_buf__pullup_amortised),
+		cmocka_unit_test(test_buf__reserve_commit),
+		cmocka_unit_test(test_buf__move_front),
+		cmocka_unit_test(test_buf__iov_limit),
+		cmocka_unit_test(test_buf__random_against_model),
+		cmocka_unit_test(test_buf__halves_on_two_threads),
+		cmocka_unit_test(test_watermark),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -13,9 +13,9 @@ static struct hb_worker *w;
 
 struct probe {
 	struct hb_timer timer;
-	uint64_t        fired_ms; /* 0 = not yet */
-	unsigned        fired;
-	uint64_t        restart_ms;
+	uint64_t fired_ms; /* 0 = not yet */
+	unsigned fired;
+	uint64_t restart_ms;
 	struct hb_timer *other; /* stopped when this one fires */
 };
 
@@ -53,13 +53,13 @@ teardown(void **state)
 static void
 test_timer__never_early_and_precise_enough(void **state)
 {
-	static const uint64_t delays[] = {0, 1, 2, 15, 16, 17, 255, 256, 257, 1000, 4095, 4096, 5000,
-	    65535, 65536, 300000, 3600000, 86400000, UINT64_C(40) * 86400000,
-	    UINT64_C(400) * 86400000};
+	static const uint64_t delays[] = { 0, 1, 2, 15, 16, 17, 255, 256, 257, 1000, 4095, 4096,
+		5000, 65535, 65536, 300000, 3600000, 86400000, UINT64_C(40) * 86400000,
+		UINT64_C(400) * 86400000 };
 
 	for (uint64_t phase = 0; phase < 300; phase += 37) {
 		for (size_t i = 0; i < HB_ARRAY_LEN(delays); i++) {
-			struct probe p = {0};
+			struct probe p = { 0 };
 			uint64_t start, late, d = delays[i];
 
 			hb_clock_advance(w, phase);
@@ -79,7 +79,7 @@ test_timer__never_early_and_precise_enough(void **state)
 static void
 test_timer__moved_lazily(void **state)
 {
-	struct probe p = {0};
+	struct probe p = { 0 };
 
 	hb_timer_init(&p.timer, w, on_probe);
 	for (int i = 0; i < 1000; i++) {
@@ -96,7 +96,7 @@ test_timer__moved_lazily(void **state)
 static void
 test_timer__moved_earlier(void **state)
 {
-	struct probe p = {0};
+	struct probe p = { 0 };
 
 	hb_timer_init(&p.timer, w, on_probe);
 	hb_timer_start(&p.timer, 100000);
@@ -113,7 +113,7 @@ test_timer__moved_earlier(void **state)
 static void
 test_timer__stop(void **state)
 {
-	struct probe p = {0};
+	struct probe p = { 0 };
 
 	hb_timer_init(&p.timer, w, on_probe);
 	hb_timer_stop(&p.timer);
@@ -128,7 +128,7 @@ test_timer__stop(void **state)
 static void
 test_timer__stops_another_that_is_due(void **state)
 {
-	struct probe a = {0}, b = {0};
+	struct probe a = { 0 }, b = { 0 };
 
 	hb_timer_init(&a.timer, w, on_probe);
 	hb_timer_init(&b.timer, w, on_probe);
@@ -143,7 +143,7 @@ test_timer__stops_another_that_is_due(void **state)
 static void
 test_timer__restarts_itself(void **state)
 {
-	struct probe p = {.restart_ms = 10};
+	struct probe p = { .restart_ms = 10 };
 
 	hb_timer_init(&p.timer, w, on_probe);
 	hb_timer_start(&p.timer, 10);
@@ -201,7 +201,7 @@ test_timer__random(void **state)
 static void
 test_timer__real_clock(void **state)
 {
-	struct probe near = {0}, far = {0};
+	struct probe near = { 0 }, far = { 0 };
 	uint64_t start;
 
 	hb_workers_fini();
@@ -223,7 +223,7 @@ test_timer__real_clock(void **state)
 static void
 test_timer__survives_the_fake(void **state)
 {
-	struct probe p = {0};
+	struct probe p = { 0 };
 
 	hb_timer_init(&p.timer, w, on_probe);
 	hb_timer_start(&p.timer, 5000);
@@ -240,15 +240,15 @@ main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_timer__never_early_and_precise_enough),
-	    TEST(test_timer__moved_lazily),
-	    TEST(test_timer__moved_earlier),
-	    TEST(test_timer__stop),
-	    TEST(test_timer__stops_another_that_is_due),
-	    TEST(test_timer__restarts_itself),
-	    TEST(test_timer__random),
-	    TEST(test_timer__real_clock),
-	    TEST(test_timer__survives_the_fake),
+		TEST(test_timer__never_early_and_precise_enough),
+		TEST(test_timer__moved_lazily),
+		TEST(test_timer__moved_earlier),
+		TEST(test_timer__stop),
+		TEST(test_timer__stops_another_that_is_due),
+		TEST(test_timer__restarts_itself),
+		TEST(test_timer__random),
+		TEST(test_timer__real_clock),
+		TEST(test_timer__survives_the_fake),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

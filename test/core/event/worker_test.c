@@ -31,7 +31,7 @@ teardown(void **state)
 
 /* ------------------------------------------------------------------ one thread */
 
-static char     order[64];
+static char order[64];
 static unsigned norder;
 
 static void
@@ -44,12 +44,12 @@ note(char c)
 
 struct thing {
 	struct hb_task task;
-	struct hb_run  run;
+	struct hb_run run;
 	struct hb_dead dead;
 	struct hb_timer timer;
 	struct hb_worker *w;
-	char           name;
-	unsigned       again;
+	char name;
+	unsigned again;
 };
 
 static void
@@ -89,7 +89,7 @@ static void
 test_worker__order_of_a_turn(void **state)
 {
 	struct hb_worker *w = hb_worker_at(0);
-	struct thing t = {.w = w};
+	struct thing t = { .w = w };
 
 	norder = 0;
 	hb_worker_enter(w);
@@ -143,7 +143,7 @@ static void
 test_worker__run_again_from_inside(void **state)
 {
 	struct hb_worker *w = hb_worker_at(0);
-	struct thing t = {.w = w, .again = 10};
+	struct thing t = { .w = w, .again = 10 };
 
 	hb_run_init(&t.run, on_run_again);
 	hb_run_soon(w, &t.run);
@@ -231,8 +231,8 @@ test_worker__counts(void **state)
 /* ------------------------------------------------------------------ threads */
 
 struct ordered {
-	struct hb_task   task;
-	unsigned         poster, number;
+	struct hb_task task;
+	unsigned poster, number;
 };
 
 enum { POSTERS = 3, POSTS = 2000 };
@@ -352,17 +352,17 @@ main(void)
 {
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 	const struct CMUnitTest tests[] = {
-	    TEST(test_worker__order_of_a_turn),
-	    TEST(test_worker__run_queue_is_bounded),
-	    TEST(test_worker__run_again_from_inside),
-	    TEST(test_worker__scratch_is_a_stack),
-	    TEST(test_worker__clocks),
-	    TEST(test_worker__post_all_at_once_when_not_running),
-	    TEST(test_worker__counts),
-	    TEST(test_worker__tasks_of_one_poster_run_in_order),
-	    TEST(test_worker__post_all_across_threads),
-	    TEST(test_worker__fini_runs_what_was_posted),
-	    TEST(test_worker__stop_before_run),
+		TEST(test_worker__order_of_a_turn),
+		TEST(test_worker__run_queue_is_bounded),
+		TEST(test_worker__run_again_from_inside),
+		TEST(test_worker__scratch_is_a_stack),
+		TEST(test_worker__clocks),
+		TEST(test_worker__post_all_at_once_when_not_running),
+		TEST(test_worker__counts),
+		TEST(test_worker__tasks_of_one_poster_run_in_order),
+		TEST(test_worker__post_all_across_threads),
+		TEST(test_worker__fini_runs_what_was_posted),
+		TEST(test_worker__stop_before_run),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
