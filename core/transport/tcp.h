@@ -13,7 +13,9 @@ struct hb_tcp_options {
 	bool     keepalive;
 	unsigned keepalive_probes, keepalive_time_s, keepalive_interval_s; /* 0 = system    */
 	uint64_t flush_timeout_ms;  /* of finish; 0 = HB_FLUSH_TIMEOUT_MS                   */
-	char     congestion[16];    /* "" = system; else TCP_CONGESTION                     */
+	/* "" = system; "auto" = cubic or reno when the peer is on this host, else system; else a
+	 * name for TCP_CONGESTION, ignored when the kernel does not have it. */
+	char     congestion[16];
 };
 
 /*
@@ -25,7 +27,8 @@ struct hb_transport *hb_tcp_from_fd(struct hb_worker *, int fd, const struct hb_
 /*
  * Starts a connect. on_connected when established, or on_closed(CONNECT_…) with
  * hb_tcp_errno telling why. Timeouts are the caller's. `bind_to` may be NULL. Returns NULL and
- * fills reterr only when no socket could be made (descriptors, bad address).
+ * fills reterr only when no socket could be made (descriptors, bad address, a source address, mark
+ * or transparency that the kernel refuses).
  */
 struct hb_tcp_connect {
 	const struct sockaddr *addr;
@@ -42,13 +45,20 @@ struct hb_transport *hb_tcp_connect(struct hb_worker *, const struct hb_tcp_conn
 /* For a tcp transport only. fd stays owned by it. */
 int hb_tcp_fd(const struct hb_transport *);
 int hb_tcp_errno(const struct hb_transport *);
-/* Takes the descriptor out of a transport that has read nothing it did not unread and queued
- * nothing; unread bytes move to *ret_unread. The transport is gone. For moving to another worker. */
+/*
+ * Takes the descriptor out of a connected transport that has read nothing it did not unread and
+ * was written nothing; unread bytes move to *ret_unread. The transport is gone. For moving to
+ * another worker. A negative errno when the connection has failed meanwhile: *t stays the
+ * caller's and on_closed follows.
+ */
 int hb_tcp_take_fd(struct hb_transport **, struct hb_buf *ret_unread, bool *ret_end);
 
 /*
  * Two descriptors as one transport (0 and 1 for an ssh ProxyCommand). Owned: they are switched to
- * non-blocking and restored on close. Regular files and pipes are fine.
+ * non-blocking, restored and closed; 0, 1 and 2 are pointed at /dev/null instead, so that no later
+ * file takes their number. Regular files, pipes, terminals and sockets are fine; the two may be the
+ * same. Ignores SIGPIPE for the process, since a pipe's reader may leave. A reset cannot be sent
+ * through a pipe: abort ends it. NULL leaves both to the caller.
  */
 struct hb_transport *hb_stdio_transport(struct hb_worker *, int fd_in, int fd_out,
     struct hb_err *reterr);
