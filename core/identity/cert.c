@@ -182,6 +182,12 @@ wildcard_covers(struct hb_str pattern, struct hb_str name)
 	    hb_strn(name.p + skip, name.len - skip)));
 }
 
+bool
+hb_dns_name_covers(struct hb_str pattern, struct hb_str name)
+{
+	return (hb_str_ieq(pattern, name) || wildcard_covers(pattern, name));
+}
+
 int
 hb_credential_fits(const struct hb_credential *c, struct hb_str name)
 {

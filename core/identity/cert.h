@@ -45,6 +45,10 @@ void hb_credential_free(struct hb_credential **);
 /* How well the leaf's DNS names fit: 2 = one is the name, 1 = a wildcard covers it, 0 = no. */
 int hb_credential_fits(const struct hb_credential *, struct hb_str name);
 
+/* A DNS name of a certificate stands for `name` (RFC 6125 section 6.4.3): equal but for case, or a
+ * wildcard as its whole first label. */
+bool hb_dns_name_covers(struct hb_str pattern, struct hb_str name);
+
 /* ------------------------------------------------------------------ trust */
 
 struct hb_trust_options {
@@ -52,7 +56,7 @@ struct hb_trust_options {
 	struct hb_str crl_pem;       /* empty = no revocation check                               */
 	bool          crl_leaf_only; /* false: a CRL is needed for each issuer of the chain       */
 	bool          allow_expired; /* dates of peers' certificates do not count                 */
-	unsigned      max_depth;     /* intermediates below the anchor; 0 = 100                   */
+	unsigned      max_depth;     /* certificates above the leaf, the anchor too; 0 = 100      */
 	const char   *file, *crl_file; /* for messages; NULL = inline                             */
 };
 

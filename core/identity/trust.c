@@ -56,6 +56,39 @@ add_crls(struct hb_trust *t, const struct hb_trust_options *o, struct hb_err *re
 	return (r);
 }
 
+/*
+ * While a root is replaced, old and new one often have the same subject, and certificates that name
+ * no authority key id then fit both: the signature tells.
+ */
+static int
+issued(X509_STORE_CTX *ctx, X509 *x, X509 *issuer)
+{
+	EVP_PKEY *key;
+	int r;
+
+	(void)ctx;
+	if (X509_check_issued(issuer, x) != X509_V_OK)
+		return (0);
+	key = X509_get_pubkey(issuer);
+	r = key == NULL ? 0 : X509_verify(x, key);
+	EVP_PKEY_free(key);
+	ERR_clear_error();
+	return (r == 1);
+}
+
+static bool
+same_subject_twice(const struct hb_trust *t)
+{
+	struct hb_map *seen = hb_map_new();
+	bool twice = false;
+	size_t i;
+
+	for (i = 0; i < t->n; i++)
+		twice |= hb_map_put(seen, hb_str(t->info[i]->subject), t->info[i]) != NULL;
+	hb_map_free(&seen);
+	return (twice);
+}
+
 static int
 add_anchors(struct hb_trust *t, const char *what, struct hb_err *reterr)
 {
@@ -72,6 +105,8 @@ add_anchors(struct hb_trust *t, const char *what, struct hb_err *reterr)
 		t->n = i + 1;
 		HB_ASSERT(X509_STORE_add_cert(t->store, sk_X509_value(t->anchors, i)) == 1);
 	}
+	if (same_subject_twice(t))
+		X509_STORE_set_check_issued(t->store, issued);
 	return (0);
 }
 
@@ -194,6 +229,9 @@ run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) *others, enum hb_purpos
 		v.error = X509_STORE_CTX_get_error(ctx);
 		if (v.error == X509_V_OK)
 			v.error = X509_V_ERR_UNSPECIFIED;
+		/* The library stops looking for issuers there and then misses one. */
+		if (sk_X509_num(X509_STORE_CTX_get0_chain(ctx)) > t->max_depth)
+			v.error = X509_V_ERR_CERT_CHAIN_TOO_LONG;
 		v.depth = X509_STORE_CTX_get_error_depth(ctx);
 		v.text = X509_verify_cert_error_string(v.error);
 	}

@@ -45,7 +45,7 @@ struct hb_tls_config {
 	bool crl_leaf_only, allow_expired, accept_untrusted;
 	bool require_peer_cert;                  /* server: refuse a client without one       */
 	bool require_sni;                        /* server                                    */
-	unsigned max_verify_depth;               /* 0 = 100                                   */
+	unsigned max_verify_depth;               /* above the leaf, anchor too; 0 = 100       */
 	const struct hb_tls_san_match *sans;
 	size_t n_sans;
 	const struct hb_str *cert_hashes, *spki_hashes; /* raw 32 bytes each; any-of          */
@@ -53,6 +53,8 @@ struct hb_tls_config {
 	const char *cipher_list;                 /* TLS 1.2, OpenSSL notation; NULL = default */
 	const char *groups;                      /* NULL = X25519:P-256                       */
 	const char *sni;                         /* client: NULL = none sent                  */
+	bool sni_is_identity;                    /* client: a DNS name of the server must be the
+	                                          * server name that was sent                 */
 	bool bare_fin_is_end;                    /* accept a missing close_notify as an end   */
 	bool no_tickets;
 	uint64_t handshake_timeout_ms;           /* 0 = 15000                                 */

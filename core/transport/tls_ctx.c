@@ -1,0 +1,559 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <openssl/err.h>
+#include <openssl/pool.h>
+#include "core/transport/tls_priv.h"
+
+#define HANDSHAKE_TIMEOUT_MS 15000u
+/* Names of trust anchors in a CertificateRequest, so that a peer with several certificates can
+ * choose; a bundle of public roots would make each handshake tens of kilobytes longer. */
+#define CA_NAMES_MAX         32u
+#define PEER_CHAIN_MAX       32u
+
+static const char default_ciphers[] =
+    "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"
+    "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+
+static const char *
+lib_error(void)
+{
+	const char *text = ERR_reason_error_string(ERR_peek_last_error());
+
+	ERR_clear_error();
+	return (text == NULL ? "not accepted" : text);
+}
+
+/* ------------------------------------------------------------------ verification */
+
+static enum ssl_verify_result_t
+refuse(struct hb_tls *t, enum hb_close_reason reason, uint8_t alert, uint8_t *ret_alert)
+{
+	t->verdict = (uint8_t)reason;
+	*ret_alert = alert;
+	return (ssl_verify_invalid);
+}
+
+static bool
+pinned(const struct hb_tls_ctx *ctx, const CRYPTO_BUFFER *leaf)
+{
+	uint8_t digest[32];
+	size_t i;
+
+	if (ctx->n_cert_hashes + ctx->n_spki_hashes == 0)
+		return (true);
+	hb_cert_sha256(leaf, digest);
+	for (i = 0; i < ctx->n_cert_hashes; i++) {
+		if (memcmp(ctx->cert_hashes[i], digest, sizeof digest) == 0)
+			return (true);
+	}
+	if (ctx->n_spki_hashes == 0 || !hb_cert_spki_sha256(leaf, digest))
+		return (false);
+	for (i = 0; i < ctx->n_spki_hashes; i++) {
+		if (memcmp(ctx->spki_hashes[i], digest, sizeof digest) == 0)
+			return (true);
+	}
+	return (false);
+}
+
+static bool
+san_allowed(const struct hb_tls_ctx *ctx, const struct hb_cert_info *leaf)
+{
+	const struct hb_tls_san_match *m;
+	size_t i;
+
+	for (i = 0; i < ctx->n_sans; i++) {
+		m = &ctx->sans[i];
+		if (hb_cert_san_any(leaf, m->type, m->match, m->arg))
+			return (true);
+	}
+	return (ctx->n_sans == 0);
+}
+
+static bool
+covers_sni(const void *arg, struct hb_str value)
+{
+	const struct hb_tls *t = arg;
+
+	return (hb_dns_name_covers(value, hb_str(t->sni)));
+}
+
+static bool
+sni_proven(const struct hb_tls *t)
+{
+	return (!t->ctx->sni_is_identity || t->sni == NULL ||
+	    hb_cert_san_any(t->peer, HB_SAN_DNS, covers_sni, t));
+}
+
+/* What the trust configuration says of the chain; text goes to t->failure. */
+static enum hb_close_reason
+judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_alert)
+{
+	const struct hb_tls_ctx *ctx = t->ctx;
+	struct hb_verdict v;
+
+	*ret_alert = SSL_AD_CERTIFICATE_UNKNOWN;
+	if (ctx->trust != NULL) {
+		v = hb_trust_verify(ctx->trust, chain, n,
+		    ctx->server ? HB_PURPOSE_CLIENT : HB_PURPOSE_SERVER,
+		    hb_wall_us(t->base.worker) / 1000000);
+		if (v.error != 0) {
+			hb_tls__failure(t, "%s (certificate %d of the chain)", v.text, v.depth);
+			*ret_alert = (uint8_t)SSL_alert_from_verify_result(v.error);
+			return (HB_CLOSE_TLS_VERIFY);
+		}
+	}
+	if (!pinned(ctx, chain[0])) {
+		hb_tls__failure(t, "the certificate is none of the pinned ones");
+		return (HB_CLOSE_TLS_VERIFY);
+	}
+	if (!san_allowed(ctx, t->peer)) {
+		hb_tls__failure(t, "no subject alternative name is an allowed one");
+		return (HB_CLOSE_TLS_SAN);
+	}
+	if (!sni_proven(t)) {
+		hb_tls__failure(t, "no DNS name of the certificate is %s, the server name sent", t->sni);
+		return (HB_CLOSE_TLS_SAN);
+	}
+	t->info.peer_verified = ctx->trust != NULL;
+	return (HB_CLOSE_NONE);
+}
+
+static enum ssl_verify_result_t
+verify(SSL *ssl, uint8_t *ret_alert)
+{
+	struct hb_tls *t = SSL_get_app_data(ssl);
+	const STACK_OF(CRYPTO_BUFFER) *sk = SSL_get0_peer_certificates(ssl);
+	CRYPTO_BUFFER *chain[PEER_CHAIN_MAX];
+	enum hb_close_reason reason;
+	struct hb_err err;
+	size_t i, n = sk == NULL ? 0 : sk_CRYPTO_BUFFER_num(sk);
+
+	HB_CHECK(&t->base, HB_TRANSPORT_MAGIC);
+	if (n == 0 || n > PEER_CHAIN_MAX) {
+		hb_tls__failure(t, "%zu certificates in the peer's chain", n);
+		return (refuse(t, HB_CLOSE_TLS_VERIFY, SSL_AD_BAD_CERTIFICATE, ret_alert));
+	}
+	for (i = 0; i < n; i++)
+		chain[i] = sk_CRYPTO_BUFFER_value(sk, i);
+	if (hb_cert_info_new(chain[0], &t->peer, &err) != 0) {
+		hb_tls__failure(t, "the peer's certificate: %s", err.text);
+		return (refuse(t, HB_CLOSE_TLS_VERIFY, SSL_AD_BAD_CERTIFICATE, ret_alert));
+	}
+	reason = judge(t, chain, n, ret_alert);
+	if (reason != HB_CLOSE_NONE && !t->ctx->accept_untrusted)
+		return (refuse(t, reason, *ret_alert, ret_alert));
+	return (ssl_verify_ok);
+}
+
+/* ------------------------------------------------------------------ server's choices */
+
+static bool
+client_takes_ecdsa(const SSL_CLIENT_HELLO *hello)
+{
+	const uint8_t *p;
+	size_t n, i;
+
+	if (!SSL_early_callback_ctx_extension_get(hello, TLSEXT_TYPE_signature_algorithms, &p, &n))
+		return (false);
+	for (i = 2; i + 1 < n; i += 2) {
+		uint16_t alg = (uint16_t)(p[i] << 8 | p[i + 1]);
+
+		if (alg == SSL_SIGN_ECDSA_SECP256R1_SHA256 ||
+		    alg == SSL_SIGN_ECDSA_SECP384R1_SHA384 ||
+		    alg == SSL_SIGN_ECDSA_SECP521R1_SHA512)
+			return (true);
+	}
+	return (false);
+}
+
+/* The best name match of a key type that the client takes; the first usable one otherwise. */
+static const struct hb_credential *
+choose(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello, struct hb_str name)
+{
+	const struct hb_credential *best = ctx->creds[0];
+	bool ecdsa = client_takes_ecdsa(hello);
+	int score, fits, top = 0;
+	size_t i;
+
+	for (i = 0; i < ctx->n_creds; i++) {
+		const struct hb_credential *c = ctx->creds[i];
+
+		if (c->type == HB_KEY_EC && !ecdsa)
+			continue;
+		fits = name.len == 0 ? 0 : hb_credential_fits(c, name);
+		score = 1 + 2 * fits + (fits > 0 && c->type == HB_KEY_EC ? 1 : 0);
+		if (score > top) {
+			top = score;
+			best = c;
+		}
+	}
+	return (best);
+}
+
+static enum ssl_select_cert_result_t
+select_certificate(const SSL_CLIENT_HELLO *hello)
+{
+	struct hb_tls *t = SSL_get_app_data(hello->ssl);
+	const struct hb_tls_ctx *ctx = t->ctx;
+	const char *name = SSL_get_servername(hello->ssl, TLSEXT_NAMETYPE_host_name);
+
+	HB_CHECK(&t->base, HB_TRANSPORT_MAGIC);
+	/* A second ClientHello, after HelloRetryRequest, passes here too. */
+	hb_free(t->sni);
+	t->sni = NULL;
+	if (name != NULL) {
+		t->sni = hb_strdup(name);
+		hb_str_lower(t->sni, strlen(t->sni));
+	} else if (ctx->require_sni) {
+		hb_tls__failure(t, "the client sent no server name and one is required");
+		return (ssl_select_cert_error);
+	}
+	t->cred = ctx->n_creds == 1 ? ctx->creds[0] : choose(ctx, hello, hb_str(t->sni));
+	if (SSL_set_chain_and_key(hello->ssl, t->cred->chain, t->cred->n, t->cred->key,
+	    NULL) != 1) {
+		hb_tls__failure(t, "the certificate cannot be used: %s", lib_error());
+		return (ssl_select_cert_error);
+	}
+	return (ssl_select_cert_success);
+}
+
+static int
+select_alpn(SSL *ssl, const uint8_t **ret, uint8_t *ret_len, const uint8_t *offered, unsigned n,
+    void *arg)
+{
+	const struct hb_tls_ctx *ctx = arg;
+	uint8_t *chosen;
+
+	(void)ssl;
+	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
+	if (SSL_select_next_proto(&chosen, ret_len, ctx->alpn, (unsigned)ctx->alpn_len, offered,
+	    n) != OPENSSL_NPN_NEGOTIATED)
+		return (SSL_TLSEXT_ERR_NOACK);
+	*ret = chosen;
+	return (SSL_TLSEXT_ERR_OK);
+}
+
+/* Never takes the session: nothing is resumed. Counts, because a server may send without end. */
+static int
+new_session(SSL *ssl, SSL_SESSION *session)
+{
+	struct hb_tls *t = SSL_get_app_data(ssl);
+
+	(void)session;
+	if (t->tickets < UINT8_MAX)
+		t->tickets++;
+	return (0);
+}
+
+/* ------------------------------------------------------------------ making a context */
+
+static uint16_t
+version_number(enum hb_tls_version v, uint16_t otherwise)
+{
+	switch (v) {
+	case HB_TLS_1_0:
+		return (TLS1_VERSION);
+	case HB_TLS_1_1:
+		return (TLS1_1_VERSION);
+	case HB_TLS_1_2:
+		return (TLS1_2_VERSION);
+	case HB_TLS_1_3:
+		return (TLS1_3_VERSION);
+	case HB_TLS_AUTO:
+	default:
+		return (otherwise);
+	}
+}
+
+static int
+set_versions(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	uint16_t min = version_number(c->min, TLS1_2_VERSION);
+	uint16_t max = version_number(c->max, TLS1_3_VERSION);
+
+	if (min > max && c->min == HB_TLS_AUTO)
+		min = max;
+	if (min > max)
+		return (hb_err_set(reterr, -EINVAL, "the minimum TLS version is above the maximum"));
+	HB_ASSERT(SSL_CTX_set_min_proto_version(ctx->ssl_ctx, min) == 1);
+	HB_ASSERT(SSL_CTX_set_max_proto_version(ctx->ssl_ctx, max) == 1);
+	return (0);
+}
+
+static int
+set_ciphers(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	const char *list = c->cipher_list == NULL ? default_ciphers : c->cipher_list;
+	const char *groups = c->groups == NULL ? "X25519:P-256" : c->groups;
+
+	if (SSL_CTX_set_strict_cipher_list(ctx->ssl_ctx, list) != 1)
+		return (hb_err_set(reterr, -EINVAL, "cipher suites \"%s\": %s (these are TLS 1.2 "
+		    "suites in OpenSSL notation)", list, lib_error()));
+	if (SSL_CTX_set1_curves_list(ctx->ssl_ctx, groups) != 1)
+		return (hb_err_set(reterr, -EINVAL, "key exchange groups \"%s\": %s", groups,
+		    lib_error()));
+	return (0);
+}
+
+static int
+set_alpn(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	size_t i, n, len = 0;
+
+	for (i = 0; i < c->n_alpn; i++) {
+		n = strlen(c->alpn[i]);
+		if (n == 0 || n > 255)
+			return (hb_err_set(reterr, -EINVAL, "ALPN protocol %zu must have 1 to 255 "
+			    "bytes", i + 1));
+		len += 1 + n;
+	}
+	if (len == 0)
+		return (0);
+	if (len > UINT16_MAX)
+		return (hb_err_set(reterr, -EINVAL, "the ALPN protocols are too many"));
+	ctx->alpn = hb_malloc(len);
+	for (i = 0; i < c->n_alpn; i++) {
+		n = strlen(c->alpn[i]);
+		ctx->alpn[ctx->alpn_len++] = (uint8_t)n;
+		memcpy(ctx->alpn + ctx->alpn_len, c->alpn[i], n);
+		ctx->alpn_len += n;
+	}
+	if (c->server)
+		SSL_CTX_set_alpn_select_cb(ctx->ssl_ctx, select_alpn, ctx);
+	else
+		HB_ASSERT(SSL_CTX_set_alpn_protos(ctx->ssl_ctx, ctx->alpn, ctx->alpn_len) == 0);
+	return (0);
+}
+
+static int
+set_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	size_t i, k, n = 0;
+	int r;
+
+	if (c->server && c->n_certs == 0)
+		return (hb_err_set(reterr, -EINVAL, "a TLS server needs a certificate"));
+	ctx->creds = hb_calloc(c->n_certs + 1, sizeof ctx->creds[0]);
+	for (i = 0; i < c->n_certs; i++) {
+		const struct hb_tls_cert *cert = &c->certs[i];
+		struct hb_credential_pem pem = {.chain = cert->chain, .key = cert->key,
+		    .password = cert->password, .chain_file = cert->chain_file,
+		    .key_file = cert->key_file};
+
+		r = hb_credential_new(&pem, &ctx->creds[i], reterr);
+		if (r != 0)
+			return (r);
+		ctx->n_creds++;
+		n += ctx->creds[i]->n;
+	}
+	ctx->certs = hb_calloc(n + 1, sizeof ctx->certs[0]);
+	for (i = 0; i < ctx->n_creds; i++) {
+		for (k = 0; k < ctx->creds[i]->n; k++)
+			ctx->certs[ctx->n_certs++] = ctx->creds[i]->info[k];
+	}
+	if (c->server) {
+		SSL_CTX_set_select_certificate_cb(ctx->ssl_ctx, select_certificate);
+		return (0);
+	}
+	if (ctx->n_creds > 0 && SSL_CTX_set_chain_and_key(ctx->ssl_ctx, ctx->creds[0]->chain,
+	    ctx->creds[0]->n, ctx->creds[0]->key, NULL) != 1)
+		return (hb_err_set(reterr, -EINVAL, "the client certificate cannot be used: %s",
+		    lib_error()));
+	return (0);
+}
+
+static void
+announce_anchors(struct hb_tls_ctx *ctx)
+{
+	CRYPTO_BUFFER *names[CA_NAMES_MAX];
+	const struct hb_cert_info *const *unused;
+	STACK_OF(CRYPTO_BUFFER) *sk;
+	size_t i, n;
+
+	if (hb_trust_info(ctx->trust, &unused) > CA_NAMES_MAX)
+		return;
+	sk = sk_CRYPTO_BUFFER_new_null();
+	HB_ASSERT(sk != NULL);
+	n = hb_trust_names(ctx->trust, names, CA_NAMES_MAX);
+	for (i = 0; i < n; i++)
+		HB_ASSERT(sk_CRYPTO_BUFFER_push(sk, names[i]) != 0);
+	SSL_CTX_set0_client_CAs(ctx->ssl_ctx, sk);
+}
+
+static int
+set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	struct hb_trust_options o = {.pem = c->trust_pem, .crl_pem = c->crl_pem,
+	    .crl_leaf_only = c->crl_leaf_only, .allow_expired = c->allow_expired,
+	    .max_depth = c->max_verify_depth};
+	bool judged = c->n_sans + c->n_cert_hashes + c->n_spki_hashes > 0;
+	int r, mode = SSL_VERIFY_PEER;
+
+	if (c->trust_pem.len == 0 && c->crl_pem.len > 0)
+		return (hb_err_set(reterr, -EINVAL, "a revocation list without a trust bundle has "
+		    "no effect: give the trusted CA"));
+	if (c->trust_pem.len == 0 && (c->n_sans > 0 || c->sni_is_identity))
+		return (hb_err_set(reterr, -EINVAL, "names can be matched only in certificates "
+		    "that are verified: give the trusted CA"));
+	if (c->trust_pem.len > 0) {
+		r = hb_trust_new(&o, &ctx->trust, reterr);
+		if (r != 0)
+			return (r);
+	}
+	if (c->server && !c->require_peer_cert && ctx->trust == NULL && !judged)
+		mode = SSL_VERIFY_NONE;
+	if (c->server && c->require_peer_cert)
+		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+	SSL_CTX_set_custom_verify(ctx->ssl_ctx, mode, verify);
+	if (c->server && ctx->trust != NULL)
+		announce_anchors(ctx);
+	return (0);
+}
+
+static uint8_t (*copy_hashes(const struct hb_str *v, size_t n, struct hb_err *reterr))[32]
+{
+	uint8_t (*h)[32] = hb_calloc(n + 1, sizeof *h);
+	size_t i;
+
+	for (i = 0; i < n; i++) {
+		if (v[i].len != 32) {
+			(void)hb_err_set(reterr, -EINVAL, "certificate hash %zu must have 32 bytes "
+			    "(SHA-256)", i + 1);
+			hb_free(h);
+			return (NULL);
+		}
+		memcpy(h[i], v[i].p, 32);
+	}
+	return (h);
+}
+
+static int
+copy_rules(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	if (c->sni != NULL && (c->sni[0] == '\0' || strlen(c->sni) > TLSEXT_MAXLEN_host_name))
+		return (hb_err_set(reterr, -EINVAL, "the server name must have 1 to %d bytes",
+		    TLSEXT_MAXLEN_host_name));
+	ctx->sni = c->sni == NULL ? NULL : hb_strdup(c->sni);
+	ctx->sans = hb_calloc(c->n_sans + 1, sizeof ctx->sans[0]);
+	if (c->n_sans > 0)
+		memcpy(ctx->sans, c->sans, c->n_sans * sizeof ctx->sans[0]);
+	ctx->n_sans = c->n_sans;
+	ctx->cert_hashes = copy_hashes(c->cert_hashes, c->n_cert_hashes, reterr);
+	if (ctx->cert_hashes == NULL)
+		return (-EINVAL);
+	ctx->n_cert_hashes = c->n_cert_hashes;
+	ctx->spki_hashes = copy_hashes(c->spki_hashes, c->n_spki_hashes, reterr);
+	if (ctx->spki_hashes == NULL)
+		return (-EINVAL);
+	ctx->n_spki_hashes = c->n_spki_hashes;
+	ctx->accept_untrusted = c->accept_untrusted;
+	ctx->require_sni = c->require_sni;
+	ctx->bare_fin_is_end = c->bare_fin_is_end;
+	ctx->sni_is_identity = c->sni_is_identity;
+	ctx->handshake_timeout_ms = c->handshake_timeout_ms == 0 ? HANDSHAKE_TIMEOUT_MS :
+	    c->handshake_timeout_ms;
+	return (0);
+}
+
+struct hb_tls_ctx *
+hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	struct hb_tls_ctx *ctx;
+
+	HB_NEW(ctx, HB_TLS_CTX_MAGIC);
+	ctx->server = c->server;
+	ctx->ssl_ctx = SSL_CTX_new(TLS_with_buffers_method());
+	HB_ASSERT(ctx->ssl_ctx != NULL);
+	/* Resumption would skip verification against today's trust. */
+	(void)SSL_CTX_set_options(ctx->ssl_ctx, SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
+	SSL_CTX_set_session_cache_mode(ctx->ssl_ctx, c->server ? SSL_SESS_CACHE_OFF :
+	    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_sess_set_new_cb(ctx->ssl_ctx, new_session);
+	if (copy_rules(ctx, c, reterr) != 0 || set_versions(ctx, c, reterr) != 0 ||
+	    set_ciphers(ctx, c, reterr) != 0 || set_alpn(ctx, c, reterr) != 0 ||
+	    set_certs(ctx, c, reterr) != 0 || set_trust(ctx, c, reterr) != 0)
+		hb_tls_ctx_free(&ctx);
+	return (ctx);
+}
+
+void
+hb_tls_ctx_free(struct hb_tls_ctx **pctx)
+{
+	struct hb_tls_ctx *ctx = *pctx;
+	size_t i;
+
+	if (ctx == NULL)
+		return;
+	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
+	*pctx = NULL;
+	SSL_CTX_free(ctx->ssl_ctx);
+	for (i = 0; i < ctx->n_creds; i++)
+		hb_credential_free(&ctx->creds[i]);
+	hb_free(ctx->creds);
+	hb_free(ctx->certs);
+	hb_trust_free(&ctx->trust);
+	hb_free(ctx->sans);
+	hb_free(ctx->cert_hashes);
+	hb_free(ctx->spki_hashes);
+	hb_free(ctx->alpn);
+	hb_free(ctx->sni);
+	HB_DEL(ctx);
+}
+
+size_t
+hb_tls_ctx_certs(const struct hb_tls_ctx *ctx, const struct hb_cert_info *const **ret)
+{
+	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
+	*ret = ctx->certs;
+	return (ctx->n_certs);
+}
+
+size_t
+hb_tls_ctx_trust(const struct hb_tls_ctx *ctx, const struct hb_cert_info *const **ret)
+{
+	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
+	*ret = NULL;
+	return (ctx->trust == NULL ? 0 : hb_trust_info(ctx->trust, ret));
+}
+
+/* ------------------------------------------------------------------ one connection's SSL */
+
+void
+hb_tls__failure(struct hb_tls *t, const char *fmt, ...)
+{
+	char text[256];
+	va_list ap;
+
+	if (t->failure != NULL)
+		return;
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	t->failure = hb_strdup(text);
+}
+
+SSL *
+hb_tls__ssl(struct hb_tls *t)
+{
+	SSL *ssl = SSL_new(t->ctx->ssl_ctx);
+	BIO *bio = hb_tls__bio(t);
+
+	HB_ASSERT(ssl != NULL);
+	HB_ASSERT(SSL_set_app_data(ssl, t) == 1);
+	SSL_set_bio(ssl, bio, bio);
+	SSL_set_shed_handshake_config(ssl, 1);
+	if (t->ctx->server) {
+		SSL_set_accept_state(ssl);
+		return (ssl);
+	}
+	SSL_set_connect_state(ssl);
+	if (t->ctx->n_creds > 0)
+		t->cred = t->ctx->creds[0];
+	if (t->sni != NULL && SSL_set_tlsext_host_name(ssl, t->sni) != 1) {
+		ERR_clear_error();
+		t->bad_name = true;
+	}
+	return (ssl);
+}

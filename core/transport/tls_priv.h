@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/transport/tls_priv.h: what tls.c, tls_ctx.c and tls_bio.c share.
+ */
+#ifndef HB_CORE_TRANSPORT_TLS_PRIV_H
+#define HB_CORE_TRANSPORT_TLS_PRIV_H
+
+#include <openssl/ssl.h>
+#include "core/identity/cert.h"
+#include "core/transport/tls.h"
+
+struct hb_tls_ctx {
+	unsigned magic;
+#define HB_TLS_CTX_MAGIC 0x7e11c0de
+	SSL_CTX                *ssl_ctx;
+	bool                    server;
+	struct hb_credential  **creds;   /* owned                                             */
+	size_t                  n_creds;
+	struct hb_trust        *trust;   /* owned; NULL = peers are not verified              */
+	const struct hb_cert_info **certs; /* all of creds, flat, for hb_tls_ctx_certs        */
+	size_t                  n_certs;
+	struct hb_tls_san_match *sans;   /* owned array                                       */
+	size_t                  n_sans;
+	uint8_t               (*cert_hashes)[32], (*spki_hashes)[32];
+	size_t                  n_cert_hashes, n_spki_hashes;
+	uint8_t                *alpn;    /* wire form, in order of preference                 */
+	size_t                  alpn_len;
+	char                   *sni;
+	bool                    accept_untrusted, require_sni, bare_fin_is_end, sni_is_identity;
+	uint64_t                handshake_timeout_ms;
+};
+
+struct hb_tls {
+	struct hb_transport      base;
+	struct hb_transport     *lower;  /* owned; NULL = gone                                */
+	const struct hb_tls_ctx *ctx;    /* outlives us                                       */
+	SSL                     *ssl;
+	struct hb_timer          timer;  /* of the handshake                                  */
+	struct hb_buf            in;     /* ciphertext to decrypt; owned between events only
+	                                  * while reading is disabled                         */
+	struct hb_buf            out;    /* ciphertext that found no scratch memory           */
+	struct hb_buf            early;  /* plaintext written before the handshake was done   */
+	uint8_t                 *enc;    /* scratch that records are written to; NULL = none  */
+	uint32_t                 enc_len;
+	uint8_t                  tickets;     /* received                                     */
+	uint8_t                  lower_reason; /* of a lower transport that is gone           */
+	bool started, secured;           /* handshake begun, done                             */
+	bool paused;                     /* one of the lower transport's read_disabled is ours */
+	bool lower_ended;                /* it delivered its end                              */
+	bool got_close;                  /* close_notify was received                         */
+	bool got_data;                   /* an application record was received                */
+	bool encrypting;                 /* a write is on the stack                           */
+	bool end_sent;                   /* close_notify was written                          */
+	bool bad_name;                   /* a client's server name that cannot be sent        */
+	uint8_t                  verdict; /* enum hb_close_reason that verification decided   */
+	const struct hb_credential *cred; /* ours, of ctx; NULL = none                        */
+	struct hb_cert_info     *peer;
+	char                    *sni;
+	char                    *failure;
+	struct hb_tls_info       info;
+};
+
+/* Notes the first failure's text; later ones do not replace it. */
+void hb_tls__failure(struct hb_tls *, const char *fmt, ...) HB_PRINTF(2, 3);
+
+/* The BIO of this connection, for both directions; owned by the SSL that it is given to. */
+BIO *hb_tls__bio(struct hb_tls *);
+
+/* An SSL of this context for this connection; never NULL. */
+SSL *hb_tls__ssl(struct hb_tls *);
+
+#endif
