@@ -29,7 +29,8 @@ struct hb_cfg;
 struct hb_cfg_limits {
 	size_t   bytes_max;   /* of the document, 16 MiB                                */
 	unsigned depth_max;   /* nesting, 100                                           */
-	size_t   nodes_max;   /* values after aliases are expanded, 2 million           */
+	size_t   nodes_max;   /* values after aliases are expanded, 2 million; each 64  */
+	                      /* bytes of text count as one                             */
 	unsigned aliases_max; /* uses of aliases, 100,000                               */
 };
 
@@ -72,6 +73,11 @@ const ProtobufCMessage *hb_cfg_parse_wire(struct hb_cfg *, struct hb_str bytes,
 struct hb_errs *hb_cfg_errs(struct hb_cfg *);
 /* Things to tell that are no errors (a harmless field of no effect, a weak default). */
 struct hb_errs *hb_cfg_warnings(struct hb_cfg *);
+
+/* Undeclared and refused tags of protobuf bytes that were counted and passed over. */
+size_t hb_cfg_passed_over(const struct hb_cfg *);
+/* Full path of a message of this document, "" = the root or unknown. Caller frees. */
+char *hb_cfg_path(struct hb_cfg *, const void *msg) HB_NONNULL;
 
 /* ------------------------------------------------------------------ for compile functions */
 
