@@ -11,6 +11,8 @@ HB_WARNINGS = [
     "-Wwrite-strings",
     "-Wno-unused-parameter",
     "-Wno-missing-field-initializers",
+    # Fields that Envoy deprecated are honoured all the same.
+    "-Wno-deprecated-declarations",
 ]
 
 # Casts between protocol structs and bytes are common here, hence no strict aliasing; frame pointers keep

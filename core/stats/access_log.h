@@ -3,9 +3,10 @@
  * core/stats/access_log.h: one line for a connection, in Envoy's format strings or JSON.
  *
  * Format strings are compiled once to a list of operators (the same formatter also makes
- * headers, host names and filter state elsewhere). Lines are gathered in per-worker blocks and
- * written by the control thread to files, stdout or stderr; a writer that cannot keep up drops
- * lines and counts them, it never blocks a worker.
+ * headers, host names and filter state elsewhere). Lines are gathered in a block for each worker
+ * and file, handed over when it holds 64 KiB or is HB_ACCESS_LOG_FLUSH_MS old, and written in
+ * libuv's thread pool. When 4 MiB wait for a file, further blocks are dropped and counted: a slow
+ * disk or pipe never blocks a worker or the control thread.
  */
 #ifndef HB_CORE_STATS_ACCESS_LOG_H
 #define HB_CORE_STATS_ACCESS_LOG_H
@@ -35,6 +36,7 @@ struct hb_log_entry {
 	struct hb_str downstream_tls_failure;
 	uint32_t    connect_ms, attempts;
 	uint32_t    response_code;     /* of a tunnel stream; 0 = none                        */
+	uint8_t     log_type;          /* envoy.data.accesslog.v3.AccessLogType; 0 = at the end */
 };
 
 /* ------------------------------------------------------------------ formatter */
@@ -43,10 +45,20 @@ struct hb_format; /* compiled text */
 /* Unknown operators and bad arguments are errors with the nearest name. NULL on error. */
 struct hb_format *hb_format_compile(struct hb_cfg *, const void *owner_msg, const char *field,
     int index, struct hb_str text);
+/* google.protobuf.Struct: one JSON object; `typed`: numbers stay numbers, what is missing is null. */
+struct hb_format *hb_format_compile_json(struct hb_cfg *, const void *owner_msg, const char *field,
+    const void *struct_msg, bool typed);
+/* Missing values: nothing instead of "-", and JSON keys without a value are left out. */
+void hb_format_omit_empty(struct hb_format *);
 void hb_format_free(struct hb_format **);
+/* Appends; a JSON object is followed by a newline, text is as written. */
 void hb_format_write(const struct hb_format *, const struct hb_log_entry *, struct hb_text *);
+/* Every operator with its explanation, for docs/operations.md. */
+void hb_format_operators(void (*fn)(void *arg, const char *name, const char *help), void *arg);
 
 /* ------------------------------------------------------------------ access logs */
+
+#define HB_ACCESS_LOG_FLUSH_MS 1000u
 
 /* A list of envoy.config.accesslog.v3.AccessLog messages, compiled. */
 struct hb_access_log;
@@ -57,8 +69,11 @@ void hb_access_log_free(struct hb_access_log **); /* control thread, after the w
 /* On a worker. `log` may be NULL. */
 void hb_access_log_write(struct hb_worker *, const struct hb_access_log *log,
     const struct hb_log_entry *);
-/* Control thread. */
-void hb_access_log_flush(void);
+/* Control thread. Everything logged so far is written, then done(arg); done may be NULL. */
+void hb_access_log_flush(void (*done)(void *arg), void *arg);
+/* Control thread. Each file is opened anew before its next line (after rotation). */
 void hb_access_log_reopen(void);
+/* Control thread, after the workers stopped. */
+void hb_access_log_fini(void);
 
 #endif
