@@ -596,10 +596,14 @@ static void
 dead_free(struct hb_dead *d)
 {
 	struct hb_transport *t = HB_CONTAINER(d, struct hb_transport, dead_node);
+	struct hb_transport_watch *watch = t->watch;
+	uint64_t in = t->bytes_in, out = t->bytes_out;
 
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	HB_ASSERT(t->busy == 0 && t->in_call == 0);
 	t->free_fn(t);
+	if (watch != NULL)
+		watch->gone(watch, in, out);
 }
 
 void

@@ -55,6 +55,13 @@ struct sockaddr_storage;
 
 enum hb_dir { HB_DIR_READ, HB_DIR_WRITE };
 
+/* Who counts transports (a cluster its connections), embedded in memory of its own. */
+struct hb_transport_watch {
+	/* Once, at the end of a loop turn, when the transport and all that it held are gone; the
+	 * transport's counters are told a last time. */
+	void (*gone)(struct hb_transport_watch *, uint64_t bytes_in, uint64_t bytes_out);
+};
+
 struct hb_transport_events {
 	void (*on_connected)(void *sink, struct hb_transport *);
 	/* Identity of the peer is known and verified (TLS); at once on plaintext. NULL = not
@@ -132,6 +139,7 @@ struct hb_transport {
 	uint64_t bytes_in, bytes_out;           /* delivered to / accepted from the sink    */
 	struct hb_buf unread;                   /* to deliver before anything else          */
 	bool          unread_end;
+	struct hb_transport_watch *watch;        /* NULL = nobody                           */
 	struct hb_run run;                      /* delivers `unread` and late events        */
 	struct hb_dead dead_node;
 };

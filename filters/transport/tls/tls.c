@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/filter/transport_socket.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
+#include "filters/transport/tls/tls_conf_priv.h"
+
+#define SNI_MAX 255u
+
+static int
+tls_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool upstream, const void **ret_conf)
+{
+	*ret_conf = upstream ? hb_tls_conf_upstream(cfg, msg) : hb_tls_conf_downstream(cfg, msg);
+	return (*ret_conf == NULL ? -EINVAL : 0);
+}
+
+static void
+tls_conf_free(const void *conf)
+{
+	struct hb_tls_conf *c = (void *)(uintptr_t)conf;
+
+	hb_tls_conf_free(&c);
+}
+
+/* What a filter asked for, else the endpoint's host name; empty = as the context says. */
+static struct hb_str
+tls_server_name(const struct hb_tls_conf *c, const struct hb_facts *facts, struct hb_str host)
+{
+	struct hb_addr ip;
+	struct hb_str name = {0};
+
+	if (facts != NULL)
+		name = hb_facts_state(facts, HB_STR(HB_STATE_UPSTREAM_SERVER_NAME));
+	if (name.len == 0 && c->auto_host_sni && !hb_addr_parse_ip(host, &ip))
+		name = host;
+	return (name);
+}
+
+static struct hb_transport *
+tls_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *facts,
+	struct hb_str host)
+{
+	const struct hb_tls_conf *c = conf;
+	char sni[SNI_MAX + 2];
+	struct hb_str name;
+	size_t n;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	name = tls_server_name(c, facts, host);
+	/* One byte too many stays one too many: the handshake then fails with a reason. */
+	n = HB_MIN(name.len, sizeof sni - 1);
+	if (n > 0)
+		memcpy(sni, name.p, n);
+	sni[n] = '\0';
+	return (hb_tls_new(lower, c->ctx, n == 0 ? NULL : sni));
+}
+
+static size_t
+tls_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
+{
+	const struct hb_tls_conf *c = conf;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	return (trust ? hb_tls_ctx_trust(c->ctx, ret) : hb_tls_ctx_certs(c->ctx, ret));
+}
+
+extern const struct hb_transport_socket_type hb_tsocket_tls;
+const struct hb_transport_socket_type hb_tsocket_tls = {
+	.name = "envoy.transport_sockets.tls",
+	.downstream = &envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor,
+	.upstream = &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor,
+	.compile = tls_compile,
+	.conf_free = tls_conf_free,
+	.wrap = tls_wrap,
+	.certs = tls_certs,
+	.secure = true,
+};
