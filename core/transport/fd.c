@@ -109,7 +109,7 @@ static void
 try_shut(struct hb_fdt *f)
 {
 	if (!f->base.write_ended || f->write_shut || f->queue.len > 0 || f->connecting ||
-	    f->write_failed != 0)
+		f->write_failed != 0)
 		return;
 	f->fops->half_close(f);
 	f->write_shut = true;
@@ -202,7 +202,7 @@ hb_fdt__pending(const struct hb_transport *t)
 static void
 read_end(struct hb_fdt *f)
 {
-	struct hb_buf none = {NULL, NULL, 0};
+	struct hb_buf none = { NULL, NULL, 0 };
 
 	f->readable = false;
 	/* The write has taken the reset out of the kernel, which then reports an end. */
@@ -219,7 +219,7 @@ static bool
 read_once(struct hb_fdt *f, uint8_t *scratch)
 {
 	struct hb_slice slice;
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 	ssize_t n = f->fops->read(f, scratch, HB_SCRATCH_SIZE);
 
 	if (n > 0) {
@@ -461,8 +461,7 @@ hb_fdt__finish(struct hb_transport *t, enum hb_close_reason reason)
 	hb_free(f->raw);
 	f->raw = NULL;
 	t->write_ended = true;
-	if (f->write_failed != 0 ||
-	    (f->write_shut && (f->eof || !f->fops->linger_reads))) {
+	if (f->write_failed != 0 || (f->write_shut && (f->eof || !f->fops->linger_reads))) {
 		hb_fdt__release(f, false);
 		return;
 	}

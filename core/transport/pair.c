@@ -6,19 +6,19 @@
 
 struct pair_end {
 	struct hb_transport base;
-	struct pair_end    *other;      /* borrowed; NULL = gone                        */
-	struct hb_buf       queue;      /* written here, not yet taken by the other end */
-	struct hb_timer    *linger;     /* owned; of finish                             */
-	bool                server;
-	bool                accepted;
-	bool                end_queued; /* an end follows the queue                     */
-	bool                end_passed; /* the other end has our end                    */
-	bool                eof;        /* we have the other's                          */
-	bool                released;
+	struct pair_end *other;  /* borrowed; NULL = gone                        */
+	struct hb_buf queue;     /* written here, not yet taken by the other end */
+	struct hb_timer *linger; /* owned; of finish                             */
+	bool server;
+	bool accepted;
+	bool end_queued; /* an end follows the queue                     */
+	bool end_passed; /* the other end has our end                    */
+	bool eof;        /* we have the other's                          */
+	bool released;
 };
 
 struct pair_linger {
-	struct hb_timer  timer;
+	struct hb_timer timer;
 	struct pair_end *end; /* borrowed: its owner */
 };
 
@@ -143,7 +143,7 @@ pair_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 
 	HB_ASSERT(o != NULL && !e->end_queued);
 	if (e->queue.len == 0 && !o->base.dead && hb_transport_can_read(&o->base) &&
-	    hb_transport_state(t->worker)->pair_depth < PAIR_DEPTH_MAX) {
+		hb_transport_state(t->worker)->pair_depth < PAIR_DEPTH_MAX) {
 		deliver(e, o, buf, end);
 		return;
 	}
@@ -163,7 +163,7 @@ static void
 pair_run(struct hb_transport *t)
 {
 	struct pair_end *o = pair_of(t), *e = o->other;
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 	size_t n;
 	bool end;
 
@@ -273,16 +273,16 @@ pair_accept(struct hb_transport *t)
 }
 
 static const struct hb_transport_ops pair_ops = {
-    .name = "pair",
-    .write = pair_write,
-    .read_enable = pair_read_enable,
-    .finish = pair_finish,
-    .abort = pair_abort,
-    .accept = pair_accept,
-    .reject = pair_reject,
-    .pending = pair_pending,
-    .closed = pair_closed,
-    .run = pair_run,
+	.name = "pair",
+	.write = pair_write,
+	.read_enable = pair_read_enable,
+	.finish = pair_finish,
+	.abort = pair_abort,
+	.accept = pair_accept,
+	.reject = pair_reject,
+	.pending = pair_pending,
+	.closed = pair_closed,
+	.run = pair_run,
 };
 
 static struct pair_end *

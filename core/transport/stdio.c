@@ -11,9 +11,9 @@
 
 struct stdio {
 	struct hb_fdt fdt;
-	struct hb_io  out;
-	int           in_flags, out_flags; /* before they were switched */
-	bool          out_is_socket;
+	struct hb_io out;
+	int in_flags, out_flags; /* before they were switched */
+	bool out_is_socket;
 };
 
 static const struct hb_transport_ops stdio_ops;
@@ -42,7 +42,7 @@ stdio_write(struct hb_fdt *f, const struct iovec *iov, int n)
 static int
 stdio_peek(struct hb_fdt *f)
 {
-	struct pollfd p = {.fd = f->in.fd, .events = POLLIN};
+	struct pollfd p = { .fd = f->in.fd, .events = POLLIN };
 	int n = 0;
 
 	if (poll(&p, 1, 0) < 0)
@@ -59,7 +59,7 @@ stdio_peek(struct hb_fdt *f)
 static int
 stdio_hangup_error(struct hb_fdt *f)
 {
-	struct pollfd p = {.fd = f->out->fd};
+	struct pollfd p = { .fd = f->out->fd };
 
 	return (poll(&p, 1, 0) == 1 && (p.revents & POLLERR) ? EPIPE : 0);
 }
@@ -121,25 +121,25 @@ stdio_reason(const struct hb_fdt *f, int err)
 }
 
 static const struct hb_fdt_ops stdio_fops = {
-    .read = stdio_read,
-    .write = stdio_write,
-    .peek = stdio_peek,
-    .hangup_error = stdio_hangup_error,
-    .half_close = stdio_half_close,
-    .close = stdio_close,
-    .unacked = stdio_unacked,
-    .reason = stdio_reason,
+	.read = stdio_read,
+	.write = stdio_write,
+	.peek = stdio_peek,
+	.hangup_error = stdio_hangup_error,
+	.half_close = stdio_half_close,
+	.close = stdio_close,
+	.unacked = stdio_unacked,
+	.reason = stdio_reason,
 };
 
 static const struct hb_transport_ops stdio_ops = {
-    .name = "stdio",
-    .write = hb_fdt__write,
-    .read_enable = hb_fdt__read_enable,
-    .finish = hb_fdt__finish,
-    .abort = hb_fdt__abort,
-    .pending = hb_fdt__pending,
-    .closed = hb_fdt__closed,
-    .run = hb_fdt__run,
+	.name = "stdio",
+	.write = hb_fdt__write,
+	.read_enable = hb_fdt__read_enable,
+	.finish = hb_fdt__finish,
+	.abort = hb_fdt__abort,
+	.pending = hb_fdt__pending,
+	.closed = hb_fdt__closed,
+	.run = hb_fdt__run,
 };
 
 /* ------------------------------------------------------------------ making */
@@ -162,7 +162,7 @@ on_out(struct hb_io *io, unsigned events)
 		return;
 	/* The reader of our pipe is gone: nothing that we write can arrive any more. */
 	if ((events & HB_IO_HUP) && !f->write_shut && f->write_failed == 0 &&
-	    f->fops->hangup_error(f) != 0) {
+		f->fops->hangup_error(f) != 0) {
 		hb_fdt__write_failed(f, EPIPE);
 		return;
 	}
@@ -173,7 +173,7 @@ on_out(struct hb_io *io, unsigned events)
 /* Regular files cannot be watched, and need not: they are always ready. */
 static int
 watch(struct hb_io *io, struct hb_worker *w, int fd, void (*fn)(struct hb_io *, unsigned),
-    struct hb_err *reterr)
+	struct hb_err *reterr)
 {
 	int r = hb_io_start(io, w, fd, fn, reterr);
 
@@ -186,7 +186,7 @@ set_nonblocking(int fd, int *ret_flags, struct hb_err *reterr)
 	*ret_flags = fcntl(fd, F_GETFL);
 	if (*ret_flags < 0 || fcntl(fd, F_SETFL, *ret_flags | O_NONBLOCK) != 0)
 		return (hb_err_set(reterr, -errno, "descriptor %d cannot be used: %s; is it open?",
-		    fd, strerror(errno)));
+			fd, strerror(errno)));
 	return (0);
 }
 
@@ -218,7 +218,7 @@ open_both(struct stdio *s, struct hb_worker *w, int fd_in, int fd_out, struct hb
 		r = set_nonblocking(fd_out, &s->out_flags, reterr);
 	if (fd < 0)
 		r = hb_err_set(reterr, -errno, "cannot duplicate descriptor %d: %s", fd_out,
-		    strerror(errno));
+			strerror(errno));
 	if (r != 0) {
 		(void)fcntl(fd_in, F_SETFL, s->in_flags);
 		return (r);

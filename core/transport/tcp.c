@@ -30,7 +30,7 @@ tcp_read(struct hb_fdt *f, void *p, size_t n)
 static ssize_t
 tcp_write(struct hb_fdt *f, const struct iovec *iov, int n)
 {
-	struct msghdr m = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n};
+	struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n };
 
 	return (sendmsg(f->in.fd, &m, MSG_NOSIGNAL));
 }
@@ -79,7 +79,7 @@ tcp_half_close(struct hb_fdt *f)
 static void
 tcp_close(struct hb_fdt *f, bool reset)
 {
-	struct linger l = {.l_onoff = 1, .l_linger = 0};
+	struct linger l = { .l_onoff = 1, .l_linger = 0 };
 
 	if (reset && f->in.fd >= 0)
 		(void)setsockopt(f->in.fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
@@ -122,16 +122,16 @@ tcp_reason(const struct hb_fdt *f, int err)
 }
 
 static const struct hb_fdt_ops tcp_fops = {
-    .linger_reads = true,
-    .read = tcp_read,
-    .write = tcp_write,
-    .peek = tcp_peek,
-    .hangup_error = tcp_hangup_error,
-    .connect_result = tcp_connect_result,
-    .half_close = tcp_half_close,
-    .close = tcp_close,
-    .unacked = tcp_unacked,
-    .reason = tcp_reason,
+	.linger_reads = true,
+	.read = tcp_read,
+	.write = tcp_write,
+	.peek = tcp_peek,
+	.hangup_error = tcp_hangup_error,
+	.connect_result = tcp_connect_result,
+	.half_close = tcp_half_close,
+	.close = tcp_close,
+	.unacked = tcp_unacked,
+	.reason = tcp_reason,
 };
 
 /* ------------------------------------------------------------------ transport slots */
@@ -149,15 +149,15 @@ tcp_raw(struct hb_transport *t, enum hb_dir dir)
 }
 
 static const struct hb_transport_ops tcp_ops = {
-    .name = "tcp",
-    .write = hb_fdt__write,
-    .read_enable = hb_fdt__read_enable,
-    .finish = hb_fdt__finish,
-    .abort = hb_fdt__abort,
-    .pending = hb_fdt__pending,
-    .raw = tcp_raw,
-    .closed = hb_fdt__closed,
-    .run = hb_fdt__run,
+	.name = "tcp",
+	.write = hb_fdt__write,
+	.read_enable = hb_fdt__read_enable,
+	.finish = hb_fdt__finish,
+	.abort = hb_fdt__abort,
+	.pending = hb_fdt__pending,
+	.raw = tcp_raw,
+	.closed = hb_fdt__closed,
+	.run = hb_fdt__run,
 };
 
 /* ------------------------------------------------------------------ options */
@@ -175,18 +175,17 @@ peer_is_local(int fd, const struct sockaddr *peer)
 	struct sockaddr_storage own;
 	socklen_t len = sizeof own;
 
-	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0 ||
-	    own.ss_family != peer->sa_family)
+	if (getsockname(fd, (struct sockaddr *)&own, &len) != 0 || own.ss_family != peer->sa_family)
 		return (false);
 	if (own.ss_family == AF_INET) {
 		in_addr_t p = ((const struct sockaddr_in *)peer)->sin_addr.s_addr;
 
 		return (ntohl(p) >> 24 == IN_LOOPBACKNET ||
-		    ((struct sockaddr_in *)&own)->sin_addr.s_addr == p);
+			((struct sockaddr_in *)&own)->sin_addr.s_addr == p);
 	}
 	return (own.ss_family == AF_INET6 &&
-	    IN6_ARE_ADDR_EQUAL(&((struct sockaddr_in6 *)&own)->sin6_addr,
-	        &((const struct sockaddr_in6 *)peer)->sin6_addr));
+		IN6_ARE_ADDR_EQUAL(&((struct sockaddr_in6 *)&own)->sin6_addr,
+			&((const struct sockaddr_in6 *)peer)->sin6_addr));
 }
 
 static void
@@ -209,7 +208,6 @@ set_options(int fd, const struct hb_tcp_options *o, const struct sockaddr *peer)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof ss;
-
 
 	if (!o->nodelay_off)
 		set_int(fd, IPPROTO_TCP, TCP_NODELAY, 1);
@@ -284,18 +282,19 @@ set_source(int fd, const struct hb_tcp_connect *c, struct hb_err *reterr)
 
 	if (c->mark != 0 && setsockopt(fd, SOL_SOCKET, SO_MARK, &c->mark, sizeof c->mark) != 0)
 		return (hb_err_set(reterr, -errno,
-		    "cannot mark a socket (SO_MARK): %s; it needs CAP_NET_ADMIN", strerror(errno)));
+			"cannot mark a socket (SO_MARK): %s; it needs CAP_NET_ADMIN",
+			strerror(errno)));
 	if (c->transparent &&
-	    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT,
-	        &on, sizeof on) != 0)
+		setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+			v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &on, sizeof on) != 0)
 		return (hb_err_set(reterr, -errno,
-		    "cannot make a socket transparent: %s; it needs CAP_NET_ADMIN",
-		    strerror(errno)));
+			"cannot make a socket transparent: %s; it needs CAP_NET_ADMIN",
+			strerror(errno)));
 	if (c->freebind &&
-	    setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_FREEBIND : IP_FREEBIND, &on,
-	        sizeof on) != 0)
+		setsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP, v6 ? IPV6_FREEBIND : IP_FREEBIND,
+			&on, sizeof on) != 0)
 		return (hb_err_set(
-		    reterr, -errno, "cannot set freebind on a socket: %s", strerror(errno)));
+			reterr, -errno, "cannot set freebind on a socket: %s", strerror(errno)));
 	if (c->bind_to == NULL)
 		return (0);
 	/* Port 0: the kernel chooses it when the destination is known, so ports may be shared. */
@@ -303,9 +302,9 @@ set_source(int fd, const struct hb_tcp_connect *c, struct hb_err *reterr)
 		set_int(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1);
 	if (bind(fd, c->bind_to, c->bind_len) != 0)
 		return (hb_err_set(reterr, -errno,
-		    "cannot bind the source address: %s; it must be one of this host's (or set "
-		    "freebind)",
-		    strerror(errno)));
+			"cannot bind the source address: %s; it must be one of this host's (or set "
+			"freebind)",
+			strerror(errno)));
 	return (0);
 }
 
@@ -317,12 +316,12 @@ make_socket(const struct hb_tcp_connect *c, struct hb_err *reterr)
 
 	if (family != AF_INET && family != AF_INET6 && family != AF_UNIX)
 		return (hb_err_set(reterr, -EAFNOSUPPORT,
-		    "cannot connect to an address of family %d; use IPv4, IPv6 or a unix path",
-		    family));
+			"cannot connect to an address of family %d; use IPv4, IPv6 or a unix path",
+			family));
 	fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return (hb_err_set(reterr, -errno, "cannot make a socket: %s%s", strerror(errno),
-		    errno == EMFILE ? "; raise the limit of open files (ulimit -n)" : ""));
+			errno == EMFILE ? "; raise the limit of open files (ulimit -n)" : ""));
 	r = set_source(fd, c, reterr);
 	if (r != 0) {
 		(void)close(fd);
@@ -332,8 +331,7 @@ make_socket(const struct hb_tcp_connect *c, struct hb_err *reterr)
 }
 
 struct hb_transport *
-hb_tcp_connect(
-    struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_err *reterr)
+hb_tcp_connect(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_err *reterr)
 {
 	struct hb_fdt *f;
 	int r, fd = make_socket(c, reterr);

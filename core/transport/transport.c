@@ -100,7 +100,7 @@ static void
 settle(struct hb_transport *t)
 {
 	if (t->busy == 0 && t->in_call == 0 && !t->dead && t->close_due == HB_CLOSE_NONE &&
-	    t->ops->settled != NULL)
+		t->ops->settled != NULL)
 		t->ops->settled(t);
 }
 
@@ -215,7 +215,7 @@ deliver_data(struct hb_transport *t, struct hb_buf *buf, bool end)
 static void
 deliver_unread(struct hb_transport *t)
 {
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 	bool end = t->unread_end;
 
 	hb_buf_move(&buf, &t->unread);
@@ -227,8 +227,7 @@ deliver_unread(struct hb_transport *t)
 static bool
 reading(const struct hb_transport *t)
 {
-	return (!t->dead && t->connected && t->due == 0 && t->read_disabled == 0 &&
-	    !t->read_ended);
+	return (!t->dead && t->connected && t->due == 0 && t->read_disabled == 0 && !t->read_ended);
 }
 
 static void
@@ -448,14 +447,14 @@ hb_transport_describe(struct hb_transport *t, char *dst, size_t cap)
 		HB_CHECK(t, HB_TRANSPORT_MAGIC);
 		in = t->ops->inner == NULL ? NULL : t->ops->inner(t);
 		n = snprintf((size_t)sum < cap ? dst + sum : NULL,
-		    (size_t)sum < cap ? cap - (size_t)sum : 0, "%s%s", depth > 0 ? "(" : "",
-		    t->ops->name);
+			(size_t)sum < cap ? cap - (size_t)sum : 0, "%s%s", depth > 0 ? "(" : "",
+			t->ops->name);
 		HB_ASSERT(n >= 0);
 		sum += n;
 	}
 	while (--depth > 0) {
 		n = snprintf((size_t)sum < cap ? dst + sum : NULL,
-		    (size_t)sum < cap ? cap - (size_t)sum : 0, ")");
+			(size_t)sum < cap ? cap - (size_t)sum : 0, ")");
 		sum += n;
 	}
 	return (sum);
@@ -464,8 +463,7 @@ hb_transport_describe(struct hb_transport *t, char *dst, size_t cap)
 /* ------------------------------------------------------------------ for implementations */
 
 void
-hb_transport_init(struct hb_transport *t, const struct hb_transport_ops *ops,
-    struct hb_worker *w)
+hb_transport_init(struct hb_transport *t, const struct hb_transport_ops *ops, struct hb_worker *w)
 {
 	HB_ASSERT(ops->write != NULL && ops->read_enable != NULL && ops->finish != NULL);
 	HB_ASSERT(ops->abort != NULL && ops->pending != NULL && ops->closed != NULL);
@@ -550,7 +548,7 @@ hb_transport_emit_sent(struct hb_transport *t, size_t n)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	if (n == 0 || t->dead || t->close_due != HB_CLOSE_NONE || t->ev == NULL ||
-	    t->ev->on_sent == NULL)
+		t->ev->on_sent == NULL)
 		return;
 	t->sent_due = (uint32_t)HB_MIN((uint64_t)UINT32_MAX, (uint64_t)t->sent_due + n);
 	if (can_tell(t))
