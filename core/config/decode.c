@@ -276,7 +276,10 @@ static void decode_refused(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
 		if (!hb_cfg__is_set(msg, f))
 			return;
 	}
-	error_key(cfg, msg, pair, "not supported: %s", why);
+	if (hb_str_starts(hb_str(why), HB_STR("not supported")))
+		error_key(cfg, msg, pair, "%s", why);
+	else
+		error_key(cfg, msg, pair, "not supported: %s", why);
 }
 
 static bool is_value(const ProtobufCFieldDescriptor *f)
