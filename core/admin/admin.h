@@ -46,7 +46,14 @@ struct hb_admin_config {
 	struct hb_addr public_metrics;     /* read-only: /metrics = /stats/prometheus    */
 	struct hb_addr public_ready;       /* read-only: /healthz/ready = /ready         */
 	mode_t         unix_mode;          /* 0 = 0600                                   */
+	/* Admin.allow_paths: false answers 403. NULL = every path. */
+	bool (*allowed)(struct hb_str path);
 };
+/* Pages that need nothing but the rooms below: / /help /stats /logging /config_dump … */
+void hb_admin_pages_init(void);
+/* The bootstrap as last applied, for /config_dump; copied. */
+void hb_admin_set_bootstrap(struct hb_str wire);
+
 /* Control thread. Listens at once; a bind error names the address and what to do. */
 int  hb_admin_start(const struct hb_admin_config *, struct hb_err *reterr);
 void hb_admin_stop(void);

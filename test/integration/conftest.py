@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: the program under test, certificates, foreign peers and their count."""
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from support import certs as certs_module
+from support import proc
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "peer(name): speaks to this foreign program; counted")
+    config.addinivalue_line("markers", "long: only with ./dev test --long")
+
+
+def peer_version(name):
+    """First line of the program's own version, or None where it cannot be had."""
+    command = {
+        "openssl": ["openssl", "version"],
+        "curl": ["curl", "--version"],
+        "node": ["node", "--version"],
+        "envoy": ["envoy", "--version"],
+        "python-ssl": ["python3", "-c", "import ssl,platform;print(platform.python_version(), ssl.OPENSSL_VERSION)"],
+    }[name]
+    try:
+        out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    lines = [line for line in out.splitlines() if line.strip()]
+    return lines[0].strip() if lines else name
+
+
+VERSIONS = {}
+
+
+def version_of(name):
+    if name not in VERSIONS:
+        VERSIONS[name] = peer_version(name)
+    return VERSIONS[name]
+
+
+@pytest.fixture(autouse=True)
+def _peers(request):
+    for mark in request.node.iter_markers("peer"):
+        if version_of(mark.args[0]) is None:
+            pytest.skip(f"peer {mark.args[0]} is not installed; ./dev setup installs it")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    report.user_properties.extend(("peer", mark.args[0]) for mark in item.iter_markers("peer")
+                                  if call.when == "call" or (call.when == "setup" and report.skipped))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    out = os.environ.get("HBONE_PEERS_OUT")
+    if not out:
+        return
+    count = {}
+    for outcome in ("passed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for key, name in getattr(report, "user_properties", []):
+                if key == "peer":
+                    count.setdefault(name, {"passed": 0, "skipped": 0})[outcome] += 1
+    with open(out, "a", encoding="utf-8") as file:
+        for name, n in sorted(count.items()):
+            file.write(f"{name}\t{version_of(name) or 'missing'}\t{n['passed']}\t{n['skipped']}\n")
+
+
+@pytest.fixture(scope="session")
+def certs(tmp_path_factory):
+    """A CA and leaves for a.example, b.example and the mesh names; see support/certs.py."""
+    return certs_module.make(tmp_path_factory.mktemp("certs"))
+
+
+@pytest.fixture
+def hbone(tmp_path):
+    """Starts the program: hbone(config_text, *options) -> proc.Hbone. All are stopped at the end."""
+    started = []
+
+    def start(config, *options, **kwargs):
+        p = proc.Hbone(pathlib.Path(tmp_path), config, options, len(started), **kwargs)
+        started.append(p)
+        p.wait_started()
+        return p
+
+    yield start
+    for p in started:
+        p.stop()
+
+
+@pytest.fixture
+def cleanup():
+    """cleanup(f): f() runs at the end of the test, last first."""
+    todo = []
+    yield todo.append
+    for f in reversed(todo):
+        f()

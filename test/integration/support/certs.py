@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates of the tests: P-256 keys below one CA, made anew for each session."""
+import datetime
+import ipaddress
+import types
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+MESH = "spiffe://cluster.local/ns/default/sa/"
+
+
+def _name(text):
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _write(folder, name, chain, key):
+    (folder / f"{name}.pem").write_bytes(b"".join(c.public_bytes(serialization.Encoding.PEM) for c in chain))
+    if key is not None:
+        (folder / f"{name}.key").write_bytes(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+
+
+def _builder(subject, issuer, public_key, days):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    first, last = days
+    return (x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name(issuer))
+            .public_key(public_key).serial_number(x509.random_serial_number())
+            .not_valid_before(now + datetime.timedelta(days=first))
+            .not_valid_after(now + datetime.timedelta(days=last)))
+
+
+def _ca(folder, name):
+    key = ec.generate_private_key(ec.SECP256R1())
+    cert = (_builder(name, name, key.public_key(), (-2, 30))
+            .add_extension(x509.BasicConstraints(True, None), True)
+            .add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), True)
+            .sign(key, hashes.SHA256()))
+    _write(folder, name, [cert], key)
+    return cert, key
+
+
+def leaf(folder, name, ca, dns=(), uri=(), ip=(), days=(-1, 10)):
+    """Signs folder/name.pem and name.key with these subject alternative names."""
+    cert, ca_key = ca
+    key = ec.generate_private_key(ec.SECP256R1())
+    sans = [x509.DNSName(d) for d in dns] + [x509.UniformResourceIdentifier(u) for u in uri]
+    sans += [x509.IPAddress(ipaddress.ip_address(i)) for i in ip]
+    made = (_builder(name, cert.subject.rfc4514_string()[3:], key.public_key(), days)
+            .add_extension(x509.SubjectAlternativeName(sans), False)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                           False)
+            .sign(ca_key, hashes.SHA256()))
+    _write(folder, name, [made], key)
+
+
+def make(folder):
+    """ca, other-ca; a.example, b.example (servers), client and echo (mesh), expired, stranger (other CA)."""
+    ca, other = _ca(folder, "ca"), _ca(folder, "other-ca")
+    leaf(folder, "a", ca, dns=["a.example", "*.a.example"], ip=["127.0.0.1"])
+    leaf(folder, "b", ca, dns=["b.example"])
+    leaf(folder, "client", ca, uri=[MESH + "client"])
+    leaf(folder, "echo", ca, uri=[MESH + "echo"])
+    leaf(folder, "expired", ca, uri=[MESH + "client"], days=(-2, -1))
+    leaf(folder, "stranger", other, uri=[MESH + "client"])
+    return types.SimpleNamespace(folder=folder, ca=folder / "ca.pem",
+                                 pem=lambda n: str(folder / f"{n}.pem"), key=lambda n: str(folder / f"{n}.key"))

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: help, exit codes, validate, explain."""
+import json
+
+import pytest
+
+from support import config as c
+from support.proc import run
+
+GOOD = c.bootstrap(
+    [c.listener("sni", [c.sni_chain("a", ["a.example", "*.a.example"], "a"),
+                        c.sni_chain("b", ["b.example"], "b", alpn=["istio"])], port=15443)],
+    [c.cluster("a", 8001), c.cluster("b", 8002)])
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(text):
+        path = tmp_path / "config.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+    return write
+
+
+def test_version_help_and_unknown_words():
+    assert run("--version")[1].startswith("hbone ")
+    code, out, _ = run("--help")
+    assert code == 0 and "validate" in out and "Exit codes" in out
+    code, out, _ = run("run", "--help")
+    assert code == 0 and "--drain-time" in out
+    code, _, err = run("rum")
+    assert code == 2 and 'did you mean "run"' in err
+    code, _, err = run("run", "--concurency", "2")
+    assert code == 2 and "did you mean --concurrency" in err
+    code, _, err = run("run")
+    assert code == 2 and "-c FILE" in err
+    assert run()[0] == 2
+
+
+def test_man_page_and_completion_name_every_command():
+    for command in ("run", "validate", "explain", "version"):
+        assert command in run("man")[1]
+        assert command in run("completion")[1]
+
+
+def test_validate_accepts_and_reads_standard_input(file):
+    assert run("validate", "-c", file(GOOD))[0] == 0
+    assert run("validate", "-c", "-", stdin=GOOD)[0] == 0
+    code, _, err = run("validate", "-c", "/does/not/exist.yaml")
+    assert code == 2 and "/does/not/exist.yaml" in err
+
+
+def test_validate_reports_every_error_with_its_place(file):
+    path = file("""\
+static_resources:
+  listeners:
+  - name: one
+    adress: {socket_address: {address: 127.0.0.1, port_value: 1}}
+    filter_chains:
+    - filters:
+      - name: tcp
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: x
+          clutser: a
+  clusters:
+  - name: a
+    type: STRICT_DMS
+""")
+    code, _, err = run("validate", "-c", path)
+    assert code == 2
+    assert f"{path}:4:5: " in err and "address" in err
+    assert f"{path}:11:11: " in err and "cluster" in err
+    assert f"{path}:14:" in err and "STRICT_DNS" in err
+    assert len([line for line in err.splitlines() if line.startswith("error: ")]) >= 3
+
+
+def test_validate_reports_errors_of_meaning_with_their_place(file):
+    text = c.bootstrap([c.listener("sni", [c.sni_chain("a", ["a.*.example"], "a"), c.sni_chain("b", ["b.example"], "b"),
+                                           c.sni_chain("c", ["b.example"], "b")])], [c.cluster("a", 1), c.cluster("b", 2)])
+    code, _, err = run("validate", "-c", file(text))
+    assert code == 2 and "a.*.example" in err
+    assert "filter_chains[2]" in err
+
+
+def test_merge_keys_are_an_error_aliases_are_not(file):
+    code, _, err = run("validate", "-c", file("node: &n {id: a}\nadmin: {<<: *n}\n"))
+    assert code == 2 and "merge" in err
+    code, _, err = run("validate", "-c", file(
+        "x: &a {socket_address: {address: 127.0.0.1, port_value: 1}}\nadmin: {address: *a}\n"))
+    assert code == 2 and "x" in err
+
+
+def test_explain_names_chain_cluster_and_endpoint(file):
+    path = file(GOOD)
+    code, out, err = run("explain", "-c", path, "--dst", "127.0.0.1:15443", "--sni", "deep.a.example")
+    assert code == 0, err
+    assert "a" in out and "127.0.0.1:8001" in out
+    code, out, _ = run("explain", "-c", path, "--dst", "127.0.0.1:15443", "--sni", "b.example", "--alpn", "h2", "--json")
+    steps = json.loads(out)
+    assert code == 0 and "8002" not in json.dumps(steps) and "no_filter_chain" in json.dumps(steps).lower()
+    code, _, err = run("explain", "-c", path, "--dst", "nonsense")
+    assert code == 2 and "ADDRESS:PORT" in err
