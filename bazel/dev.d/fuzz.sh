@@ -9,10 +9,11 @@ fuzz_coverage() {
 	parser=$(cat "$program.parser" 2>/dev/null) || return 0
 	[ -n "$parser" ] || return 0
 	llvm-profdata-14 merge -sparse "$profile" -o "$profile.data" 2>/dev/null || return 0
-	# Columns of the TOTAL line: regions 2-4, functions 5-7, lines 8-10 (count, missed, percent).
-	# shellcheck disable=SC2086
-	llvm-cov-14 report "$program" -instr-profile="$profile.data" $parser 2>/dev/null |
-		awk -v n="$name" -v p="$parser" '$1 == "TOTAL" {printf "%s: %s of the lines of %s covered\n", n, $10, p}'
+	# Columns of a file's line: regions 2-4, functions 5-7, lines 8-10 (count, missed, percent).
+	llvm-cov-14 report "$program" -instr-profile="$profile.data" 2>/dev/null |
+		awk -v n="$name" -v p="$parser" '
+			index(" " p " ", " " $1 " ") {lines += $8; missed += $9}
+			END {if (lines > 0) printf "%s: %.2f%% of the lines of %s covered\n", n, 100 * (lines - missed) / lines, p}'
 }
 
 # Runs one target for $2 seconds from its seeds and what earlier runs found (kept in the cache folder).
