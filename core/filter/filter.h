@@ -15,6 +15,11 @@
  *             and pauses reading, until hb_filter_continue
  *   DETACH    CONTINUE, and this filter needs no more of this direction; when all filters of a
  *             direction have detached the bytes may bypass the chain (splice)
+ * An empty buffer without `end` is not passed on: a filter that needs more bytes than it has moves
+ * them to a buffer of its own and answers CONTINUE. What the terminal filter leaves after CONTINUE
+ * is dropped. on_secured of a filter that stopped in on_connected is still called; only
+ * hb_filter_continue takes a STOP back. Bytes that come to a filter while it is stopped wait before
+ * it, what it left waits behind it.
  * From any slot a filter may close (hb_filter_close, hb_filter_finish): the chain stops there and
  * calls no slot of the connection again but fini.
  *
@@ -49,6 +54,7 @@ enum hb_event {
 	HB_EVENT_TIMER,      /* the filter's timer (hb_filter_timer) fired        */
 	HB_EVENT_REVALIDATE, /* policy or trust changed: decide again             */
 	HB_EVENT_DRAIN,      /* the chain or the process is draining              */
+	HB_EVENT_GONE,       /* hb_filter_linger only: the downstream is gone     */
 };
 
 struct hb_filter; /* one filter on one connection */
@@ -116,13 +122,30 @@ HB_EXPORT void hb_filter_read_disable(struct hb_filter *, int delta);
  * on_secured on; once. Its raw() answers the socket when every filter has detached.
  */
 HB_EXPORT struct hb_transport *hb_filter_take_downstream(struct hb_filter *);
+/* Terminal filters, before that: gives back bytes that on_read took, with the end when it came with
+ * them. They are what the transport's sink reads first. Takes all of buf. */
+HB_EXPORT void hb_filter_unread(struct hb_filter *, struct hb_buf *, bool end);
+/*
+ * Terminal filters that took the downstream: while on, fini waits even when the downstream is gone
+ * and the transport's sink was told, because something is still on its way to the other side. Turn
+ * it off in time: an operator's close does not wait.
+ */
+HB_EXPORT void hb_filter_linger(struct hb_filter *, bool on);
 /* Books bytes that bypassed the chain (splice) on the connection's counters. */
 HB_EXPORT void hb_filter_account(struct hb_filter *, uint64_t read, uint64_t written);
 /* For the access log and /connections; strings are copied. */
 struct hb_upstream_info;
 HB_EXPORT void hb_filter_set_upstream(struct hb_filter *, const struct hb_upstream_info *);
-/* Detail for %CONNECTION_TERMINATION_DETAILS%, for example the policy's name. */
+/* Adds to the bytes of the upstream named last; for logs. */
+HB_EXPORT void hb_filter_account_upstream(struct hb_filter *, uint64_t sent, uint64_t received);
+/* Detail for %CONNECTION_TERMINATION_DETAILS%, for example the policy's name; copied. */
 HB_EXPORT void hb_filter_set_detail(struct hb_filter *, const char *detail);
+/*
+ * What the access log would say about this connection now; borrowed until the filter's next call.
+ * For hb_access_log_write (a filter's own log, at the latest in fini) and hb_format_write.
+ */
+struct hb_log_entry; /* core/stats/access_log.h */
+HB_EXPORT void hb_filter_log_entry(const struct hb_filter *, struct hb_log_entry *ret);
 
 /* ------------------------------------------------------------------ for listener filters */
 
@@ -131,6 +154,8 @@ HB_EXPORT void hb_lfilter_consume(struct hb_filter *, size_t n);
 /* How many bytes this filter may ask for in all; the listener's cap is the highest of its filters.
  * Default 16 KiB, at most 64 KiB. */
 HB_EXPORT void hb_lfilter_max_bytes(struct hb_filter *, size_t n);
+/* The accepted socket, for getsockopt; -1 when the bytes come through no socket of their own. */
+HB_EXPORT int hb_lfilter_fd(const struct hb_filter *);
 
 /* ------------------------------------------------------------------ registry, control thread */
 
