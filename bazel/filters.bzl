@@ -6,4 +6,6 @@ HB_FILTERS = {
     "hbone.filters.listener.original_dst": "//filters/listener/original_dst",
     "hbone.filters.listener.proxy_protocol": "//filters/listener/proxy_protocol",
     "hbone.filters.listener.tls_inspector": "//filters/listener/tls_inspector",
+    "hbone.filters.network.echo": "//filters/network/echo",
+    "hbone.filters.network.tcp_proxy": "//filters/network/tcp_proxy",
 }

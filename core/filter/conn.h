@@ -84,5 +84,12 @@ uint64_t hb_conn_count(const struct hb_worker *);
 /* NULL = not (any more) on this worker. */
 struct hb_conn *hb_conn_find(struct hb_worker *, uint64_t id);
 const struct hb_chain *hb_conn_chain(const struct hb_conn *);
+/* What the access log would say now; borrowed until the connection's next event. */
+struct hb_log_entry; /* core/stats/access_log.h */
+void hb_conn_log_entry(const struct hb_conn *, struct hb_log_entry *ret);
+/* Prints the connection that this thread is busy with; for hb_panic_hook_add in main(). */
+void hb_conn_panic_hook(int fd);
+/* Frees the room's state on this worker, made on first use; when no connection is left there. */
+void hb_conn_worker_fini(struct hb_worker *);
 
 #endif

@@ -1,0 +1,694 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The life of a connection: start, events of its transport, end.
+ *
+ * The end always runs from the dead list of the turn in which the connection closed: nobody of the
+ * connection is on the stack then, a transport that closed by itself still has its memory (peer
+ * certificates in the facts point there), and every filter slot may close without looking back.
+ */
+#include <stdio.h>
+#include <unistd.h>
+#include "core/base/log.h"
+#include "core/filter/filter_priv.h"
+#include "core/filter/transport_socket.h"
+#include "core/identity/identity.h"
+#include "core/stats/access_log.h"
+#include "core/transport/tls.h"
+
+#define ID_WORKER_SHIFT 44 /* ids stay below 2^53: exact in JSON */
+
+struct conn_worker {
+	unsigned magic;
+#define CONN_WORKER_MAGIC 0x2a6fd1c3
+	struct hb_list conns;
+	uint64_t       count, seq;
+};
+
+/* For the panic report: what this thread is busy with. */
+static _Thread_local const struct hb_conn *conn_current;
+
+static struct conn_worker *
+conn_worker(struct hb_worker *w)
+{
+	struct conn_worker *s = w->slot[HB_SLOT_FILTER];
+
+	if (HB_UNLIKELY(s == NULL)) {
+		HB_NEW(s, CONN_WORKER_MAGIC);
+		hb_list_init(&s->conns);
+		w->slot[HB_SLOT_FILTER] = s;
+	}
+	HB_CHECK(s, CONN_WORKER_MAGIC);
+	return (s);
+}
+
+void
+hb_conn_worker_fini(struct hb_worker *w)
+{
+	struct conn_worker *s = w->slot[HB_SLOT_FILTER];
+
+	if (s == NULL)
+		return;
+	HB_CHECK(s, CONN_WORKER_MAGIC);
+	HB_ASSERT(s->count == 0);
+	w->slot[HB_SLOT_FILTER] = NULL;
+	HB_DEL(s);
+}
+
+static uint64_t
+next_id(struct hb_worker *w, struct conn_worker *s)
+{
+	uint64_t high = w->index == HB_WORKER_CONTROL ? 0 : w->index + 1;
+
+	return (high << ID_WORKER_SHIFT | ++s->seq);
+}
+
+/* ------------------------------------------------------------------ the end */
+
+static void
+handshake_stop(struct hb_conn *c)
+{
+	if (c->handshake == NULL)
+		return;
+	hb_timer_stop(&c->handshake->timer);
+	hb_free(c->handshake);
+	c->handshake = NULL;
+}
+
+static void
+forget_certs(struct hb_conn *c)
+{
+	c->facts.peer_cert = c->facts.local_cert = NULL;
+	c->facts.tls_version = c->facts.tls_cipher = NULL;
+}
+
+static void
+let_go(struct hb_conn *c)
+{
+	if (c->t == NULL)
+		return;
+	if (c->flags & HB_CF_FLUSH) {
+		/* It still needs what the chain's transport socket owns. */
+		if (c->chain->socket != NULL)
+			hb_chain__pin_transport(c->chain, c->t);
+		hb_transport_finish(&c->t, c->reason);
+	} else if (c->flags & HB_CF_ACCEPTED)
+		hb_transport_abort(&c->t, c->reason);
+	else
+		hb_transport_reject(&c->t, c->reason);
+}
+
+/* False: the terminal filter's sink cannot be told yet; its last bytes are still to be read. */
+static bool
+facade_end(struct hb_conn *c)
+{
+	struct hb_transport *ft;
+
+	if (c->facade == NULL)
+		return (true);
+	ft = &c->facade->base;
+	if (!(c->flags & HB_CF_GONE)) {
+		hb_buf_fini(&ft->unread);
+		ft->unread_end = false;
+	}
+	if (c->told == HB_CLOSE_DONE && ft->unread_end)
+		return (false); /* facade.c asks again when the end was delivered */
+	if (c->told == HB_CLOSE_DONE && !(ft->read_ended && ft->write_ended))
+		c->told = HB_CLOSE_LOCAL_CLOSE; /* a filter has kept an end for itself */
+	hb_transport_emit_closed(ft, c->told);
+	return (c->facade == NULL);
+}
+
+static void
+end_filters(struct hb_conn *c)
+{
+	const struct hb_filter_type *type;
+
+	for (unsigned i = 0; i < c->chain->n_filters; i++) {
+		type = hb_conn__decl(c, i)->type;
+		hb_filter_fini(&c->filter[i]);
+		if (type->fini != NULL)
+			type->fini(&c->filter[i]);
+		/* fini may not start the timer again. */
+		HB_ASSERT(c->filter[i].timer == NULL);
+	}
+}
+
+static void
+log_end(struct hb_conn *c)
+{
+	struct hb_log_entry e;
+
+	if (c->owner.log != NULL) {
+		hb_conn_log_entry(c, &e);
+		hb_access_log_write(c->worker, c->owner.log, &e);
+	}
+	HB_LOG(CONN, DEBUG, "closed",
+	    "id=%llu listener=%s chain=%s reason=%s rx=%llu tx=%llu age_ms=%llu",
+	    (unsigned long long)c->id, c->owner.listener_name == NULL ? "" : c->owner.listener_name,
+	    c->chain->name, hb_close_info(c->reason)->name, (unsigned long long)c->bytes_in,
+	    (unsigned long long)c->bytes_out,
+	    (unsigned long long)(hb_now_ms(c->worker) - c->start_ms));
+}
+
+/* The rest of the end comes in a later turn. */
+static void
+wait_more(struct hb_conn *c)
+{
+	if (c->t == NULL)
+		forget_certs(c);
+	c->flags &= ~HB_CF_DEAD;
+	conn_current = NULL;
+}
+
+/* The downstream goes; its terminal filter still has bytes for the other side. */
+static void
+linger(struct hb_conn *c)
+{
+	unsigned last = c->chain->n_filters - 1;
+	const struct hb_filter_type *type = hb_conn__decl(c, last)->type;
+
+	let_go(c);
+	if (!(c->flags & HB_CF_TOLD_GONE) && type->on_event != NULL) {
+		c->flags |= HB_CF_TOLD_GONE;
+		type->on_event(&c->filter[last], HB_EVENT_GONE);
+	}
+	wait_more(c);
+	if (!(c->flags & HB_CF_LINGER))
+		hb_conn__end_soon(c);
+}
+
+static void
+conn_end(struct hb_dead *d)
+{
+	struct hb_conn *c = HB_CONTAINER(d, struct hb_conn, dead);
+	struct conn_worker *s = conn_worker(c->worker);
+
+	HB_CHECK(c, HB_CONN_MAGIC);
+	HB_ASSERT(c->depth == 0);
+	HB_ASSERT((c->flags & (HB_CF_DEAD | HB_CF_CLOSING)) == (HB_CF_DEAD | HB_CF_CLOSING));
+	conn_current = c;
+	if (!facade_end(c)) {
+		wait_more(c);
+		return;
+	}
+	if (c->flags & HB_CF_LINGER) {
+		linger(c);
+		return;
+	}
+	handshake_stop(c);
+	end_filters(c);
+	while (c->holds != NULL)
+		hb_conn__hold_free(c, c->holds);
+	log_end(c);
+	if (c->owner.on_closed != NULL)
+		c->owner.on_closed(c->owner.arg, c, c->reason);
+	let_go(c);
+	hb_list_del(&c->node);
+	HB_ASSERT(s->count > 0);
+	s->count--;
+	hb_chain__count(c->chain, c->worker, -1);
+	hb_chain__unpin(c->chain, c->worker);
+	hb_facts_fini(&c->facts);
+	conn_current = NULL;
+	HB_DEL(c);
+}
+
+void
+hb_conn__end_soon(struct hb_conn *c)
+{
+	if (!(c->flags & HB_CF_CLOSING) || (c->flags & HB_CF_DEAD))
+		return;
+	if (c->flags & HB_CF_RUN) {
+		hb_run_cancel(&c->run);
+		c->flags &= ~HB_CF_RUN;
+	}
+	c->flags |= HB_CF_DEAD;
+	hb_dead_add(c->worker, &c->dead, conn_end);
+}
+
+void
+hb_conn__close(struct hb_conn *c, enum hb_close_reason reason, bool flush)
+{
+	HB_CHECK(c, HB_CONN_MAGIC);
+	HB_ASSERT(reason != HB_CLOSE_NONE && reason < HB_CLOSE_MAX);
+	if (c->flags & HB_CF_CLOSING)
+		return;
+	if (c->reason == HB_CLOSE_NONE)
+		c->reason = (uint8_t)reason;
+	if (c->told == HB_CLOSE_NONE)
+		c->told = (uint8_t)reason;
+	c->flags |= HB_CF_CLOSING | (flush ? HB_CF_FLUSH : 0);
+	hb_conn__end_soon(c);
+}
+
+void
+hb_conn__finish(struct hb_conn *c, unsigned i, enum hb_close_reason reason)
+{
+	struct hb_buf none = {NULL, NULL, 0};
+
+	HB_CHECK(c, HB_CONN_MAGIC);
+	if (c->flags & (HB_CF_CLOSING | HB_CF_FINISHING))
+		return;
+	hb_conn__enter(c);
+	if (c->reason == HB_CLOSE_NONE)
+		c->reason = (uint8_t)reason;
+	if (!(c->flags & HB_CF_WRITE_END))
+		hb_conn__write(c, (int)i - 1, &none, true);
+	c->flags |= HB_CF_FINISHING;
+	hb_conn__leave(c);
+}
+
+/* ------------------------------------------------------------------ entries */
+
+void
+hb_conn__enter(struct hb_conn *c)
+{
+	HB_CHECK(c, HB_CONN_MAGIC);
+	HB_ASSERT(c->depth < UINT16_MAX);
+	c->depth++;
+	conn_current = c;
+}
+
+void
+hb_conn__leave(struct hb_conn *c)
+{
+	HB_ASSERT(c->depth > 0);
+	if (c->depth == 1) {
+		hb_conn__settle(c);
+		if ((c->flags & HB_CF_GONE) && !hb_conn__holding(c, HB_DIR_READ))
+			hb_conn__close(c, c->reason, false);
+		else if ((c->flags & HB_CF_FINISHING) &&
+		    (c->t == NULL || (c->flags & HB_CF_WRITE_END)))
+			hb_conn__close(c, c->reason, true);
+	}
+	if (--c->depth == 0)
+		conn_current = NULL;
+}
+
+static struct hb_str
+arena_copy(struct hb_conn *c, struct hb_str s)
+{
+	return (s.len == 0 ? (struct hb_str){"", 0} : hb_arena_str(&c->facts.arena, s));
+}
+
+/* The one URI name of the certificate, when there is exactly one. */
+static struct hb_str
+uri_of(const struct hb_cert_info *cert)
+{
+	struct hb_str uri = {NULL, 0};
+
+	if (cert->spiffe_id != NULL)
+		return (hb_str(cert->spiffe_id));
+	for (size_t i = 0; i < cert->n_san; i++) {
+		if (cert->san[i].type != HB_SAN_URI)
+			continue;
+		if (uri.p != NULL)
+			return ((struct hb_str){NULL, 0});
+		uri = hb_str(cert->san[i].value);
+	}
+	return (uri);
+}
+
+static void
+learn_tls(struct hb_conn *c)
+{
+	const struct hb_tls_info *info = hb_transport_tls_info(c->t);
+	struct hb_facts *facts = &c->facts;
+
+	if (info == NULL)
+		return;
+	facts->tls_version = info->version;
+	facts->tls_cipher = info->cipher;
+	facts->peer_cert = info->peer;
+	facts->local_cert = info->local;
+	facts->alpn_chosen = arena_copy(c, info->alpn);
+	if (facts->sni.len == 0)
+		facts->sni = arena_copy(c, info->sni);
+	if (info->peer != NULL && info->peer_verified)
+		facts->principal = arena_copy(c, uri_of(info->peer));
+}
+
+static void
+set_connected(struct hb_conn *c)
+{
+	c->flags |= HB_CF_CONNECTED;
+}
+
+static void
+set_secured(struct hb_conn *c)
+{
+	if (c->flags & HB_CF_SECURED)
+		return;
+	c->flags |= HB_CF_SECURED;
+	handshake_stop(c);
+	learn_tls(c);
+}
+
+static void
+conn_on_connected(void *sink, struct hb_transport *t)
+{
+	struct hb_conn *c = sink;
+
+	hb_conn__enter(c);
+	set_connected(c);
+	hb_conn__leave(c);
+}
+
+static void
+conn_on_secured(void *sink, struct hb_transport *t)
+{
+	struct hb_conn *c = sink;
+
+	hb_conn__enter(c);
+	set_secured(c);
+	hb_conn__leave(c);
+}
+
+static void
+conn_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
+{
+	struct hb_conn *c = sink;
+
+	hb_conn__enter(c);
+	c->bytes_in += buf->len;
+	hb_conn__read(c, 0, buf, end);
+	hb_conn__leave(c);
+}
+
+static void
+conn_on_watermark(void *sink, struct hb_transport *t, bool high)
+{
+	struct hb_conn *c = sink;
+
+	hb_conn__enter(c);
+	if (high)
+		c->flags |= HB_CF_ABOVE;
+	else
+		c->flags &= ~HB_CF_ABOVE;
+	hb_conn__leave(c);
+}
+
+static void
+conn_on_sent(void *sink, struct hb_transport *t, size_t n)
+{
+	struct hb_conn *c = sink;
+
+	if (c->facade != NULL)
+		hb_transport_emit_sent(&c->facade->base, n);
+}
+
+/* What resets the downstream is a downstream reset in logs and counters. */
+static enum hb_close_reason
+as_downstream(enum hb_close_reason r)
+{
+	return (r == HB_CLOSE_PEER_RESET || r == HB_CLOSE_STREAM_RESET ? HB_CLOSE_DOWNSTREAM_RESET : r);
+}
+
+static void
+conn_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
+{
+	struct hb_conn *c = sink;
+	const struct hb_tls_info *info = hb_transport_tls_info(t);
+
+	hb_conn__enter(c);
+	c->t = NULL;
+	c->flags |= HB_CF_GONE;
+	if (c->reason == HB_CLOSE_NONE)
+		c->reason = (uint8_t)as_downstream(reason);
+	if (c->told == HB_CLOSE_NONE)
+		c->told = (uint8_t)reason;
+	if (info != NULL && info->failure != NULL)
+		c->tls_failure = hb_arena_str(&c->facts.arena, hb_str(info->failure)).p;
+	hb_conn__leave(c);
+	if (!(c->flags & HB_CF_CLOSING))
+		forget_certs(c); /* bytes are held: the end comes in a later turn */
+}
+
+static const struct hb_transport_events conn_events = {
+	.on_connected = conn_on_connected,
+	.on_secured = conn_on_secured,
+	.on_data = conn_on_data,
+	.on_watermark = conn_on_watermark,
+	.on_closed = conn_on_closed,
+	.on_sent = conn_on_sent,
+};
+
+/* ------------------------------------------------------------------ start */
+
+static void
+on_start(struct hb_run *run)
+{
+	struct hb_conn *c = HB_CONTAINER(run, struct hb_conn, run);
+
+	HB_CHECK(c, HB_CONN_MAGIC);
+	c->flags &= ~HB_CF_RUN;
+	hb_conn__enter(c);
+	if (c->t->connected)
+		set_connected(c);
+	if (c->t->secured)
+		set_secured(c);
+	hb_conn__leave(c);
+}
+
+static void
+on_handshake_timeout(struct hb_timer *t)
+{
+	struct hb_conn *c = HB_CONTAINER(t, struct hb_conn_handshake, timer)->conn;
+
+	hb_conn__close(c, HB_CLOSE_TLS_TIMEOUT, false);
+}
+
+static void
+handshake_start(struct hb_conn *c)
+{
+	if (c->chain->socket == NULL || c->chain->connect_timeout_ms == 0)
+		return;
+	c->handshake = hb_calloc(1, sizeof *c->handshake);
+	c->handshake->conn = c;
+	hb_timer_init(&c->handshake->timer, c->worker, on_handshake_timeout);
+	hb_timer_start(&c->handshake->timer, c->chain->connect_timeout_ms);
+}
+
+struct hb_conn *
+hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *facts,
+    const struct hb_chain *chain, const struct hb_conn_owner *owner)
+{
+	struct conn_worker *s = conn_worker(w);
+	struct hb_conn *c;
+
+	HB_CHECK(chain, HB_CHAIN_MAGIC);
+	hb_chain__pin(chain, w);
+	c = hb_calloc(1, chain->slab_size);
+	c->magic = HB_CONN_MAGIC;
+	c->chain = chain;
+	c->worker = w;
+	c->owner = *owner;
+	if (c->owner.buffer_high == 0)
+		c->owner.buffer_high = HB_TRANSPORT_HIGH_DEFAULT;
+	c->id = next_id(w, s);
+	c->start_ms = hb_now_ms(w);
+	c->start_us = hb_wall_us(w);
+	c->facts = *facts;
+	hb_facts_init(facts);
+	for (unsigned i = 0; i < chain->n_filters; i++)
+		hb_filter_init(&c->filter[i], &hb_conn_host, c, (uint8_t)i);
+	hb_list_add_tail(&s->conns, &c->node);
+	s->count++;
+	hb_chain__count(chain, w, 1);
+	c->t = hb_transport_socket_wrap(chain->socket, lower, &c->facts, (struct hb_str){"", 0});
+	hb_transport_attach(c->t, &conn_events, c);
+	/* What holds less by its nature (a pair: one batch) keeps its own limit. */
+	if (c->t->out.high >= HB_MIN(c->owner.buffer_high, (size_t)HB_TRANSPORT_HIGH_DEFAULT))
+		hb_transport_set_high(c->t, c->owner.buffer_high);
+	if (!c->t->secured)
+		handshake_start(c);
+	if (c->t->connected) {
+		c->flags |= HB_CF_RUN;
+		hb_run_init(&c->run, on_start);
+		hb_run_soon(w, &c->run);
+	}
+	HB_LOG(CONN, DEBUG, "started", "id=%llu listener=%s chain=%s", (unsigned long long)c->id,
+	    owner->listener_name == NULL ? "" : owner->listener_name, chain->name);
+	return (c);
+}
+
+/* ------------------------------------------------------------------ from outside */
+
+void
+hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
+{
+	HB_CHECK(c, HB_CONN_MAGIC);
+	if (!(c->flags & HB_CF_CLOSING)) {
+		hb_conn__close(c, reason, !hb_close_info(reason)->is_error);
+		return;
+	}
+	/* It waits for the terminal filter to take or to pass on the rest; no longer. */
+	c->flags &= ~(HB_CF_LINGER | HB_CF_GONE);
+	hb_conn__end_soon(c);
+	if (c->facade != NULL && c->facade->base.unread.len > 0) {
+		hb_buf_fini(&c->facade->base.unread);
+		c->facade->base.unread_end = false;
+		hb_transport_run_soon(&c->facade->base);
+	}
+}
+
+static void
+tell(struct hb_conn *c, enum hb_event ev)
+{
+	hb_conn__enter(c);
+	hb_conn__event(c, ev);
+	hb_conn__leave(c);
+}
+
+void
+hb_conn_drain(struct hb_conn *c)
+{
+	tell(c, HB_EVENT_DRAIN);
+}
+
+void
+hb_conn_revalidate(struct hb_conn *c)
+{
+	tell(c, HB_EVENT_REVALIDATE);
+}
+
+void
+hb_conn_foreach(struct hb_worker *w, bool (*fn)(void *arg, struct hb_conn *), void *arg)
+{
+	struct conn_worker *s = conn_worker(w);
+	struct hb_list *n, *next;
+
+	HB_LIST_FOREACH_SAFE(n, next, &s->conns)
+		if (!fn(arg, HB_LIST_ENTRY(n, struct hb_conn, node)))
+			return;
+}
+
+uint64_t
+hb_conn_count(const struct hb_worker *w)
+{
+	const struct conn_worker *s = w->slot[HB_SLOT_FILTER];
+
+	return (s == NULL ? 0 : s->count);
+}
+
+struct hb_conn *
+hb_conn_find(struct hb_worker *w, uint64_t id)
+{
+	struct conn_worker *s = conn_worker(w);
+	struct hb_conn *c;
+	struct hb_list *n;
+
+	HB_LIST_FOREACH(n, &s->conns) {
+		c = HB_LIST_ENTRY(n, struct hb_conn, node);
+		if (c->id == id)
+			return (c);
+	}
+	return (NULL);
+}
+
+const struct hb_chain *
+hb_conn_chain(const struct hb_conn *c)
+{
+	HB_CHECK(c, HB_CONN_MAGIC);
+	return (c->chain);
+}
+
+/* ------------------------------------------------------------------ views */
+
+static const char *
+state_of(const struct hb_conn *c)
+{
+	if (c->flags & (HB_CF_CLOSING | HB_CF_FINISHING | HB_CF_GONE))
+		return ("closing");
+	if (!(c->flags & HB_CF_SECURED))
+		return ("handshake");
+	if (!(c->flags & HB_CF_ESTABLISHED))
+		return ("waiting");
+	return ("open");
+}
+
+void
+hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
+{
+	HB_CHECK(c, HB_CONN_MAGIC);
+	*ret = (struct hb_conn_view){
+	    .id = c->id,
+	    .listener = c->owner.listener_name == NULL ? "" : c->owner.listener_name,
+	    .chain = c->chain->name,
+	    .state = state_of(c),
+	    .facts = &c->facts,
+	    .upstream = c->upstream == NULL ? NULL : &c->upstream->info,
+	    .bytes_in = c->bytes_in,
+	    .bytes_out = c->bytes_out,
+	    .start_us = c->start_us,
+	    .age_ms = hb_now_ms(c->worker) - c->start_ms,
+	    .reason = c->reason,
+	    .detail = c->detail,
+	    .tls_failure = c->tls_failure,
+	};
+}
+
+static struct hb_str
+detail_of(const struct hb_conn *c)
+{
+	const char *z = c->detail;
+
+	if (z == NULL)
+		z = hb_close_info(c->reason)->detail;
+	return (strcmp(z, "-") == 0 ? (struct hb_str){NULL, 0} : hb_str(z));
+}
+
+void
+hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
+{
+	const struct hb_conn_upstream *u = c->upstream;
+
+	HB_CHECK(c, HB_CONN_MAGIC);
+	*e = (struct hb_log_entry){
+	    .facts = &c->facts,
+	    .conn_id = c->id,
+	    .start_us = c->start_us,
+	    .duration_ms = hb_now_ms(c->worker) - c->start_ms,
+	    .bytes_received = c->bytes_in,
+	    .bytes_sent = c->bytes_out,
+	    .reason = c->reason,
+	    .detail = detail_of(c),
+	    .chain_name = hb_str(c->chain->name),
+	    .listener_name = hb_str(c->owner.listener_name),
+	    .downstream_tls_failure = hb_str(c->tls_failure),
+	};
+	if (u == NULL)
+		return;
+	e->upstream_bytes_sent = u->sent;
+	e->upstream_bytes_received = u->received;
+	e->cluster = u->info.cluster;
+	e->upstream_host_name = u->info.endpoint_host;
+	e->upstream_remote = u->info.endpoint.kind == HB_ADDR_NONE ? NULL : &u->info.endpoint;
+	e->upstream_local = u->info.local.kind == HB_ADDR_NONE ? NULL : &u->info.local;
+	e->upstream_failure = u->info.failure;
+	e->upstream_peer = u->info.tls_peer;
+	e->connect_ms = u->info.connect_ms;
+	e->attempts = u->info.attempts;
+}
+
+/* ------------------------------------------------------------------ panic */
+
+void
+hb_conn_panic_hook(int fd)
+{
+	const struct hb_conn *c = conn_current;
+	char remote[HB_ADDR_TEXT_MAX], local[HB_ADDR_TEXT_MAX], line[512];
+	int n;
+
+	if (c == NULL || c->magic != HB_CONN_MAGIC)
+		return;
+	(void)hb_addr_format(&c->facts.remote, remote, sizeof remote);
+	(void)hb_addr_format(&c->facts.local, local, sizeof local);
+	n = snprintf(line, sizeof line,
+	    "connection %llu: %s -> %s listener=%s chain=%s state=%s flags=%x depth=%u rx=%llu tx=%llu\n",
+	    (unsigned long long)c->id, remote, local,
+	    c->owner.listener_name == NULL ? "" : c->owner.listener_name, c->chain->name, state_of(c),
+	    c->flags, c->depth, (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out);
+	if (n > 0)
+		(void)!write(fd, line, HB_MIN((size_t)n, sizeof line - 1));
+}
