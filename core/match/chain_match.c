@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/match/chain_priv.h"
+#include "core/match/match_priv.h"
 
 #include <stdio.h>
 
@@ -7,7 +8,6 @@
 #include "envoy/config/listener/v3/listener_components.pb-c.h"
 
 typedef Envoy__Config__Listener__V3__FilterChainMatch match_msg;
-typedef Envoy__Config__Core__V3__CidrRange cidr_msg;
 
 struct hb_chain_match *
 hb_chain_match_new(void)
@@ -130,18 +130,14 @@ read_protocols(
 
 static int
 read_cidrs(struct hb_chain_match *m, struct hb_cfg *cfg, const match_msg *msg, const char *field,
-	size_t n, cidr_msg *const *ranges, struct chain_cidrs *ret)
+	size_t n, Envoy__Config__Core__V3__CidrRange *const *ranges, struct chain_cidrs *ret)
 {
 	struct hb_cidr *v = hb_calloc(n + 1, sizeof *v);
 	int error = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		const cidr_msg *c = ranges[i];
-		struct hb_err e = { 0 };
-
-		if (hb_cidr_parse(hb_str(c->address_prefix),
-			    c->prefix_len == NULL ? 0 : c->prefix_len->value, &v[i], &e) != 0)
-			error = hb_cfg_error(cfg, msg, field, (int)i, "%s", e.text);
+		if (hb_match__cidr(cfg, msg, field, (int)i, ranges[i], &v[i]) != 0)
+			error = -EINVAL;
 	}
 	ret->n = (uint32_t)n;
 	ret->v = (struct hb_cidr *)(uintptr_t)intern(m, v, n * sizeof *v);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/match/chain_priv.h"
+#include "core/match/match_priv.h"
 
 const char *const hb_chain_level_names[CHAIN_LEVEL_MAX] = {
 #define X(e, n, t) n,
@@ -195,17 +196,6 @@ hb_chain__rule_rank(const struct chain_rule *r, enum chain_level level, const st
 	return (has ? 1 : -1);
 }
 
-static void
-cidr_text(struct hb_text *t, const struct hb_cidr *c)
-{
-	struct hb_addr a = { .kind = c->kind };
-	char ip[HB_ADDR_TEXT_MAX];
-
-	memcpy(a.u.ip, c->ip, sizeof c->ip);
-	(void)hb_addr_format_ip(&a, ip, sizeof ip);
-	hb_text_printf(t, "%s/%u", ip, c->len);
-}
-
 void
 hb_chain__key_text(struct hb_text *t, enum chain_level level, struct hb_str key)
 {
@@ -226,7 +216,7 @@ hb_chain__key_text(struct hb_text *t, enum chain_level level, struct hb_str key)
 	case CHAIN_DIRECT_IP:
 	case CHAIN_SOURCE_IP:
 		memcpy(&cidr, key.p, sizeof cidr);
-		cidr_text(t, &cidr);
+		hb_match__cidr_text(t, &cidr);
 		break;
 	case CHAIN_SOURCE_TYPE:
 		hb_text_addz(

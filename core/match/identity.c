@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/identity/identity.h"
+#include "core/match/match_priv.h"
+
+const struct hb_facts *
+hb_match__identity(const struct hb_facts *f)
+{
+	for (; f != NULL; f = f->parent) {
+		if (f->peer_cert != NULL || f->principal.len > 0)
+			return (f);
+		/* TLS without a certificate says that nobody is known, whoever carries it. */
+		if (f->tls_version != NULL)
+			return (NULL);
+	}
+	return (NULL);
+}
+
+const char *
+hb_match__identity_san(const struct hb_facts *f, int san_type, size_t i)
+{
+	const struct hb_cert_info *c = f->peer_cert;
+
+	if (c == NULL)
+		return (san_type == HB_SAN_URI && i == 0 && f->principal.len > 0 ? f->principal.p :
+										   NULL);
+	for (size_t k = 0; k < c->n_san; k++) {
+		if ((int)c->san[k].type == san_type && i-- == 0)
+			return (c->san[k].value);
+	}
+	return (NULL);
+}
+
+const char *
+hb_match__identity_subject(const struct hb_facts *f)
+{
+	return (f->peer_cert == NULL || f->peer_cert->subject == NULL ? "" : f->peer_cert->subject);
+}
