@@ -29,10 +29,15 @@ struct hb_pump_ops {
 	void (*on_done)(struct hb_pump *, enum hb_pump_side by, enum hb_close_reason);
 };
 
+/*
+ * When both sides have ended, a peer that takes nothing for idle_timeout (if that is 0:
+ * HB_FLUSH_TIMEOUT_MS) ends the pump with FLUSH_TIMEOUT. A side that must be reset gets
+ * HB_FLUSH_TIMEOUT_MS to take what was received before, a few times as long as it takes bytes.
+ */
 struct hb_pump_options {
 	uint64_t idle_timeout_ms;  /* no byte in either direction; 0 = none              */
 	uint64_t half_close_timeout_ms; /* after one side ended, silence of the other; 0 = none */
-	size_t   buffer_high;      /* per direction; 0 = HB_TRANSPORT_HIGH_DEFAULT       */
+	size_t   buffer_high;      /* per direction; 0 = the transports' own             */
 	bool     splice_off;
 };
 
@@ -41,8 +46,12 @@ struct hb_pump_dir { /* private but for the counters */
 	uint64_t spliced; /* of those, by splice(2) */
 	uint32_t full_reads;
 	bool     ended, paused;
+	bool     draining; /* reading waits for the queue to empty, then splice begins */
+	bool     drained;  /* it did once, for nothing: never again                   */
 	void    *splice;
 };
+
+struct hb_pump_reset; /* private */
 
 struct hb_pump { /* embedded in the filter's context; zeroed before start */
 	unsigned magic;
@@ -53,16 +62,22 @@ struct hb_pump { /* embedded in the filter's context; zeroed before start */
 	struct hb_pump_options    opt;
 	struct hb_timer           idle;
 	struct hb_worker         *worker;
+	struct hb_run             run;      /* tries splice(2)                                    */
+	struct hb_pump_reset     *reset;    /* owned; one side was reset, the other will follow   */
 	bool                      done;
 };
 
 /* Takes both transports (connected, reading disabled once each by their maker). */
 void hb_pump_start(struct hb_pump *, struct hb_transport *a, struct hb_transport *b,
     const struct hb_pump_ops *, const struct hb_pump_options *);
-/* Ends both with this reason (abort); on_done is not called. Idempotent. */
+/*
+ * Ends both with this reason: an error resets them, else what is queued is flushed and ended; on_done
+ * is not called. Idempotent. Also from inside on_progress and on_half_closed; the memory must then
+ * live until that returns.
+ */
 void hb_pump_abort(struct hb_pump *, enum hb_close_reason);
-/* Per process: at most this many pipes in use (default: a quarter of RLIMIT_NOFILE / 2); 0 = off.
- * Before workers start. */
+/* Per process: at most this many pipes, in use or pooled (default: a quarter of RLIMIT_NOFILE / 2);
+ * 0 = off. Before workers start. */
 void hb_pump_pipes_max(unsigned);
 /* Pipes in use and pooled on this worker. */
 unsigned hb_pump_pipes(const struct hb_worker *);

@@ -91,7 +91,10 @@ tcp_unacked(struct hb_fdt *f)
 {
 	int n = 0;
 
-	return (ioctl(f->in.fd, TIOCOUTQ, &n) == 0 && n > 0 ? (size_t)n : 0);
+	if (ioctl(f->in.fd, TIOCOUTQ, &n) != 0 || n <= 0)
+		return (0);
+	/* A FIN on its way counts as one. */
+	return ((size_t)n - (f->write_shut ? 1 : 0));
 }
 
 static enum hb_close_reason
@@ -371,6 +374,15 @@ int
 hb_tcp_errno(const struct hb_transport *t)
 {
 	return (tcp_of(t)->error);
+}
+
+size_t
+hb_tcp_unacked(struct hb_transport *t)
+{
+	while (t != NULL && t->ops->inner != NULL &&
+		(strcmp(t->ops->name, "tls") == 0 || strcmp(t->ops->name, "chain") == 0))
+		t = t->ops->inner(t);
+	return (t == NULL || t->ops != &tcp_ops || t->dead ? 0 : tcp_unacked(tcp_of(t)));
 }
 
 static void

@@ -31,5 +31,10 @@ void hb_tcp_raw_count(struct hb_transport *, enum hb_dir, size_t n);
 /* Gives the direction back; err = errno of a failed call on the descriptor, 0 = none. Idempotent. */
 void hb_tcp_raw_end(struct hb_transport *, enum hb_dir, int err);
 bool hb_tcp_is_raw(const struct hb_transport *, enum hb_dir);
+/*
+ * Bytes written to `t` that the kernel holds and the peer has not acknowledged, where `t` is a
+ * socket, or TLS or a chain on one; 0 for everything else. A reset would drop them.
+ */
+size_t hb_tcp_unacked(struct hb_transport *t);
 
 #endif
