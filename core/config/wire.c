@@ -231,6 +231,8 @@ ProtobufCMessage *hb_cfg__unpack(struct hb_cfg *cfg, struct hb_str bytes,
 		fail(&sc, NULL, "more than %zu bytes", cfg->limits.bytes_max);
 		return (NULL);
 	}
+	if (bytes.p == NULL)
+		bytes.p = "";
 	scan_message(&sc, (const uint8_t *)bytes.p, bytes.len, desc, NULL, strict, depth);
 	if (sc.failed)
 		return (NULL);
