@@ -269,12 +269,35 @@ finish_lower(struct hb_tls *t)
 	bury(t);
 }
 
+/* A stream's client waits for the answer: without one it would wait for its own timeout. */
+static void
+accept_lower(struct hb_tls *t)
+{
+	if (!t->ctx->server || t->accepted)
+		return;
+	t->accepted = true;
+	hb_transport_accept(t->lower);
+}
+
+static void
+tls_reject(struct hb_transport *base, enum hb_close_reason reason)
+{
+	struct hb_tls *t = tls_of(base);
+
+	if (t->lower != NULL && t->ctx->server && !t->accepted)
+		hb_transport_reject(&t->lower, reason);
+	else if (t->lower != NULL)
+		hb_transport_abort(&t->lower, reason);
+	bury(t);
+}
+
 static void
 tls_finish(struct hb_transport *base, enum hb_close_reason reason)
 {
 	struct hb_tls *t = tls_of(base);
 
 	if (t->lower != NULL && !t->secured && t->early.len == 0) {
+		accept_lower(t);
 		hb_transport_finish(&t->lower, reason);
 		bury(t);
 	} else if (!t->encrypting && (t->secured || t->lower == NULL)) {
@@ -347,6 +370,7 @@ is_refusal(int alert)
 	case SSL_AD_UNKNOWN_CA:
 	case SSL_AD_ACCESS_DENIED:
 	case SSL_AD_CERTIFICATE_REQUIRED:
+	case SSL_AD_DECRYPT_ERROR: /* OpenSSL: the signature on the certificate is wrong */
 		return (true);
 	default:
 		return (false);
@@ -571,7 +595,7 @@ start(struct hb_tls *t)
 		handshake(t);
 	else
 		/* The handshake needs bytes, and a stream's client sends none before its 200. */
-		hb_transport_accept(t->lower);
+		accept_lower(t);
 }
 
 static void
@@ -695,6 +719,7 @@ static const struct hb_transport_ops tls_ops = {
 	.read_enable = tls_read_enable,
 	.finish = tls_finish,
 	.abort = tls_abort,
+	.reject = tls_reject,
 	.pending = tls_pending,
 	.tls_info = tls_tls_info,
 	.inner = tls_inner,

@@ -2,7 +2,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <openssl/err.h>
+#include <openssl/nid.h>
 #include <openssl/pool.h>
+#include <openssl/x509.h>
 #include "core/transport/tls_priv.h"
 
 #define HANDSHAKE_TIMEOUT_MS 15000u
@@ -79,13 +81,6 @@ covers_sni(const void *arg, struct hb_str value)
 	return (hb_dns_name_covers(value, hb_str(t->sni)));
 }
 
-static bool
-sni_proven(const struct hb_tls *t)
-{
-	return (!t->ctx->sni_is_identity || t->sni == NULL ||
-	    hb_cert_san_any(t->peer, HB_SAN_DNS, covers_sni, t));
-}
-
 /* What the trust configuration says of the chain; text goes to t->failure. */
 static enum hb_close_reason
 judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_alert)
@@ -100,7 +95,9 @@ judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_aler
 		    hb_wall_us(t->base.worker) / 1000000);
 		if (v.error != 0) {
 			hb_tls__failure(t, "%s (certificate %d of the chain)", v.text, v.depth);
-			*ret_alert = (uint8_t)SSL_alert_from_verify_result(v.error);
+			/* Another CA of the same name is not a broken signature to its peer. */
+			*ret_alert = v.error == X509_V_ERR_CERT_SIGNATURE_FAILURE ?
+			    SSL_AD_UNKNOWN_CA : (uint8_t)SSL_alert_from_verify_result(v.error);
 			return (HB_CLOSE_TLS_VERIFY);
 		}
 	}
@@ -108,12 +105,14 @@ judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_aler
 		hb_tls__failure(t, "the certificate is none of the pinned ones");
 		return (HB_CLOSE_TLS_VERIFY);
 	}
-	if (!san_allowed(ctx, t->peer)) {
+	if (ctx->sni_is_identity && t->sni != NULL) {
+		if (!hb_cert_san_any(t->peer, HB_SAN_DNS, covers_sni, t)) {
+			hb_tls__failure(t, "no DNS name of the certificate covers the server name %s",
+			    t->sni);
+			return (HB_CLOSE_TLS_SAN);
+		}
+	} else if (!san_allowed(ctx, t->peer)) {
 		hb_tls__failure(t, "no subject alternative name is an allowed one");
-		return (HB_CLOSE_TLS_SAN);
-	}
-	if (!sni_proven(t)) {
-		hb_tls__failure(t, "no DNS name of the certificate is %s, the server name sent", t->sni);
 		return (HB_CLOSE_TLS_SAN);
 	}
 	t->info.peer_verified = ctx->trust != NULL;
@@ -149,8 +148,30 @@ verify(SSL *ssl, uint8_t *ret_alert)
 
 /* ------------------------------------------------------------------ server's choices */
 
+/* A suite that an ECDSA certificate can serve: any of TLS 1.3, or one that names ECDSA. */
 static bool
-client_takes_ecdsa(const SSL_CLIENT_HELLO *hello)
+offers_ecdsa_suite(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello)
+{
+	bool v13 = SSL_CTX_get_max_proto_version(ctx->ssl_ctx) == TLS1_3_VERSION;
+	const SSL_CIPHER *cipher;
+	size_t i;
+
+	for (i = 0; i + 1 < hello->cipher_suites_len; i += 2) {
+		uint16_t suite = (uint16_t)(hello->cipher_suites[i] << 8 |
+		    hello->cipher_suites[i + 1]);
+
+		cipher = SSL_get_cipher_by_value(suite);
+		if (cipher == NULL)
+			continue;
+		if (SSL_CIPHER_get_auth_nid(cipher) == NID_auth_ecdsa ||
+		    (v13 && SSL_CIPHER_get_auth_nid(cipher) == NID_auth_any))
+			return (true);
+	}
+	return (false);
+}
+
+static bool
+client_takes_ecdsa(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello)
 {
 	const uint8_t *p;
 	size_t n, i;
@@ -163,7 +184,7 @@ client_takes_ecdsa(const SSL_CLIENT_HELLO *hello)
 		if (alg == SSL_SIGN_ECDSA_SECP256R1_SHA256 ||
 		    alg == SSL_SIGN_ECDSA_SECP384R1_SHA384 ||
 		    alg == SSL_SIGN_ECDSA_SECP521R1_SHA512)
-			return (true);
+			return (offers_ecdsa_suite(ctx, hello));
 	}
 	return (false);
 }
@@ -173,7 +194,7 @@ static const struct hb_credential *
 choose(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello, struct hb_str name)
 {
 	const struct hb_credential *best = ctx->creds[0];
-	bool ecdsa = client_takes_ecdsa(hello);
+	bool ecdsa = client_takes_ecdsa(ctx, hello);
 	int score, fits, top = 0;
 	size_t i;
 
@@ -387,7 +408,7 @@ set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 {
 	struct hb_trust_options o = {.pem = c->trust_pem, .crl_pem = c->crl_pem,
 	    .crl_leaf_only = c->crl_leaf_only, .allow_expired = c->allow_expired,
-	    .max_depth = c->max_verify_depth};
+	    .max_depth = c->max_verify_depth, .file = c->trust_file, .crl_file = c->crl_file};
 	bool judged = c->n_sans + c->n_cert_hashes + c->n_spki_hashes > 0;
 	int r, mode = SSL_VERIFY_PEER;
 

@@ -45,6 +45,7 @@ struct hb_tls {
 	uint8_t                  tickets;     /* received                                     */
 	uint8_t                  lower_reason; /* of a lower transport that is gone           */
 	bool started, secured;           /* handshake begun, done                             */
+	bool accepted;                   /* a server has accepted the lower transport         */
 	bool paused;                     /* one of the lower transport's read_disabled is ours */
 	bool lower_ended;                /* it delivered its end                              */
 	bool got_close;                  /* close_notify was received                         */
