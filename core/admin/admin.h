@@ -37,6 +37,8 @@ bool hb_admin_param_at(struct hb_admin_request *, size_t i, struct hb_str *name,
 /* Request body (POST), at most 64 KiB. */
 struct hb_str hb_admin_body(struct hb_admin_request *);
 bool hb_admin_is_public(const struct hb_admin_request *);
+/* For pages of which only some parameters change state. */
+bool hb_admin_is_post(const struct hb_admin_request *);
 /* Takes the text. `type` NULL = text/plain; charset=UTF-8. The request is gone afterwards. */
 void hb_admin_reply(struct hb_admin_request *, int status, const char *type, struct hb_text *);
 void hb_admin_replyf(struct hb_admin_request *, int status, const char *fmt, ...) HB_PRINTF(3, 4);

@@ -35,7 +35,7 @@ struct hb_admin_request {
 #define HB_ADMIN_REQUEST_MAGIC 0x61d0e511
 	h2o_req_t      *req;     /* NULL once the client is gone     */
 	struct hb_admin_request **anchor; /* in the request's pool: nulls `req` when that goes */
-	bool            is_public;
+	bool            is_public, is_post;
 	struct hb_str   name[PARAMS_MAX], value[PARAMS_MAX];
 	size_t          n_params;
 	char           *decoded; /* owned: names and values          */
@@ -168,6 +168,12 @@ bool
 hb_admin_is_public(const struct hb_admin_request *rq)
 {
 	return (rq->is_public);
+}
+
+bool
+hb_admin_is_post(const struct hb_admin_request *rq)
+{
+	return (rq->is_post);
 }
 
 /* The pool of the HTTP request goes: the client left or the answer was sent. */
@@ -303,6 +309,7 @@ on_request(enum door door, h2o_req_t *req)
 	bool post = hb_str_eq(method, HB_STR("POST")), get = hb_str_eq(method, HB_STR("GET"));
 	const struct hb_admin_endpoint *ep;
 
+	rq->is_post = post;
 	if (door != DOOR_ADMIN)
 		path = public_path(door, path);
 	ep = find_endpoint(path);
