@@ -2,7 +2,8 @@
 # ./dev setup: Debian packages by name, two Debian source packages, the foreign peers of the tests. Sourced by dev.
 
 PACKAGES_BUILD="bazel-bootstrap bazel-rules-java gcc g++ git dpkg-dev patch xz-utils zlib1g-dev
-	libuv1-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler libyaml-dev libc-ares-dev libre2-dev"
+	libuv1-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler python3-protobuf
+	libyaml-dev libc-ares-dev libre2-dev"
 PACKAGES_TEST="libcmocka-dev python3 python3-venv openssl curl procps iproute2"
 PACKAGES_TOOLS="clang clang-format llvm-14 libclang-rt-14-dev g++-aarch64-linux-gnu"
 

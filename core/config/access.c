@@ -12,8 +12,8 @@
 
 #define TEN_YEARS_S (10LL * 366 * 86400)
 
-const ProtobufCMessage *hb_cfg_parse_text(struct hb_cfg *cfg, struct hb_str text,
-    const ProtobufCMessageDescriptor *desc)
+const ProtobufCMessage *
+hb_cfg_parse_text(struct hb_cfg *cfg, struct hb_str text, const ProtobufCMessageDescriptor *desc)
 {
 	struct hb_cfg__node *root;
 	ProtobufCMessage *m;
@@ -30,9 +30,11 @@ const ProtobufCMessage *hb_cfg_parse_text(struct hb_cfg *cfg, struct hb_str text
 }
 
 /* Reads a whole file, at most `max` bytes; 0, or a negative errno with the reason. */
-static int read_file(const char *path, size_t max, struct hb_text *ret, struct hb_err *reterr)
+static int
+read_file(const char *path, size_t max, struct hb_text *ret, struct hb_err *reterr)
 {
-	int fd = strcmp(path, "-") == 0 ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int fd = strcmp(path, "-") == 0 ? STDIN_FILENO :
+					  open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	char buf[16384];
 	struct stat st;
 	ssize_t n = 0;
@@ -54,12 +56,12 @@ static int read_file(const char *path, size_t max, struct hb_text *ret, struct h
 	return (n < 0 ? (int)n : 0);
 }
 
-const ProtobufCMessage *hb_cfg_parse_file(struct hb_cfg *cfg, const char *path,
-    const ProtobufCMessageDescriptor *desc)
+const ProtobufCMessage *
+hb_cfg_parse_file(struct hb_cfg *cfg, const char *path, const ProtobufCMessageDescriptor *desc)
 {
 	const ProtobufCMessage *m = NULL;
-	struct hb_text text = {0};
-	struct hb_err err = {0};
+	struct hb_text text = { 0 };
+	struct hb_err err = { 0 };
 
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	if (read_file(path, cfg->limits.bytes_max, &text, &err) != 0)
@@ -70,8 +72,8 @@ const ProtobufCMessage *hb_cfg_parse_file(struct hb_cfg *cfg, const char *path,
 	return (m);
 }
 
-const ProtobufCMessage *hb_cfg_parse_wire(struct hb_cfg *cfg, struct hb_str bytes,
-    const ProtobufCMessageDescriptor *desc)
+const ProtobufCMessage *
+hb_cfg_parse_wire(struct hb_cfg *cfg, struct hb_str bytes, const ProtobufCMessageDescriptor *desc)
 {
 	ProtobufCMessage *m;
 
@@ -86,8 +88,9 @@ const ProtobufCMessage *hb_cfg_parse_wire(struct hb_cfg *cfg, struct hb_str byte
 	return (hb_errs_any(&cfg->errs) ? NULL : m);
 }
 
-const ProtobufCMessage *hb_cfg_any(struct hb_cfg *cfg, const void *owner_msg, const char *field,
-    int index, const void *any_msg)
+const ProtobufCMessage *
+hb_cfg_any(struct hb_cfg *cfg, const void *owner_msg, const char *field, int index,
+	const void *any_msg)
 {
 	const Google__Protobuf__Any *any = any_msg;
 	const struct hb_cfg__src *s = hb_cfg__src_get(cfg, any);
@@ -95,7 +98,7 @@ const ProtobufCMessage *hb_cfg_any(struct hb_cfg *cfg, const void *owner_msg, co
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	if (any == NULL || *any->type_url == '\0') {
 		hb_cfg_error(cfg, owner_msg, field, index,
-		    "is missing: write a mapping with \"@type\": type.googleapis.com/...");
+			"is missing: write a mapping with \"@type\": type.googleapis.com/...");
 		return (NULL);
 	}
 	HB_ASSERT(s != NULL);
@@ -104,20 +107,22 @@ const ProtobufCMessage *hb_cfg_any(struct hb_cfg *cfg, const void *owner_msg, co
 	return (s->inner);
 }
 
-const void *hb_cfg_any_of(struct hb_cfg *cfg, const void *owner_msg, const char *field, int index,
-    const void *any, const ProtobufCMessageDescriptor *desc)
+const void *
+hb_cfg_any_of(struct hb_cfg *cfg, const void *owner_msg, const char *field, int index,
+	const void *any, const ProtobufCMessageDescriptor *desc)
 {
 	const ProtobufCMessage *m = hb_cfg_any(cfg, owner_msg, field, index, any);
 
 	if (m == NULL || hb_str_eq(hb_str(m->descriptor->name), hb_str(desc->name)))
 		return (m);
 	hb_cfg_error(cfg, owner_msg, field, index, "must be a %s, not a %s", desc->name,
-	    m->descriptor->name);
+		m->descriptor->name);
 	return (NULL);
 }
 
-uint64_t hb_cfg_duration_ms(struct hb_cfg *cfg, const void *msg, const char *field,
-    const void *duration, uint64_t dflt_ms)
+uint64_t
+hb_cfg_duration_ms(struct hb_cfg *cfg, const void *msg, const char *field, const void *duration,
+	uint64_t dflt_ms)
 {
 	const Google__Protobuf__Duration *d = duration;
 
@@ -135,8 +140,9 @@ uint64_t hb_cfg_duration_ms(struct hb_cfg *cfg, const void *msg, const char *fie
 	return ((uint64_t)d->seconds * 1000 + ((uint64_t)d->nanos + 999999) / 1000000);
 }
 
-uint32_t hb_cfg_u32(struct hb_cfg *cfg, const void *msg, const char *field, const void *wrapper,
-    uint32_t min, uint32_t max, uint32_t dflt)
+uint32_t
+hb_cfg_u32(struct hb_cfg *cfg, const void *msg, const char *field, const void *wrapper,
+	uint32_t min, uint32_t max, uint32_t dflt)
 {
 	const Google__Protobuf__UInt32Value *w = wrapper;
 
@@ -151,32 +157,36 @@ uint32_t hb_cfg_u32(struct hb_cfg *cfg, const void *msg, const char *field, cons
 	return (dflt);
 }
 
-bool hb_cfg_bool(const void *wrapper, bool dflt)
+bool
+hb_cfg_bool(const void *wrapper, bool dflt)
 {
 	const Google__Protobuf__BoolValue *w = wrapper;
 
 	return (w == NULL ? dflt : w->value != 0);
 }
 
-static int data_from_env(struct hb_cfg *cfg, const void *msg, const char *field, const char *name,
-    struct hb_text *ret)
+static int
+data_from_env(struct hb_cfg *cfg, const void *msg, const char *field, const char *name,
+	struct hb_text *ret)
 {
 	const char *v = getenv(name);
 
 	if (v == NULL)
-		return (hb_cfg_error(cfg, msg, field, -1, "the environment variable %s is not set", name));
+		return (hb_cfg_error(
+			cfg, msg, field, -1, "the environment variable %s is not set", name));
 	hb_text_addz(ret, v);
 	return (0);
 }
 
-int hb_cfg_data_source(struct hb_cfg *cfg, const void *msg, const char *field,
-    const void *data_source, size_t bytes_max, struct hb_text *ret)
+int
+hb_cfg_data_source(struct hb_cfg *cfg, const void *msg, const char *field, const void *data_source,
+	size_t bytes_max, struct hb_text *ret)
 {
 	const Envoy__Config__Core__V3__DataSource *ds = data_source;
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 	int r = 0;
 
-	*ret = (struct hb_text){0};
+	*ret = (struct hb_text){ 0 };
 	if (ds == NULL)
 		return (hb_cfg_error(cfg, msg, field, -1, "is missing"));
 	switch (ds->specifier_case) {
@@ -197,7 +207,7 @@ int hb_cfg_data_source(struct hb_cfg *cfg, const void *msg, const char *field,
 		break;
 	default:
 		r = hb_cfg_error(cfg, msg, field, -1,
-		    "needs one of filename, inline_bytes, inline_string and environment_variable");
+			"needs one of filename, inline_bytes, inline_string and environment_variable");
 		break;
 	}
 	if (r == 0 && ret->len > bytes_max)

@@ -24,19 +24,20 @@ struct plan {
 };
 
 /* A name for what has none: the same as long as it does not change. */
-static char *name_of(const struct hb_resource_kind *kind, const ProtobufCMessage *msg,
-    const struct hb_text *wire)
+static char *
+name_of(const struct hb_resource_kind *kind, const ProtobufCMessage *msg,
+	const struct hb_text *wire)
 {
 	struct hb_str name = kind->name_of(msg);
 
 	if (name.len > 0)
 		return (hb_strndup(name.p, name.len));
-	return (hb_asprintf("%s-%016llx", kind->name,
-	    (unsigned long long)hb_hash_stable(wire->p, wire->len)));
+	return (hb_asprintf(
+		"%s-%016llx", kind->name, (unsigned long long)hb_hash_stable(wire->p, wire->len)));
 }
 
-static void plan_add(struct plan *p, const struct hb_resource_kind *kind,
-    const ProtobufCMessage *msg)
+static void
+plan_add(struct plan *p, const struct hb_resource_kind *kind, const ProtobufCMessage *msg)
 {
 	struct item *it;
 
@@ -45,13 +46,14 @@ static void plan_add(struct plan *p, const struct hb_resource_kind *kind,
 		p->v = hb_realloc(p->v, p->cap * sizeof *p->v);
 	}
 	it = &p->v[p->n++];
-	*it = (struct item){.kind = kind, .msg = msg, .wire = hb_cfg_to_wire(msg)};
+	*it = (struct item){ .kind = kind, .msg = msg, .wire = hb_cfg_to_wire(msg) };
 	it->name = name_of(kind, msg, &it->wire);
 }
 
 /* Resources of a kind are those lists of static_resources whose elements have its type. */
-static void plan_kind(struct plan *p, const struct hb_resource_kind *kind,
-    const ProtobufCMessage *static_resources)
+static void
+plan_kind(struct plan *p, const struct hb_resource_kind *kind,
+	const ProtobufCMessage *static_resources)
 {
 	const ProtobufCMessageDescriptor *desc = static_resources->descriptor;
 
@@ -71,7 +73,8 @@ static void plan_kind(struct plan *p, const struct hb_resource_kind *kind,
 	}
 }
 
-static void check_names(struct plan *p)
+static void
+check_names(struct plan *p)
 {
 	p->names = hb_map_new();
 	for (size_t i = 0; i < p->n; i++) {
@@ -82,36 +85,39 @@ static void check_names(struct plan *p)
 		if (first != NULL) {
 			char *path = hb_cfg_path(p->cfg, first->msg);
 
-			hb_cfg_error(p->cfg, it->msg, "name", -1, "\"%s\" is used twice, first by %s",
-			    it->name, path);
+			hb_cfg_error(p->cfg, it->msg, "name", -1,
+				"\"%s\" is used twice, first by %s", it->name, path);
 			hb_free(path);
 			it->refused = true;
-		} else if (hb_resource__owned_by_other(p->cfg, it->kind, it->name, HB_RESOURCE_STATIC,
-		    it->msg)) {
+		} else if (hb_resource__owned_by_other(
+				   p->cfg, it->kind, it->name, HB_RESOURCE_STATIC, it->msg)) {
 			it->refused = true;
 		}
 		hb_free(key);
 	}
 }
 
-static void compile_all(struct plan *p, bool dry_run)
+static void
+compile_all(struct plan *p, bool dry_run)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		struct item *it = &p->v[i];
 
 		it->first_err = hb_resource__n_errs(p->cfg);
-		it->same = !dry_run && hb_resource__same(hb_resource__find(it->kind, it->name), &it->wire);
+		it->same = !dry_run &&
+			hb_resource__same(hb_resource__find(it->kind, it->name), &it->wire);
 		if (it->refused || it->same)
 			continue;
 		it->refused = hb_resource__compile(p->cfg, it->kind, it->msg, &it->obj) != 0;
 		/* Kept at once: the errors that follow belong to others. */
 		if (it->refused && !dry_run)
-			hb_resource__refused(p->cfg, it->kind, it->name, HB_RESOURCE_STATIC, &it->wire,
-			    it->first_err);
+			hb_resource__refused(p->cfg, it->kind, it->name, HB_RESOURCE_STATIC,
+				&it->wire, it->first_err);
 	}
 }
 
-static bool planned(const struct plan *p, const struct hb_resource_kind *kind, const char *name)
+static bool
+planned(const struct plan *p, const struct hb_resource_kind *kind, const char *name)
 {
 	char *key = hb_asprintf("%s/%s", kind->name, name);
 	bool ret = hb_map_get(p->names, hb_str(key)) != NULL;
@@ -120,7 +126,8 @@ static bool planned(const struct plan *p, const struct hb_resource_kind *kind, c
 	return (ret);
 }
 
-static void remove_vanished(const struct plan *p, const struct hb_resource_kind *kind)
+static void
+remove_vanished(const struct plan *p, const struct hb_resource_kind *kind)
 {
 	size_t n;
 	struct hb_resource__entry **v = hb_resource__list(kind, &n);
@@ -133,7 +140,8 @@ static void remove_vanished(const struct plan *p, const struct hb_resource_kind 
 }
 
 /* False when an object could not be published and nothing may be live then. */
-static bool publish_all(struct plan *p, bool all_or_nothing)
+static bool
+publish_all(struct plan *p, bool all_or_nothing)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		struct item *it = &p->v[i];
@@ -144,8 +152,8 @@ static bool publish_all(struct plan *p, bool all_or_nothing)
 		if (obj == NULL)
 			continue;
 		it->obj = NULL;
-		it->done = hb_resource__publish(p->cfg, it->kind, it->name, "", HB_RESOURCE_STATIC, it->msg,
-		    &it->wire, obj) == 0;
+		it->done = hb_resource__publish(p->cfg, it->kind, it->name, "", HB_RESOURCE_STATIC,
+				   it->msg, &it->wire, obj) == 0;
 		if (!it->done && all_or_nothing) {
 			/* Go on to learn of further addresses in use, but keep nothing. */
 			it->refused = true;
@@ -158,7 +166,8 @@ static bool publish_all(struct plan *p, bool all_or_nothing)
 	return (true);
 }
 
-static void take_back(struct plan *p)
+static void
+take_back(struct plan *p)
 {
 	for (size_t i = p->n; i > 0; i--) {
 		if (p->v[i - 1].done)
@@ -166,7 +175,8 @@ static void take_back(struct plan *p)
 	}
 }
 
-static void plan_fini(struct plan *p)
+static void
+plan_fini(struct plan *p)
 {
 	for (size_t i = 0; i < p->n; i++) {
 		if (p->v[i].obj != NULL)
@@ -178,11 +188,12 @@ static void plan_fini(struct plan *p)
 	hb_map_free(&p->names);
 }
 
-int hb_bootstrap_apply(struct hb_cfg *cfg, const ProtobufCMessage *bootstrap, bool dry_run,
-    bool all_or_nothing)
+int
+hb_bootstrap_apply(
+	struct hb_cfg *cfg, const ProtobufCMessage *bootstrap, bool dry_run, bool all_or_nothing)
 {
 	const Envoy__Config__Bootstrap__V3__Bootstrap *b = (const void *)bootstrap;
-	struct plan p = {.cfg = cfg, .errs_before = hb_resource__n_errs(cfg)};
+	struct plan p = { .cfg = cfg, .errs_before = hb_resource__n_errs(cfg) };
 	size_t n = hb_resource__n_kinds();
 	bool good;
 

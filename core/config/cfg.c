@@ -15,7 +15,8 @@ struct hb_cfg__block {
 	_Alignas(max_align_t) char data[];
 };
 
-struct hb_cfg *hb_cfg_new(const char *name, const struct hb_cfg_limits *limits)
+struct hb_cfg *
+hb_cfg_new(const char *name, const struct hb_cfg_limits *limits)
 {
 	struct hb_cfg *cfg;
 
@@ -37,7 +38,8 @@ struct hb_cfg *hb_cfg_new(const char *name, const struct hb_cfg_limits *limits)
 	return (cfg);
 }
 
-void hb_cfg_free(struct hb_cfg **pcfg)
+void
+hb_cfg_free(struct hb_cfg **pcfg)
 {
 	struct hb_cfg *cfg = *pcfg;
 	struct hb_cfg__block *b, *next;
@@ -60,25 +62,29 @@ void hb_cfg_free(struct hb_cfg **pcfg)
 	HB_DEL(cfg);
 }
 
-struct hb_errs *hb_cfg_errs(struct hb_cfg *cfg)
+struct hb_errs *
+hb_cfg_errs(struct hb_cfg *cfg)
 {
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	return (&cfg->errs);
 }
 
-struct hb_errs *hb_cfg_warnings(struct hb_cfg *cfg)
+struct hb_errs *
+hb_cfg_warnings(struct hb_cfg *cfg)
 {
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	return (&cfg->warnings);
 }
 
-size_t hb_cfg_passed_over(const struct hb_cfg *cfg)
+size_t
+hb_cfg_passed_over(const struct hb_cfg *cfg)
 {
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	return (cfg->passed_over);
 }
 
-void *hb_cfg__alloc(struct hb_cfg *cfg, size_t n)
+void *
+hb_cfg__alloc(struct hb_cfg *cfg, size_t n)
 {
 	struct hb_cfg__block *b = cfg->blocks;
 	size_t need = (n + sizeof(max_align_t) - 1) & ~(sizeof(max_align_t) - 1);
@@ -98,7 +104,8 @@ void *hb_cfg__alloc(struct hb_cfg *cfg, size_t n)
 	return (memset(p, 0, need));
 }
 
-struct hb_str hb_cfg__copy(struct hb_cfg *cfg, const void *p, size_t n)
+struct hb_str
+hb_cfg__copy(struct hb_cfg *cfg, const void *p, size_t n)
 {
 	char *z = hb_cfg__alloc(cfg, n + 1);
 
@@ -107,7 +114,8 @@ struct hb_str hb_cfg__copy(struct hb_cfg *cfg, const void *p, size_t n)
 	return (hb_strn(z, n));
 }
 
-void hb_cfg__own(struct hb_cfg *cfg, ProtobufCMessage *msg)
+void
+hb_cfg__own(struct hb_cfg *cfg, ProtobufCMessage *msg)
 {
 	if (cfg->n_owned == cfg->cap_owned) {
 		cfg->cap_owned = cfg->cap_owned == 0 ? 16 : cfg->cap_owned * 2;
@@ -118,7 +126,8 @@ void hb_cfg__own(struct hb_cfg *cfg, ProtobufCMessage *msg)
 
 /* ------------------------------------------------------------------ where a message came from */
 
-static struct hb_cfg__src *src_slot(struct hb_cfg__src *v, size_t cap, const void *msg)
+static struct hb_cfg__src *
+src_slot(struct hb_cfg__src *v, size_t cap, const void *msg)
 {
 	size_t i = (size_t)(((uintptr_t)msg >> 4) * 0x9e3779b97f4a7c15ULL >> 20) & (cap - 1);
 
@@ -127,7 +136,8 @@ static struct hb_cfg__src *src_slot(struct hb_cfg__src *v, size_t cap, const voi
 	return (&v[i]);
 }
 
-struct hb_cfg__src *hb_cfg__src_get(const struct hb_cfg *cfg, const void *msg)
+struct hb_cfg__src *
+hb_cfg__src_get(const struct hb_cfg *cfg, const void *msg)
 {
 	struct hb_cfg__src *s;
 
@@ -137,7 +147,8 @@ struct hb_cfg__src *hb_cfg__src_get(const struct hb_cfg *cfg, const void *msg)
 	return (s->msg == NULL ? NULL : s);
 }
 
-static void src_grow(struct hb_cfg *cfg)
+static void
+src_grow(struct hb_cfg *cfg)
 {
 	size_t cap = cfg->cap_src == 0 ? 256 : cfg->cap_src * 2;
 	struct hb_cfg__src *v = hb_calloc(cap, sizeof *v);
@@ -151,9 +162,9 @@ static void src_grow(struct hb_cfg *cfg)
 	cfg->cap_src = cap;
 }
 
-struct hb_cfg__src *hb_cfg__src_add(struct hb_cfg *cfg, const ProtobufCMessage *msg,
-    const struct hb_cfg__node *node, const ProtobufCMessage *parent,
-    const ProtobufCFieldDescriptor *field, size_t index)
+struct hb_cfg__src *
+hb_cfg__src_add(struct hb_cfg *cfg, const ProtobufCMessage *msg, const struct hb_cfg__node *node,
+	const ProtobufCMessage *parent, const ProtobufCFieldDescriptor *field, size_t index)
 {
 	struct hb_cfg__src *s;
 

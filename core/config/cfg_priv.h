@@ -147,8 +147,9 @@ ProtobufCBinaryData hb_cfg__pack(const ProtobufCMessage *);
  * whose type is known. False after reporting.
  */
 bool hb_cfg__register(struct hb_cfg *, const ProtobufCMessage *msg, bool strict, unsigned depth);
-/* Unpacks bytes after checking limits, tags, UTF-8 and enums; NULL after reporting below `parent`. */
+/* Unpacks bytes after checking limits, tags, UTF-8 and enums; NULL after reporting. */
 ProtobufCMessage *hb_cfg__unpack(struct hb_cfg *, struct hb_str bytes,
-    const ProtobufCMessageDescriptor *, const ProtobufCMessage *parent, bool strict, unsigned depth);
+    const ProtobufCMessageDescriptor *, const ProtobufCMessage *parent, bool strict,
+    unsigned depth);
 
 #endif

@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include "core/config/cfg_priv.h"
 
-ProtobufCMessage *hb_cfg__msg_new(const ProtobufCMessageDescriptor *desc)
+ProtobufCMessage *
+hb_cfg__msg_new(const ProtobufCMessageDescriptor *desc)
 {
 	ProtobufCMessage *m = hb_calloc(1, desc->sizeof_message);
 
@@ -12,7 +13,8 @@ ProtobufCMessage *hb_cfg__msg_new(const ProtobufCMessageDescriptor *desc)
 	return (m);
 }
 
-size_t hb_cfg__elem_size(const ProtobufCFieldDescriptor *f)
+size_t
+hb_cfg__elem_size(const ProtobufCFieldDescriptor *f)
 {
 	switch (f->type) {
 	case PROTOBUF_C_TYPE_INT32:
@@ -41,7 +43,8 @@ size_t hb_cfg__elem_size(const ProtobufCFieldDescriptor *f)
 	HB_WRONG("type of field");
 }
 
-bool hb_cfg__is_set(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
+bool
+hb_cfg__is_set(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 {
 	static const char zero[16];
 	const char *p = (const char *)m + f->offset;
@@ -67,10 +70,11 @@ bool hb_cfg__is_set(const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f
 
 /* Reports at a key; the value may be shared by an alias and stand elsewhere. */
 static void error_key(struct hb_cfg *, const ProtobufCMessage *, const struct hb_cfg__pair *,
-    const char *fmt, ...) HB_PRINTF(4, 5);
+	const char *fmt, ...) HB_PRINTF(4, 5);
 
-static void error_key(struct hb_cfg *cfg, const ProtobufCMessage *msg,
-    const struct hb_cfg__pair *pair, const char *fmt, ...)
+static void
+error_key(struct hb_cfg *cfg, const ProtobufCMessage *msg, const struct hb_cfg__pair *pair,
+	const char *fmt, ...)
 {
 	char *path = hb_cfg_path(cfg, msg), *full, *text;
 	va_list ap;
@@ -89,8 +93,8 @@ static void error_key(struct hb_cfg *cfg, const ProtobufCMessage *msg,
 	hb_free(path);
 }
 
-static void error_unknown(struct hb_cfg *cfg, const ProtobufCMessage *msg,
-    const struct hb_cfg__pair *pair)
+static void
+error_unknown(struct hb_cfg *cfg, const ProtobufCMessage *msg, const struct hb_cfg__pair *pair)
 {
 	const ProtobufCMessageDescriptor *desc = msg->descriptor;
 	const struct hb_cfg__type *t = hb_cfg__type_of(desc);
@@ -108,9 +112,11 @@ static void error_unknown(struct hb_cfg *cfg, const ProtobufCMessage *msg,
 		snake[n++] = c;
 	}
 	snake[n] = '\0';
-	for (const struct hb_cfg__reserved *r = t->row.reserved; r != NULL && r->name != NULL; r++) {
+	for (const struct hb_cfg__reserved *r = t->row.reserved; r != NULL && r->name != NULL;
+		r++) {
 		if (hb_cfg__key_is(pair->key, r->name)) {
-			error_key(cfg, msg, pair, "hbone does not support this field of %s", desc->name);
+			error_key(cfg, msg, pair, "hbone does not support this field of %s",
+				desc->name);
 			return;
 		}
 	}
@@ -119,14 +125,15 @@ static void error_unknown(struct hb_cfg *cfg, const ProtobufCMessage *msg,
 		names[i] = desc->fields[i].name;
 	near = hb_err_nearest(snake, names);
 	if (near != NULL)
-		error_key(cfg, msg, pair, "unknown field of %s; did you mean \"%s\"?", desc->name, near);
+		error_key(cfg, msg, pair, "unknown field of %s; did you mean \"%s\"?", desc->name,
+			near);
 	else
 		error_key(cfg, msg, pair, "unknown field of %s", desc->name);
 	hb_free(names);
 }
 
-static const ProtobufCFieldDescriptor *field_find(const ProtobufCMessageDescriptor *desc,
-    struct hb_str key)
+static const ProtobufCFieldDescriptor *
+field_find(const ProtobufCMessageDescriptor *desc, struct hb_str key)
 {
 	const ProtobufCFieldDescriptor *f;
 
@@ -138,8 +145,9 @@ static const ProtobufCFieldDescriptor *field_find(const ProtobufCMessageDescript
 	return (f);
 }
 
-static ProtobufCMessage *child_new(struct hb_cfg *cfg, const struct hb_cfg__node *node,
-    const ProtobufCMessage *parent, const ProtobufCFieldDescriptor *f, size_t index)
+static ProtobufCMessage *
+child_new(struct hb_cfg *cfg, const struct hb_cfg__node *node, const ProtobufCMessage *parent,
+	const ProtobufCFieldDescriptor *f, size_t index)
 {
 	ProtobufCMessage *m = hb_cfg__msg_new(f->descriptor);
 
@@ -148,8 +156,9 @@ static ProtobufCMessage *child_new(struct hb_cfg *cfg, const struct hb_cfg__node
 }
 
 /* An element of a repeated field, or the value of a singular one, into *dst. */
-static bool decode_value(struct hb_cfg *cfg, const struct hb_cfg__node *node,
-    const ProtobufCMessage *msg, const ProtobufCFieldDescriptor *f, int index, void *dst, bool lax)
+static bool
+decode_value(struct hb_cfg *cfg, const struct hb_cfg__node *node, const ProtobufCMessage *msg,
+	const ProtobufCFieldDescriptor *f, int index, void *dst, bool lax)
 {
 	if (f->type == PROTOBUF_C_TYPE_MESSAGE) {
 		ProtobufCMessage *m = child_new(cfg, node, msg, f, index < 0 ? 0 : (size_t)index);
@@ -158,35 +167,43 @@ static bool decode_value(struct hb_cfg *cfg, const struct hb_cfg__node *node,
 		hb_cfg__decode(cfg, node, m, lax);
 		return (true);
 	}
-	return (hb_cfg__decode_scalar(cfg, node, f, dst, (struct hb_cfg__at){msg, f->name, index}));
+	return (hb_cfg__decode_scalar(
+		cfg, node, f, dst, (struct hb_cfg__at){ msg, f->name, index }));
 }
 
-static void decode_map_entry(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
-    ProtobufCMessage *entry, bool lax)
+static void
+decode_map_entry(
+	struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMessage *entry, bool lax)
 {
 	const ProtobufCFieldDescriptor *kf = &entry->descriptor->fields[0];
 	const ProtobufCFieldDescriptor *vf = &entry->descriptor->fields[1];
 	struct hb_cfg__node key = {
-		.kind = HB_CFG__SCALAR, .plain = true, .text = pair->key, .size = 1,
-		.line = pair->line, .column = pair->column,
+		.kind = HB_CFG__SCALAR,
+		.plain = true,
+		.text = pair->key,
+		.size = 1,
+		.line = pair->line,
+		.column = pair->column,
 	};
 
 	HB_ASSERT(kf->id == 1 && vf->id == 2);
-	hb_cfg__decode_scalar(cfg, &key, kf, (char *)entry + kf->offset,
-	    (struct hb_cfg__at){entry, "key", -1});
+	hb_cfg__decode_scalar(
+		cfg, &key, kf, (char *)entry + kf->offset, (struct hb_cfg__at){ entry, "key", -1 });
 	if (pair->value->kind == HB_CFG__NULL && vf->type != PROTOBUF_C_TYPE_MESSAGE)
 		return;
 	decode_value(cfg, pair->value, entry, vf, -1, (char *)entry + vf->offset, lax);
 }
 
-static void decode_map(struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg,
-    const ProtobufCFieldDescriptor *f, bool lax)
+static void
+decode_map(struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg,
+	const ProtobufCFieldDescriptor *f, bool lax)
 {
 	size_t *n = (void *)((char *)msg + f->quantifier_offset);
 	ProtobufCMessage ***v = (void *)((char *)msg + f->offset);
 
 	if (node->kind != HB_CFG__MAP) {
-		hb_cfg_error(cfg, msg, f->name, -1, "must be a mapping, not %s", hb_cfg__node_kind(node));
+		hb_cfg_error(cfg, msg, f->name, -1, "must be a mapping, not %s",
+			hb_cfg__node_kind(node));
 		return;
 	}
 	if (node->n == 0)
@@ -201,15 +218,17 @@ static void decode_map(struct hb_cfg *cfg, const struct hb_cfg__node *node, Prot
 	}
 }
 
-static void decode_list(struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg,
-    const ProtobufCFieldDescriptor *f, bool lax)
+static void
+decode_list(struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg,
+	const ProtobufCFieldDescriptor *f, bool lax)
 {
 	size_t *n = (void *)((char *)msg + f->quantifier_offset);
 	char **v = (void *)((char *)msg + f->offset);
 	size_t size = hb_cfg__elem_size(f);
 
 	if (node->kind != HB_CFG__SEQ) {
-		hb_cfg_error(cfg, msg, f->name, -1, "must be a list, not %s", hb_cfg__node_kind(node));
+		hb_cfg_error(
+			cfg, msg, f->name, -1, "must be a list, not %s", hb_cfg__node_kind(node));
 		return;
 	}
 	if (node->n == 0)
@@ -226,8 +245,9 @@ static void decode_list(struct hb_cfg *cfg, const struct hb_cfg__node *node, Pro
 }
 
 /* False when another member of the same oneof is set already (which was reported). */
-static bool choose_oneof(struct hb_cfg *cfg, ProtobufCMessage *msg, const struct hb_cfg__pair *pair,
-    const ProtobufCFieldDescriptor *f)
+static bool
+choose_oneof(struct hb_cfg *cfg, ProtobufCMessage *msg, const struct hb_cfg__pair *pair,
+	const ProtobufCFieldDescriptor *f)
 {
 	uint32_t *which = (void *)((char *)msg + f->quantifier_offset);
 	const ProtobufCFieldDescriptor *other;
@@ -235,15 +255,16 @@ static bool choose_oneof(struct hb_cfg *cfg, ProtobufCMessage *msg, const struct
 	if (*which != 0) {
 		other = protobuf_c_message_descriptor_get_field(msg->descriptor, *which);
 		error_key(cfg, msg, pair, "%s and %s exclude each other", f->name,
-		    other == NULL ? "another field" : other->name);
+			other == NULL ? "another field" : other->name);
 		return (false);
 	}
 	*which = f->id;
 	return (true);
 }
 
-static void decode_singular(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
-    ProtobufCMessage *msg, const ProtobufCFieldDescriptor *f, bool lax)
+static void
+decode_singular(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMessage *msg,
+	const ProtobufCFieldDescriptor *f, bool lax)
 {
 	bool in_oneof = f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF;
 
@@ -254,8 +275,8 @@ static void decode_singular(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
 			*(uint32_t *)(void *)((char *)msg + f->quantifier_offset) = 0;
 		return;
 	}
-	if (!in_oneof && f->label == PROTOBUF_C_LABEL_OPTIONAL && f->type != PROTOBUF_C_TYPE_STRING &&
-	    f->type != PROTOBUF_C_TYPE_MESSAGE)
+	if (!in_oneof && f->label == PROTOBUF_C_LABEL_OPTIONAL &&
+		f->type != PROTOBUF_C_TYPE_STRING && f->type != PROTOBUF_C_TYPE_MESSAGE)
 		*(protobuf_c_boolean *)(void *)((char *)msg + f->quantifier_offset) = 1;
 }
 
@@ -263,13 +284,14 @@ static void decode_singular(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
  * A refused field may be written with the value that it has when it is absent: nothing was asked
  * for then.
  */
-static void decode_refused(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
-    ProtobufCMessage *msg, const ProtobufCFieldDescriptor *f, const char *why)
+static void
+decode_refused(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMessage *msg,
+	const ProtobufCFieldDescriptor *f, const char *why)
 {
 	bool list = f->label == PROTOBUF_C_LABEL_REPEATED;
 
 	if (list && (pair->value->kind == HB_CFG__SEQ || pair->value->kind == HB_CFG__MAP) &&
-	    pair->value->n == 0)
+		pair->value->n == 0)
 		return;
 	if (!list && f->type != PROTOBUF_C_TYPE_MESSAGE) {
 		decode_singular(cfg, pair, msg, f, false);
@@ -282,14 +304,16 @@ static void decode_refused(struct hb_cfg *cfg, const struct hb_cfg__pair *pair,
 		error_key(cfg, msg, pair, "not supported: %s", why);
 }
 
-static bool is_value(const ProtobufCFieldDescriptor *f)
+static bool
+is_value(const ProtobufCFieldDescriptor *f)
 {
 	return (f->type == PROTOBUF_C_TYPE_MESSAGE &&
-	    hb_cfg__type_of(f->descriptor)->form == HB_CFG__VALUE);
+		hb_cfg__type_of(f->descriptor)->form == HB_CFG__VALUE);
 }
 
-static void decode_pair(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMessage *msg,
-    uint64_t *seen, bool lax)
+static void
+decode_pair(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMessage *msg,
+	uint64_t *seen, bool lax)
 {
 	const ProtobufCMessageDescriptor *desc = msg->descriptor;
 	const ProtobufCFieldDescriptor *f = field_find(desc, pair->key);
@@ -313,25 +337,27 @@ static void decode_pair(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, Pro
 		decode_refused(cfg, pair, msg, f, class->why);
 	else if (f->label != PROTOBUF_C_LABEL_REPEATED)
 		decode_singular(cfg, pair, msg, f, lax || class->class == HB_CFG__HARMLESS);
-	else if (f->type == PROTOBUF_C_TYPE_MESSAGE && hb_cfg__type_of(f->descriptor)->row.map_entry)
+	else if (f->type == PROTOBUF_C_TYPE_MESSAGE &&
+		hb_cfg__type_of(f->descriptor)->row.map_entry)
 		decode_map(cfg, pair->value, msg, f, lax || class->class == HB_CFG__HARMLESS);
 	else
 		decode_list(cfg, pair->value, msg, f, lax || class->class == HB_CFG__HARMLESS);
 }
 
-void hb_cfg__decode_fields(struct hb_cfg *cfg, const struct hb_cfg__node *node,
-    ProtobufCMessage *msg, bool lax)
+void
+hb_cfg__decode_fields(
+	struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg, bool lax)
 {
 	const struct hb_cfg__src *s = hb_cfg__src_get(cfg, msg);
 	bool in_any = s->parent != NULL && s->field == NULL;
-	uint64_t seen[HB_CFG__FIELDS_MAX / 64] = {0};
+	uint64_t seen[HB_CFG__FIELDS_MAX / 64] = { 0 };
 
 	HB_ASSERT(msg->descriptor->n_fields <= HB_CFG__FIELDS_MAX);
 	if (node->kind == HB_CFG__NULL)
 		return;
 	if (node->kind != HB_CFG__MAP) {
 		hb_cfg_error(cfg, msg, NULL, -1, "must be a mapping with fields of %s, not %s",
-		    msg->descriptor->name, hb_cfg__node_kind(node));
+			msg->descriptor->name, hb_cfg__node_kind(node));
 		return;
 	}
 	for (size_t i = 0; i < node->n; i++) {
@@ -341,8 +367,8 @@ void hb_cfg__decode_fields(struct hb_cfg *cfg, const struct hb_cfg__node *node,
 	}
 }
 
-void hb_cfg__decode(struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg,
-    bool lax)
+void
+hb_cfg__decode(struct hb_cfg *cfg, const struct hb_cfg__node *node, ProtobufCMessage *msg, bool lax)
 {
 	enum hb_cfg__form form = hb_cfg__type_of(msg->descriptor)->form;
 

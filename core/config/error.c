@@ -3,8 +3,9 @@
 #include <stdio.h>
 #include "core/config/cfg_priv.h"
 
-static void fill(struct hb_err *e, const struct hb_cfg *cfg, unsigned line, unsigned column,
-    const char *path, const char *fmt, va_list ap)
+static void
+fill(struct hb_err *e, const struct hb_cfg *cfg, unsigned line, unsigned column, const char *path,
+	const char *fmt, va_list ap)
 {
 	e->code = -EINVAL;
 	e->line = line;
@@ -22,8 +23,9 @@ static void fill(struct hb_err *e, const struct hb_cfg *cfg, unsigned line, unsi
 	vsnprintf(e->text, sizeof e->text, fmt, ap);
 }
 
-void hb_cfg__error_at(struct hb_cfg *cfg, unsigned line, unsigned column, const char *path,
-    const char *fmt, ...)
+void
+hb_cfg__error_at(
+	struct hb_cfg *cfg, unsigned line, unsigned column, const char *path, const char *fmt, ...)
 {
 	struct hb_err *e = hb_errs_add(&cfg->errs);
 	va_list ap;
@@ -35,7 +37,8 @@ void hb_cfg__error_at(struct hb_cfg *cfg, unsigned line, unsigned column, const 
 	va_end(ap);
 }
 
-static void path_key(struct hb_text *t, const ProtobufCMessage *entry)
+static void
+path_key(struct hb_text *t, const ProtobufCMessage *entry)
 {
 	const ProtobufCFieldDescriptor *f = &entry->descriptor->fields[0];
 	const char *p = (const char *)entry + f->offset;
@@ -48,7 +51,8 @@ static void path_key(struct hb_text *t, const ProtobufCMessage *entry)
 }
 
 /* Appends the path of a message; the segments come from its ancestors, outermost first. */
-static void path_of(struct hb_text *t, const struct hb_cfg *cfg, const ProtobufCMessage *msg)
+static void
+path_of(struct hb_text *t, const struct hb_cfg *cfg, const ProtobufCMessage *msg)
 {
 	const struct hb_cfg__src *s = hb_cfg__src_get(cfg, msg);
 	bool entry;
@@ -71,7 +75,8 @@ static void path_of(struct hb_text *t, const struct hb_cfg *cfg, const ProtobufC
 		hb_text_printf(t, "[%zu]", s->index);
 }
 
-static bool camel_equal(struct hb_str camel, const char *snake)
+static bool
+camel_equal(struct hb_str camel, const char *snake)
 {
 	size_t i = 0;
 
@@ -88,7 +93,8 @@ static bool camel_equal(struct hb_str camel, const char *snake)
 	return (i == camel.len);
 }
 
-bool hb_cfg__key_is(struct hb_str key, const char *field)
+bool
+hb_cfg__key_is(struct hb_str key, const char *field)
 {
 	return (hb_str_eq(key, hb_str(field)) || camel_equal(key, field));
 }
@@ -98,7 +104,8 @@ struct place {
 	struct hb_text path;
 };
 
-static void place_node(struct place *pl, const struct hb_cfg__node *n)
+static void
+place_node(struct place *pl, const struct hb_cfg__node *n)
 {
 	if (n->line == 0)
 		return;
@@ -106,8 +113,9 @@ static void place_node(struct place *pl, const struct hb_cfg__node *n)
 	pl->column = n->column;
 }
 
-static void place_find(struct place *pl, const struct hb_cfg *cfg, const ProtobufCMessage *msg,
-    const char *field, int index)
+static void
+place_find(struct place *pl, const struct hb_cfg *cfg, const ProtobufCMessage *msg,
+	const char *field, int index)
 {
 	const struct hb_cfg__src *s = hb_cfg__src_get(cfg, msg);
 	const struct hb_cfg__node *n = s == NULL ? NULL : s->node;
@@ -134,11 +142,12 @@ static void place_find(struct place *pl, const struct hb_cfg *cfg, const Protobu
 	}
 }
 
-static void report(struct hb_errs *list, struct hb_cfg *cfg, const void *msg, const char *field,
-    int index, const char *fmt, va_list ap)
+static void
+report(struct hb_errs *list, struct hb_cfg *cfg, const void *msg, const char *field, int index,
+	const char *fmt, va_list ap)
 {
 	struct hb_err *e = hb_errs_add(list);
-	struct place pl = {0};
+	struct place pl = { 0 };
 
 	if (e == NULL)
 		return;
@@ -147,8 +156,9 @@ static void report(struct hb_errs *list, struct hb_cfg *cfg, const void *msg, co
 	hb_text_fini(&pl.path);
 }
 
-int hb_cfg_error(struct hb_cfg *cfg, const void *msg, const char *field, int index,
-    const char *fmt, ...)
+int
+hb_cfg_error(
+	struct hb_cfg *cfg, const void *msg, const char *field, int index, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -159,8 +169,8 @@ int hb_cfg_error(struct hb_cfg *cfg, const void *msg, const char *field, int ind
 	return (-EINVAL);
 }
 
-void hb_cfg_warn(struct hb_cfg *cfg, const void *msg, const char *field, int index,
-    const char *fmt, ...)
+void
+hb_cfg_warn(struct hb_cfg *cfg, const void *msg, const char *field, int index, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -170,9 +180,10 @@ void hb_cfg_warn(struct hb_cfg *cfg, const void *msg, const char *field, int ind
 	va_end(ap);
 }
 
-char *hb_cfg_path(struct hb_cfg *cfg, const void *msg)
+char *
+hb_cfg_path(struct hb_cfg *cfg, const void *msg)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	path_of(&t, cfg, msg);

@@ -13,7 +13,8 @@
 /* protobuf's own bound: about 10,000 years. */
 #define DURATION_SECONDS_MAX 315576000000LL
 
-ProtobufCBinaryData hb_cfg__pack(const ProtobufCMessage *msg)
+ProtobufCBinaryData
+hb_cfg__pack(const ProtobufCMessage *msg)
 {
 	ProtobufCBinaryData b;
 
@@ -24,7 +25,8 @@ ProtobufCBinaryData hb_cfg__pack(const ProtobufCMessage *msg)
 }
 
 /* Digits after the point as billionths; false for none or more than nine. */
-static bool parse_nanos(const char *p, size_t n, int32_t *ret)
+static bool
+parse_nanos(const char *p, size_t n, int32_t *ret)
 {
 	int32_t v = 0;
 
@@ -39,7 +41,8 @@ static bool parse_nanos(const char *p, size_t n, int32_t *ret)
 	return (true);
 }
 
-static bool parse_duration(struct hb_str s, int64_t *seconds, int32_t *nanos)
+static bool
+parse_duration(struct hb_str s, int64_t *seconds, int32_t *nanos)
 {
 	bool negative = s.len > 0 && s.p[0] == '-';
 	struct hb_str whole = hb_strn(s.p + negative, s.len - negative);
@@ -65,37 +68,43 @@ static bool parse_duration(struct hb_str s, int64_t *seconds, int32_t *nanos)
 	return (true);
 }
 
-static void decode_duration(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg)
+static void
+decode_duration(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg)
 {
 	Google__Protobuf__Duration *d = (void *)msg;
 
 	if (n->kind == HB_CFG__SCALAR && parse_duration(n->text, &d->seconds, &d->nanos))
 		return;
 	hb_cfg_error(cfg, msg, NULL, -1,
-	    "must be a duration in seconds with an s at the end, such as \"5s\" or \"0.25s\"");
+		"must be a duration in seconds with an s at the end, such as \"5s\" or \"0.25s\"");
 }
 
-static void decode_timestamp(struct hb_cfg *cfg, const struct hb_cfg__node *n,
-    ProtobufCMessage *msg)
+static void
+decode_timestamp(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg)
 {
 	Google__Protobuf__Timestamp *t = (void *)msg;
-	struct tm tm = {0};
-	const char *end = n->kind == HB_CFG__SCALAR ? strptime(n->text.p, "%Y-%m-%dT%H:%M:%S", &tm) : NULL;
+	struct tm tm = { 0 };
+	const char *end = n->kind == HB_CFG__SCALAR ?
+		strptime(n->text.p, "%Y-%m-%dT%H:%M:%S", &tm) :
+		NULL;
 	const char *z = end == NULL ? NULL : strchr(end, 'Z');
 
 	if (z != NULL && z[1] == '\0' &&
-	    (z == end || (*end == '.' && parse_nanos(end + 1, (size_t)(z - end - 1), &t->nanos)))) {
+		(z == end ||
+			(*end == '.' && parse_nanos(end + 1, (size_t)(z - end - 1), &t->nanos)))) {
 		t->seconds = timegm(&tm);
 		return;
 	}
-	hb_cfg_error(cfg, msg, NULL, -1, "must be a time in UTC such as \"2026-01-02T03:04:05.678Z\"");
+	hb_cfg_error(
+		cfg, msg, NULL, -1, "must be a time in UTC such as \"2026-01-02T03:04:05.678Z\"");
 }
 
 /* ------------------------------------------------------------------ Struct */
 
 static void value_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v);
 
-static ProtobufCMessage *value_new(const struct hb_cfg__node *n)
+static ProtobufCMessage *
+value_new(const struct hb_cfg__node *n)
 {
 	ProtobufCMessage *m = hb_cfg__msg_new(&google__protobuf__value__descriptor);
 
@@ -103,14 +112,15 @@ static ProtobufCMessage *value_new(const struct hb_cfg__node *n)
 	return (m);
 }
 
-static void struct_fill(const struct hb_cfg__node *n, Google__Protobuf__Struct *s)
+static void
+struct_fill(const struct hb_cfg__node *n, Google__Protobuf__Struct *s)
 {
 	if (n->n == 0)
 		return;
 	s->fields = hb_calloc(n->n, sizeof *s->fields);
 	for (size_t i = 0; i < n->n; i++) {
-		Google__Protobuf__Struct__FieldsEntry *e =
-		    (void *)hb_cfg__msg_new(&google__protobuf__struct__fields_entry__descriptor);
+		Google__Protobuf__Struct__FieldsEntry *e = (void *)hb_cfg__msg_new(
+			&google__protobuf__struct__fields_entry__descriptor);
 
 		e->key = hb_strndup(n->map[i].key.p, n->map[i].key.len);
 		e->value = (void *)value_new(n->map[i].value);
@@ -118,7 +128,8 @@ static void struct_fill(const struct hb_cfg__node *n, Google__Protobuf__Struct *
 	}
 }
 
-static void list_fill(const struct hb_cfg__node *n, Google__Protobuf__ListValue *l)
+static void
+list_fill(const struct hb_cfg__node *n, Google__Protobuf__ListValue *l)
 {
 	if (n->n == 0)
 		return;
@@ -127,9 +138,10 @@ static void list_fill(const struct hb_cfg__node *n, Google__Protobuf__ListValue 
 		l->values[l->n_values++] = (void *)value_new(n->seq[i]);
 }
 
-static void scalar_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v)
+static void
+scalar_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v)
 {
-	static const char *const words[] = {"false", "False", "FALSE", "true", "True", "TRUE"};
+	static const char *const words[] = { "false", "False", "FALSE", "true", "True", "TRUE" };
 
 	for (size_t i = 0; n->plain && i < HB_ARRAY_LEN(words); i++) {
 		if (hb_str_eq(n->text, hb_str(words[i]))) {
@@ -140,8 +152,8 @@ static void scalar_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v
 	}
 	/* 007 and +1 are texts, as in JSON. */
 	if (n->plain && n->text.p[0] != '+' && n->text.p[0] != '.' &&
-	    !(n->text.len > 1 && n->text.p[0] == '0' && n->text.p[1] != '.') &&
-	    hb_cfg__parse_double(n->text, &v->number_value)) {
+		!(n->text.len > 1 && n->text.p[0] == '0' && n->text.p[1] != '.') &&
+		hb_cfg__parse_double(n->text, &v->number_value)) {
 		v->kind_case = GOOGLE__PROTOBUF__VALUE__KIND_NUMBER_VALUE;
 		return;
 	}
@@ -149,7 +161,8 @@ static void scalar_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v
 	v->string_value = hb_strndup(n->text.p, n->text.len);
 }
 
-static void value_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v)
+static void
+value_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v)
 {
 	switch (n->kind) {
 	case HB_CFG__NULL:
@@ -173,7 +186,8 @@ static void value_fill(const struct hb_cfg__node *n, Google__Protobuf__Value *v)
 
 static struct hb_cfg__node *node_of_value(struct hb_cfg *, const Google__Protobuf__Value *);
 
-static struct hb_cfg__node *node_of_struct(struct hb_cfg *cfg, const Google__Protobuf__Struct *s)
+static struct hb_cfg__node *
+node_of_struct(struct hb_cfg *cfg, const Google__Protobuf__Struct *s)
 {
 	struct hb_cfg__node *n = hb_cfg__alloc(cfg, sizeof *n);
 
@@ -188,7 +202,8 @@ static struct hb_cfg__node *node_of_struct(struct hb_cfg *cfg, const Google__Pro
 }
 
 /* The depth is that of the message, which was checked before it was unpacked. */
-static struct hb_cfg__node *node_of_value(struct hb_cfg *cfg, const Google__Protobuf__Value *v)
+static struct hb_cfg__node *
+node_of_value(struct hb_cfg *cfg, const Google__Protobuf__Value *v)
 {
 	struct hb_cfg__node *n = hb_cfg__alloc(cfg, sizeof *n);
 	char number[32];
@@ -230,8 +245,8 @@ static struct hb_cfg__node *node_of_value(struct hb_cfg *cfg, const Google__Prot
 /* ------------------------------------------------------------------ Any, TypedStruct */
 
 /* The type that a URL names; NULL after reporting at `msg`. */
-static const ProtobufCMessageDescriptor *type_of_url(struct hb_cfg *cfg,
-    const ProtobufCMessage *msg, const char *field, struct hb_str url)
+static const ProtobufCMessageDescriptor *
+type_of_url(struct hb_cfg *cfg, const ProtobufCMessage *msg, const char *field, struct hb_str url)
 {
 	const ProtobufCMessageDescriptor *desc = hb_cfg_type_find(url);
 	const char *near;
@@ -240,14 +255,15 @@ static const ProtobufCMessageDescriptor *type_of_url(struct hb_cfg *cfg,
 		return (desc);
 	near = hb_cfg__type_nearest(hb_cfg__type_name(url));
 	hb_cfg_error(cfg, msg, field, -1, "unknown type \"%.*s\"%s%s%s", HB_STR_FMT(url),
-	    near == NULL ? "" : "; did you mean \"type.googleapis.com/", near == NULL ? "" : near,
-	    near == NULL ? "" : "\"?");
+		near == NULL ? "" : "; did you mean \"type.googleapis.com/",
+		near == NULL ? "" : near, near == NULL ? "" : "\"?");
 	return (NULL);
 }
 
 /* Decodes the content of an Any or TypedStruct, which becomes its `inner`. */
-static ProtobufCMessage *decode_inner(struct hb_cfg *cfg, const struct hb_cfg__node *n,
-    ProtobufCMessage *outer, const ProtobufCMessageDescriptor *desc, bool lax)
+static ProtobufCMessage *
+decode_inner(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *outer,
+	const ProtobufCMessageDescriptor *desc, bool lax)
 {
 	ProtobufCMessage *m = hb_cfg__msg_new(desc);
 	struct hb_cfg__src *s;
@@ -258,13 +274,14 @@ static ProtobufCMessage *decode_inner(struct hb_cfg *cfg, const struct hb_cfg__n
 	s = hb_cfg__src_get(cfg, m);
 	/* A TypedStruct stands for what it holds. */
 	hb_cfg__src_get(cfg, outer)->inner = hb_cfg__type_of(desc)->form == HB_CFG__TYPED_STRUCT ?
-	    s->inner : m;
+		s->inner :
+		m;
 	return (m);
 }
 
 /* Keeps an Any of unknown type below a harmless field as the mapping that it was. */
-static void keep_unknown(const struct hb_cfg__node *n, Google__Protobuf__Any *any,
-    const char *url)
+static void
+keep_unknown(const struct hb_cfg__node *n, Google__Protobuf__Any *any, const char *url)
 {
 	Xds__Type__V3__TypedStruct ts = XDS__TYPE__V3__TYPED_STRUCT__INIT;
 
@@ -277,8 +294,8 @@ static void keep_unknown(const struct hb_cfg__node *n, Google__Protobuf__Any *an
 	protobuf_c_message_free_unpacked(&ts.value->base, NULL);
 }
 
-static void decode_any(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg,
-    bool lax)
+static void
+decode_any(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg, bool lax)
 {
 	Google__Protobuf__Any *any = (void *)msg;
 	const struct hb_cfg__pair *type = hb_cfg__node_get(n, "@type"), *value;
@@ -287,12 +304,12 @@ static void decode_any(struct hb_cfg *cfg, const struct hb_cfg__node *n, Protobu
 
 	if (type == NULL || type->value->kind != HB_CFG__SCALAR || type->value->text.len == 0) {
 		hb_cfg_error(cfg, msg, type == NULL ? NULL : "@type", -1,
-		    "must name its type: \"@type\": type.googleapis.com/...");
+			"must name its type: \"@type\": type.googleapis.com/...");
 		return;
 	}
 	if (lax && hb_cfg_type_find(type->value->text) == NULL) {
 		hb_cfg_warn(cfg, msg, "@type", -1, "unknown type \"%s\", without effect here",
-		    type->value->text.p);
+			type->value->text.p);
 		keep_unknown(n, any, type->value->text.p);
 		return;
 	}
@@ -312,12 +329,13 @@ static void decode_any(struct hb_cfg *cfg, const struct hb_cfg__node *n, Protobu
 	any->value = hb_cfg__pack(decode_inner(cfg, n, msg, desc, lax));
 }
 
-static void decode_typed_struct(struct hb_cfg *cfg, const struct hb_cfg__node *n,
-    ProtobufCMessage *msg, bool lax)
+static void
+decode_typed_struct(
+	struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg, bool lax)
 {
 	Xds__Type__V3__TypedStruct *ts = (void *)msg;
 	const struct hb_cfg__pair *value;
-	static struct hb_cfg__node empty = {.kind = HB_CFG__MAP};
+	static struct hb_cfg__node empty = { .kind = HB_CFG__MAP };
 	const ProtobufCMessageDescriptor *desc;
 
 	/* udpa.type.v1.TypedStruct has the same layout. */
@@ -337,8 +355,9 @@ static void decode_typed_struct(struct hb_cfg *cfg, const struct hb_cfg__node *n
 
 /* ------------------------------------------------------------------ all of them */
 
-static bool kind_is(struct hb_cfg *cfg, const struct hb_cfg__node *n, const ProtobufCMessage *msg,
-    enum hb_cfg__kind kind, const char *what)
+static bool
+kind_is(struct hb_cfg *cfg, const struct hb_cfg__node *n, const ProtobufCMessage *msg,
+	enum hb_cfg__kind kind, const char *what)
 {
 	if (n->kind == kind)
 		return (true);
@@ -346,8 +365,9 @@ static bool kind_is(struct hb_cfg *cfg, const struct hb_cfg__node *n, const Prot
 	return (false);
 }
 
-void hb_cfg__decode_form(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg,
-    enum hb_cfg__form form, bool lax)
+void
+hb_cfg__decode_form(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCMessage *msg,
+	enum hb_cfg__form form, bool lax)
 {
 	const ProtobufCFieldDescriptor *f = &msg->descriptor->fields[0];
 
@@ -373,8 +393,8 @@ void hb_cfg__decode_form(struct hb_cfg *cfg, const struct hb_cfg__node *n, Proto
 			list_fill(n, (void *)msg);
 		break;
 	case HB_CFG__WRAPPER:
-		hb_cfg__decode_scalar(cfg, n, f, (char *)msg + f->offset,
-		    (struct hb_cfg__at){msg, NULL, -1});
+		hb_cfg__decode_scalar(
+			cfg, n, f, (char *)msg + f->offset, (struct hb_cfg__at){ msg, NULL, -1 });
 		break;
 	case HB_CFG__TYPED_STRUCT:
 		decode_typed_struct(cfg, n, msg, lax);
@@ -387,7 +407,8 @@ void hb_cfg__decode_form(struct hb_cfg *cfg, const struct hb_cfg__node *n, Proto
 /* ------------------------------------------------------------------ from bytes */
 
 /* Opens an Any that came as bytes; false after reporting. */
-static bool open_any(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool strict, unsigned depth)
+static bool
+open_any(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool strict, unsigned depth)
 {
 	const Google__Protobuf__Any *any = (const void *)msg;
 	const ProtobufCMessageDescriptor *desc = hb_cfg_type_find(hb_str(any->type_url));
@@ -406,11 +427,13 @@ static bool open_any(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool stric
 	ok = hb_cfg__register(cfg, m, strict, depth);
 	s = hb_cfg__src_get(cfg, m);
 	hb_cfg__src_get(cfg, msg)->inner = hb_cfg__type_of(desc)->form == HB_CFG__TYPED_STRUCT ?
-	    s->inner : m;
+		s->inner :
+		m;
 	return (ok);
 }
 
-static bool open_typed_struct(struct hb_cfg *cfg, ProtobufCMessage *msg)
+static bool
+open_typed_struct(struct hb_cfg *cfg, ProtobufCMessage *msg)
 {
 	const Xds__Type__V3__TypedStruct *ts = (const void *)msg;
 	const ProtobufCMessageDescriptor *desc = hb_cfg_type_find(hb_str(ts->type_url));
@@ -424,7 +447,8 @@ static bool open_typed_struct(struct hb_cfg *cfg, ProtobufCMessage *msg)
 	return (cfg->errs.n + cfg->errs.dropped == before);
 }
 
-bool hb_cfg__register(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool strict, unsigned depth)
+bool
+hb_cfg__register(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool strict, unsigned depth)
 {
 	const struct hb_cfg__type *t = hb_cfg__type_of(msg->descriptor);
 	bool ok = true;
@@ -439,7 +463,8 @@ bool hb_cfg__register(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool stri
 		if (f->type != PROTOBUF_C_TYPE_MESSAGE || !hb_cfg__is_set(msg, f))
 			continue;
 		if (list) {
-			n = *(const size_t *)(const void *)((const char *)msg + f->quantifier_offset);
+			n = *(const size_t *)(const void *)((const char *)msg +
+				f->quantifier_offset);
 			p = *(const char *const *)(const void *)p;
 		}
 		for (size_t k = 0; k < n; k++) {

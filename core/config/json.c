@@ -17,15 +17,16 @@
 
 struct printer {
 	struct hb_text *t;
-	int  indent;  /* -1 = one line */
-	int  depth;
-	bool redact;  /* below a secret field */
+	int indent; /* -1 = one line */
+	int depth;
+	bool redact; /* below a secret field */
 };
 
 static void print_message(struct printer *, const ProtobufCMessage *);
 static void print_struct(struct printer *, const Google__Protobuf__Struct *);
 
-static void newline(struct printer *pr)
+static void
+newline(struct printer *pr)
 {
 	if (pr->indent < 0)
 		return;
@@ -34,7 +35,8 @@ static void newline(struct printer *pr)
 		hb_text_addz(pr->t, "  ");
 }
 
-static void open_block(struct printer *pr, char c)
+static void
+open_block(struct printer *pr, char c)
 {
 	hb_text_addc(pr->t, c);
 	pr->depth++;
@@ -42,7 +44,8 @@ static void open_block(struct printer *pr, char c)
 		pr->indent++;
 }
 
-static void close_block(struct printer *pr, char c, bool empty)
+static void
+close_block(struct printer *pr, char c, bool empty)
 {
 	pr->depth--;
 	if (pr->indent >= 0)
@@ -53,7 +56,8 @@ static void close_block(struct printer *pr, char c, bool empty)
 }
 
 /* Begins an element of a block; `first` is cleared. */
-static void element(struct printer *pr, bool *first)
+static void
+element(struct printer *pr, bool *first)
 {
 	if (!*first)
 		hb_text_addc(pr->t, ',');
@@ -61,19 +65,24 @@ static void element(struct printer *pr, bool *first)
 	newline(pr);
 }
 
-static void print_key(struct printer *pr, bool *first, const char *key)
+static void
+print_key(struct printer *pr, bool *first, const char *key)
 {
 	element(pr, first);
 	hb_text_json(pr->t, key, strlen(key));
 	hb_text_addz(pr->t, pr->indent >= 0 ? ": " : ":");
 }
 
-static void print_double(struct printer *pr, double d)
+static void
+print_double(struct printer *pr, double d)
 {
 	char buf[32];
 
 	if (!isfinite(d)) {
-		hb_text_addz(pr->t, isnan(d) ? "\"NaN\"" : d > 0 ? "\"Infinity\"" : "\"-Infinity\"");
+		hb_text_addz(pr->t,
+			isnan(d)      ? "\"NaN\"" :
+				d > 0 ? "\"Infinity\"" :
+					"\"-Infinity\"");
 		return;
 	}
 	/* The shortest text that reads back as the same number. */
@@ -85,15 +94,17 @@ static void print_double(struct printer *pr, double d)
 	hb_text_addz(pr->t, buf);
 }
 
-static void print_base64(struct printer *pr, const uint8_t *p, size_t n)
+static void
+print_base64(struct printer *pr, const uint8_t *p, size_t n)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 	hb_text_addc(pr->t, '"');
 	for (size_t i = 0; i < n; i += 3) {
 		unsigned left = (unsigned)HB_MIN(n - i, (size_t)3);
 		unsigned v = (unsigned)p[i] << 16 | (left > 1 ? (unsigned)p[i + 1] << 8 : 0) |
-		    (left > 2 ? p[i + 2] : 0);
+			(left > 2 ? p[i + 2] : 0);
 
 		hb_text_addc(pr->t, digits[v >> 18]);
 		hb_text_addc(pr->t, digits[v >> 12 & 63]);
@@ -103,7 +114,8 @@ static void print_base64(struct printer *pr, const uint8_t *p, size_t n)
 	hb_text_addc(pr->t, '"');
 }
 
-static void print_enum(struct printer *pr, const ProtobufCEnumDescriptor *desc, int v)
+static void
+print_enum(struct printer *pr, const ProtobufCEnumDescriptor *desc, int v)
 {
 	const ProtobufCEnumValue *e = protobuf_c_enum_descriptor_get_value(desc, v);
 
@@ -113,7 +125,8 @@ static void print_enum(struct printer *pr, const ProtobufCEnumDescriptor *desc, 
 		hb_text_printf(pr->t, "\"%s\"", e->name);
 }
 
-static void print_bytes(struct printer *pr, const ProtobufCBinaryData *b)
+static void
+print_bytes(struct printer *pr, const ProtobufCBinaryData *b)
 {
 	static const char redacted[] = "[redacted]";
 
@@ -123,7 +136,8 @@ static void print_bytes(struct printer *pr, const ProtobufCBinaryData *b)
 		print_base64(pr, b->data, b->len);
 }
 
-static void print_string(struct printer *pr, const char *z)
+static void
+print_string(struct printer *pr, const char *z)
 {
 	if (z == NULL)
 		z = "";
@@ -132,7 +146,8 @@ static void print_string(struct printer *pr, const char *z)
 	hb_text_json(pr->t, z, strlen(z));
 }
 
-static void print_scalar(struct printer *pr, const ProtobufCFieldDescriptor *f, const void *p)
+static void
+print_scalar(struct printer *pr, const ProtobufCFieldDescriptor *f, const void *p)
 {
 	switch (f->type) {
 	case PROTOBUF_C_TYPE_INT32:
@@ -179,7 +194,8 @@ static void print_scalar(struct printer *pr, const ProtobufCFieldDescriptor *f, 
 
 /* ------------------------------------------------------------------ forms of their own */
 
-static void print_nanos(struct printer *pr, int32_t nanos)
+static void
+print_nanos(struct printer *pr, int32_t nanos)
 {
 	nanos = nanos < 0 ? -nanos : nanos;
 	if (nanos == 0)
@@ -192,17 +208,19 @@ static void print_nanos(struct printer *pr, int32_t nanos)
 		hb_text_printf(pr->t, ".%09d", nanos);
 }
 
-static void print_duration(struct printer *pr, const Google__Protobuf__Duration *d)
+static void
+print_duration(struct printer *pr, const Google__Protobuf__Duration *d)
 {
 	bool negative = d->seconds < 0 || d->nanos < 0;
 
 	hb_text_printf(pr->t, "\"%s%" PRIu64, negative ? "-" : "",
-	    d->seconds < 0 ? (uint64_t)0 - (uint64_t)d->seconds : (uint64_t)d->seconds);
+		d->seconds < 0 ? (uint64_t)0 - (uint64_t)d->seconds : (uint64_t)d->seconds);
 	print_nanos(pr, d->nanos);
 	hb_text_addz(pr->t, "s\"");
 }
 
-static void print_timestamp(struct printer *pr, const Google__Protobuf__Timestamp *ts)
+static void
+print_timestamp(struct printer *pr, const Google__Protobuf__Timestamp *ts)
 {
 	time_t t = (time_t)ts->seconds;
 	char buf[64] = "";
@@ -215,7 +233,8 @@ static void print_timestamp(struct printer *pr, const Google__Protobuf__Timestam
 	hb_text_addz(pr->t, "Z\"");
 }
 
-static void print_value(struct printer *pr, const Google__Protobuf__Value *v)
+static void
+print_value(struct printer *pr, const Google__Protobuf__Value *v)
 {
 	bool first = true;
 
@@ -246,7 +265,8 @@ static void print_value(struct printer *pr, const Google__Protobuf__Value *v)
 	}
 }
 
-static void print_struct(struct printer *pr, const Google__Protobuf__Struct *s)
+static void
+print_struct(struct printer *pr, const Google__Protobuf__Struct *s)
 {
 	bool first = true;
 
@@ -263,7 +283,8 @@ static void print_struct(struct printer *pr, const Google__Protobuf__Struct *s)
 	close_block(pr, '}', first);
 }
 
-static void print_list(struct printer *pr, const Google__Protobuf__ListValue *l)
+static void
+print_list(struct printer *pr, const Google__Protobuf__ListValue *l)
 {
 	Google__Protobuf__Value v = GOOGLE__PROTOBUF__VALUE__INIT;
 
@@ -272,7 +293,8 @@ static void print_list(struct printer *pr, const Google__Protobuf__ListValue *l)
 	print_value(pr, &v);
 }
 
-static void print_form(struct printer *pr, const ProtobufCMessage *m, enum hb_cfg__form form)
+static void
+print_form(struct printer *pr, const ProtobufCMessage *m, enum hb_cfg__form form)
 {
 	const ProtobufCFieldDescriptor *f = &m->descriptor->fields[0];
 
@@ -304,7 +326,8 @@ static void print_form(struct printer *pr, const ProtobufCMessage *m, enum hb_cf
 
 /* ------------------------------------------------------------------ fields */
 
-static void print_map(struct printer *pr, const ProtobufCFieldDescriptor *f, const void *p, size_t n)
+static void
+print_map(struct printer *pr, const ProtobufCFieldDescriptor *f, const void *p, size_t n)
 {
 	ProtobufCMessage *const *v = *(ProtobufCMessage *const *const *)p;
 	bool first = true;
@@ -332,14 +355,15 @@ static void print_map(struct printer *pr, const ProtobufCFieldDescriptor *f, con
 /*
  * Where a secret is kept is no secret, and helps to find a wrong file; what it is must not leave.
  */
-static bool names_a_place(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *f)
+static bool
+names_a_place(const ProtobufCMessageDescriptor *desc, const ProtobufCFieldDescriptor *f)
 {
 	return (strcmp(desc->name, "envoy.config.core.v3.DataSource") == 0 &&
-	    (strcmp(f->name, "filename") == 0 || strcmp(f->name, "environment_variable") == 0));
+		(strcmp(f->name, "filename") == 0 || strcmp(f->name, "environment_variable") == 0));
 }
 
-static void print_field(struct printer *pr, const ProtobufCMessage *m,
-    const ProtobufCFieldDescriptor *f)
+static void
+print_field(struct printer *pr, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f)
 {
 	const char *p = (const char *)m + f->offset;
 	bool first = true;
@@ -357,12 +381,14 @@ static void print_field(struct printer *pr, const ProtobufCMessage *m,
 	open_block(pr, '[');
 	for (size_t i = 0; i < n; i++) {
 		element(pr, &first);
-		print_scalar(pr, f, *(const char *const *)(const void *)p + i * hb_cfg__elem_size(f));
+		print_scalar(
+			pr, f, *(const char *const *)(const void *)p + i * hb_cfg__elem_size(f));
 	}
 	close_block(pr, ']', first);
 }
 
-static void print_fields(struct printer *pr, const ProtobufCMessage *m, bool *first)
+static void
+print_fields(struct printer *pr, const ProtobufCMessage *m, bool *first)
 {
 	const struct hb_cfg__type *t = hb_cfg__type_of(m->descriptor);
 
@@ -373,14 +399,16 @@ static void print_fields(struct printer *pr, const ProtobufCMessage *m, bool *fi
 		if (!hb_cfg__is_set(m, f))
 			continue;
 		print_key(pr, first, f->name);
-		pr->redact = (redact || hb_cfg__field_of(t, i)->secret) && !names_a_place(m->descriptor, f);
+		pr->redact = (redact || hb_cfg__field_of(t, i)->secret) &&
+			!names_a_place(m->descriptor, f);
 		print_field(pr, m, f);
 		pr->redact = redact;
 	}
 }
 
 /* The bytes come from messages that were checked when they were decoded. */
-static void print_any(struct printer *pr, const Google__Protobuf__Any *any, bool *first)
+static void
+print_any(struct printer *pr, const Google__Protobuf__Any *any, bool *first)
 {
 	const ProtobufCMessageDescriptor *desc = hb_cfg_type_find(hb_str(any->type_url));
 	ProtobufCMessage *m = NULL;
@@ -407,7 +435,8 @@ static void print_any(struct printer *pr, const Google__Protobuf__Any *any, bool
 	protobuf_c_message_free_unpacked(m, NULL);
 }
 
-static void print_message(struct printer *pr, const ProtobufCMessage *m)
+static void
+print_message(struct printer *pr, const ProtobufCMessage *m)
 {
 	enum hb_cfg__form form;
 	bool first = true;
@@ -429,16 +458,18 @@ static void print_message(struct printer *pr, const ProtobufCMessage *m)
 	close_block(pr, '}', first);
 }
 
-void hb_cfg_to_json(struct hb_text *t, const ProtobufCMessage *m, int indent)
+void
+hb_cfg_to_json(struct hb_text *t, const ProtobufCMessage *m, int indent)
 {
-	struct printer pr = {.t = t, .indent = indent};
+	struct printer pr = { .t = t, .indent = indent };
 
 	print_message(&pr, m);
 }
 
-struct hb_text hb_cfg_to_wire(const ProtobufCMessage *m)
+struct hb_text
+hb_cfg_to_wire(const ProtobufCMessage *m)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	ProtobufCBinaryData b = hb_cfg__pack(m);
 
 	hb_text_add(&t, b.data, b.len);

@@ -4,7 +4,7 @@
 #include "core/config/resource.h"
 #include "core/config/resource_priv.h"
 
-#define KINDS_MAX 16
+#define KINDS_MAX      16
 /* A refused resource is told to a management server, whose messages are limited. */
 #define ERROR_TEXT_MAX 4096
 
@@ -12,7 +12,8 @@ static const struct hb_resource_kind *kinds[KINDS_MAX]; /* by order */
 static struct hb_map *tables[KINDS_MAX];                /* name to struct hb_resource__entry */
 static size_t n_kinds;
 
-void hb_resource_kind_add(const struct hb_resource_kind *kind)
+void
+hb_resource_kind_add(const struct hb_resource_kind *kind)
 {
 	size_t i = n_kinds;
 
@@ -27,7 +28,8 @@ void hb_resource_kind_add(const struct hb_resource_kind *kind)
 	n_kinds++;
 }
 
-const struct hb_resource_kind *hb_resource_kind_find(struct hb_str full_message_name)
+const struct hb_resource_kind *
+hb_resource_kind_find(struct hb_str full_message_name)
 {
 	for (size_t i = 0; i < n_kinds; i++) {
 		if (hb_str_eq(full_message_name, hb_str(kinds[i]->desc->name)))
@@ -36,18 +38,21 @@ const struct hb_resource_kind *hb_resource_kind_find(struct hb_str full_message_
 	return (NULL);
 }
 
-size_t hb_resource__n_kinds(void)
+size_t
+hb_resource__n_kinds(void)
 {
 	return (n_kinds);
 }
 
-const struct hb_resource_kind *hb_resource__kind_at(size_t i)
+const struct hb_resource_kind *
+hb_resource__kind_at(size_t i)
 {
 	HB_ASSERT(i < n_kinds);
 	return (kinds[i]);
 }
 
-static struct hb_map *table_of(const struct hb_resource_kind *kind)
+static struct hb_map *
+table_of(const struct hb_resource_kind *kind)
 {
 	for (size_t i = 0; i < n_kinds; i++) {
 		if (kinds[i] == kind)
@@ -56,13 +61,14 @@ static struct hb_map *table_of(const struct hb_resource_kind *kind)
 	HB_WRONG("the kind of resource was not added");
 }
 
-struct hb_resource__entry *hb_resource__find(const struct hb_resource_kind *kind, const char *name)
+struct hb_resource__entry *
+hb_resource__find(const struct hb_resource_kind *kind, const char *name)
 {
 	return (hb_map_get(table_of(kind), hb_str(name)));
 }
 
-static struct hb_resource__entry *entry_new(const struct hb_resource_kind *kind, const char *name,
-    enum hb_resource_origin origin)
+static struct hb_resource__entry *
+entry_new(const struct hb_resource_kind *kind, const char *name, enum hb_resource_origin origin)
 {
 	struct hb_resource__entry *e;
 
@@ -75,7 +81,8 @@ static struct hb_resource__entry *entry_new(const struct hb_resource_kind *kind,
 	return (e);
 }
 
-static void clear_error(struct hb_resource__entry *e)
+static void
+clear_error(struct hb_resource__entry *e)
 {
 	hb_free(e->error);
 	e->error = NULL;
@@ -83,7 +90,8 @@ static void clear_error(struct hb_resource__entry *e)
 	e->error_ms = 0;
 }
 
-static void entry_free(struct hb_resource__entry *e)
+static void
+entry_free(struct hb_resource__entry *e)
 {
 	HB_CHECK(e, HB_RESOURCE_ENTRY_MAGIC);
 	clear_error(e);
@@ -93,7 +101,8 @@ static void entry_free(struct hb_resource__entry *e)
 	HB_DEL(e);
 }
 
-static int64_t now_ms(void)
+static int64_t
+now_ms(void)
 {
 	struct timespec ts;
 
@@ -101,21 +110,24 @@ static int64_t now_ms(void)
 	return ((int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000);
 }
 
-bool hb_resource__same(const struct hb_resource__entry *e, const struct hb_text *wire)
+bool
+hb_resource__same(const struct hb_resource__entry *e, const struct hb_text *wire)
 {
 	return (e != NULL && e->live &&
-	    hb_str_eq(hb_strn(e->wire.p, e->wire.len), hb_strn(wire->p, wire->len)));
+		hb_str_eq(hb_strn(e->wire.p, e->wire.len), hb_strn(wire->p, wire->len)));
 }
 
-size_t hb_resource__n_errs(struct hb_cfg *cfg)
+size_t
+hb_resource__n_errs(struct hb_cfg *cfg)
 {
 	const struct hb_errs *errs = hb_cfg_errs(cfg);
 
 	return (errs->n + errs->dropped);
 }
 
-int hb_resource__compile(struct hb_cfg *cfg, const struct hb_resource_kind *kind,
-    const ProtobufCMessage *msg, void **ret_obj)
+int
+hb_resource__compile(struct hb_cfg *cfg, const struct hb_resource_kind *kind,
+	const ProtobufCMessage *msg, void **ret_obj)
 {
 	size_t before = hb_resource__n_errs(cfg);
 	int r;
@@ -134,12 +146,13 @@ int hb_resource__compile(struct hb_cfg *cfg, const struct hb_resource_kind *kind
 	return (-EINVAL);
 }
 
-void hb_resource__refused(struct hb_cfg *cfg, const struct hb_resource_kind *kind, const char *name,
-    enum hb_resource_origin origin, struct hb_text *wire, size_t errs_before)
+void
+hb_resource__refused(struct hb_cfg *cfg, const struct hb_resource_kind *kind, const char *name,
+	enum hb_resource_origin origin, struct hb_text *wire, size_t errs_before)
 {
 	const struct hb_errs *errs = hb_cfg_errs(cfg);
 	struct hb_resource__entry *e = hb_resource__find(kind, name);
-	struct hb_text text = {.cap_max = ERROR_TEXT_MAX};
+	struct hb_text text = { .cap_max = ERROR_TEXT_MAX };
 	char line[1400];
 
 	/* A name that the other origin owns keeps its state. */
@@ -158,16 +171,17 @@ void hb_resource__refused(struct hb_cfg *cfg, const struct hb_resource_kind *kin
 	clear_error(e);
 	e->error = hb_text_take(&text);
 	e->error_wire = *wire;
-	*wire = (struct hb_text){0};
+	*wire = (struct hb_text){ 0 };
 	e->error_ms = now_ms();
 }
 
-int hb_resource__publish(struct hb_cfg *cfg, const struct hb_resource_kind *kind, const char *name,
-    const char *version, enum hb_resource_origin origin, const ProtobufCMessage *msg,
-    struct hb_text *wire, void *obj)
+int
+hb_resource__publish(struct hb_cfg *cfg, const struct hb_resource_kind *kind, const char *name,
+	const char *version, enum hb_resource_origin origin, const ProtobufCMessage *msg,
+	struct hb_text *wire, void *obj)
 {
 	struct hb_resource__entry *e;
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 	size_t before = hb_resource__n_errs(cfg);
 
 	if (kind->publish(name, obj, &err) != 0) {
@@ -183,33 +197,37 @@ int hb_resource__publish(struct hb_cfg *cfg, const struct hb_resource_kind *kind
 	e->version = hb_strdup(version);
 	hb_text_fini(&e->wire);
 	e->wire = *wire;
-	*wire = (struct hb_text){0};
+	*wire = (struct hb_text){ 0 };
 	e->updated_ms = now_ms();
 	e->live = true;
 	return (0);
 }
 
-bool hb_resource__owned_by_other(struct hb_cfg *cfg, const struct hb_resource_kind *kind,
-    const char *name, enum hb_resource_origin origin, const ProtobufCMessage *msg)
+bool
+hb_resource__owned_by_other(struct hb_cfg *cfg, const struct hb_resource_kind *kind,
+	const char *name, enum hb_resource_origin origin, const ProtobufCMessage *msg)
 {
 	const struct hb_resource__entry *e = hb_resource__find(kind, name);
 
 	if (e == NULL || e->origin == origin)
 		return (false);
 	hb_cfg_error(cfg, msg, "name", -1, "the %s \"%s\" belongs to %s", kind->name, name,
-	    e->origin == HB_RESOURCE_STATIC ? "the configuration file" : "the management server");
+		e->origin == HB_RESOURCE_STATIC ? "the configuration file" :
+						  "the management server");
 	return (true);
 }
 
-void hb_resource__unchanged(struct hb_resource__entry *e, const char *version)
+void
+hb_resource__unchanged(struct hb_resource__entry *e, const char *version)
 {
 	clear_error(e);
 	hb_free(e->version);
 	e->version = hb_strdup(version);
 }
 
-int hb_resource_apply(struct hb_cfg *cfg, const struct hb_resource_kind *kind, const char *name,
-    const char *version, enum hb_resource_origin origin, const ProtobufCMessage *msg)
+int
+hb_resource_apply(struct hb_cfg *cfg, const struct hb_resource_kind *kind, const char *name,
+	const char *version, enum hb_resource_origin origin, const ProtobufCMessage *msg)
 {
 	struct hb_resource__entry *e = hb_resource__find(kind, name);
 	struct hb_text wire = hb_cfg_to_wire(msg);
@@ -232,8 +250,9 @@ int hb_resource_apply(struct hb_cfg *cfg, const struct hb_resource_kind *kind, c
 	return (r);
 }
 
-bool hb_resource_remove(const struct hb_resource_kind *kind, const char *name,
-    enum hb_resource_origin origin)
+bool
+hb_resource_remove(
+	const struct hb_resource_kind *kind, const char *name, enum hb_resource_origin origin)
 {
 	struct hb_resource__entry *e = hb_resource__find(kind, name);
 	bool live;
@@ -251,7 +270,8 @@ bool hb_resource_remove(const struct hb_resource_kind *kind, const char *name,
 
 /* ------------------------------------------------------------------ looking */
 
-static void view_of(const struct hb_resource__entry *e, struct hb_resource_view *v)
+static void
+view_of(const struct hb_resource__entry *e, struct hb_resource_view *v)
 {
 	*v = (struct hb_resource_view){
 		.kind = e->kind,
@@ -266,8 +286,8 @@ static void view_of(const struct hb_resource__entry *e, struct hb_resource_view 
 	};
 }
 
-bool hb_resource_get(const struct hb_resource_kind *kind, const char *name,
-    struct hb_resource_view *ret)
+bool
+hb_resource_get(const struct hb_resource_kind *kind, const char *name, struct hb_resource_view *ret)
 {
 	const struct hb_resource__entry *e = hb_resource__find(kind, name);
 
@@ -277,14 +297,16 @@ bool hb_resource_get(const struct hb_resource_kind *kind, const char *name,
 	return (true);
 }
 
-static int by_name(const void *a, const void *b)
+static int
+by_name(const void *a, const void *b)
 {
 	const struct hb_resource__entry *const *x = a, *const *y = b;
 
 	return (strcmp((*x)->name, (*y)->name));
 }
 
-struct hb_resource__entry **hb_resource__list(const struct hb_resource_kind *kind, size_t *ret_n)
+struct hb_resource__entry **
+hb_resource__list(const struct hb_resource_kind *kind, size_t *ret_n)
 {
 	struct hb_map *m = table_of(kind);
 	struct hb_resource__entry **v = hb_calloc(hb_map_count(m) + 1, sizeof *v);
@@ -299,7 +321,8 @@ struct hb_resource__entry **hb_resource__list(const struct hb_resource_kind *kin
 	return (v);
 }
 
-void hb_resource_foreach(void (*fn)(void *arg, const struct hb_resource_view *), void *arg)
+void
+hb_resource_foreach(void (*fn)(void *arg, const struct hb_resource_view *), void *arg)
 {
 	for (size_t k = 0; k < n_kinds; k++) {
 		size_t n;

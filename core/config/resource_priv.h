@@ -39,8 +39,8 @@ void hb_resource__unchanged(struct hb_resource__entry *, const char *version);
 bool hb_resource__owned_by_other(struct hb_cfg *, const struct hb_resource_kind *, const char *name,
     enum hb_resource_origin, const ProtobufCMessage *);
 /* 0 and *ret_obj, or -EINVAL with at least one error reported and nothing to discard. */
-int  hb_resource__compile(struct hb_cfg *, const struct hb_resource_kind *, const ProtobufCMessage *,
-    void **ret_obj);
+int  hb_resource__compile(struct hb_cfg *, const struct hb_resource_kind *,
+    const ProtobufCMessage *, void **ret_obj);
 /* Takes obj, and wire on success; on failure the error is reported and kept. */
 int  hb_resource__publish(struct hb_cfg *, const struct hb_resource_kind *, const char *name,
     const char *version, enum hb_resource_origin, const ProtobufCMessage *, struct hb_text *wire,

@@ -5,7 +5,8 @@
 #include "core/config/cfg_priv.h"
 
 /* Digits of a base without a sign; false on an empty text, another character or overflow. */
-static bool parse_digits(struct hb_str s, unsigned base, uint64_t *ret)
+static bool
+parse_digits(struct hb_str s, unsigned base, uint64_t *ret)
 {
 	uint64_t v = 0;
 
@@ -21,7 +22,8 @@ static bool parse_digits(struct hb_str s, unsigned base, uint64_t *ret)
 			d = (unsigned)((c | 32) - 'a' + 10);
 		else
 			return (false);
-		if (d >= base || __builtin_mul_overflow(v, base, &v) || __builtin_add_overflow(v, d, &v))
+		if (d >= base || __builtin_mul_overflow(v, base, &v) ||
+			__builtin_add_overflow(v, d, &v))
 			return (false);
 	}
 	*ret = v;
@@ -29,7 +31,8 @@ static bool parse_digits(struct hb_str s, unsigned base, uint64_t *ret)
 }
 
 /* Decimal, 0x… or 0o…, with a sign; a leading zero is refused because YAML 1.1 reads it as octal. */
-static bool parse_int(struct hb_str s, bool *ret_negative, uint64_t *ret)
+static bool
+parse_int(struct hb_str s, bool *ret_negative, uint64_t *ret)
 {
 	*ret_negative = s.len > 0 && s.p[0] == '-';
 	if (s.len > 0 && (s.p[0] == '-' || s.p[0] == '+'))
@@ -41,36 +44,39 @@ static bool parse_int(struct hb_str s, bool *ret_negative, uint64_t *ret)
 	return (parse_digits(s, 10, ret));
 }
 
-static bool decode_unsigned(struct hb_cfg *cfg, const struct hb_cfg__node *n, uint64_t max,
-    uint64_t *ret, struct hb_cfg__at at)
+static bool
+decode_unsigned(struct hb_cfg *cfg, const struct hb_cfg__node *n, uint64_t max, uint64_t *ret,
+	struct hb_cfg__at at)
 {
 	bool negative;
 
 	if (n->kind == HB_CFG__SCALAR && parse_int(n->text, &negative, ret) && *ret <= max &&
-	    (!negative || *ret == 0))
+		(!negative || *ret == 0))
 		return (true);
 	hb_cfg_error(cfg, at.msg, at.field, at.index, "must be a whole number from 0 to %llu",
-	    (unsigned long long)max);
+		(unsigned long long)max);
 	return (false);
 }
 
-static bool decode_signed(struct hb_cfg *cfg, const struct hb_cfg__node *n, int64_t max,
-    int64_t *ret, struct hb_cfg__at at)
+static bool
+decode_signed(struct hb_cfg *cfg, const struct hb_cfg__node *n, int64_t max, int64_t *ret,
+	struct hb_cfg__at at)
 {
 	uint64_t v, limit = (uint64_t)max;
 	bool negative;
 
 	if (n->kind == HB_CFG__SCALAR && parse_int(n->text, &negative, &v) &&
-	    v <= limit + (negative ? 1 : 0)) {
+		v <= limit + (negative ? 1 : 0)) {
 		*ret = (int64_t)(negative ? ~v + 1 : v);
 		return (true);
 	}
 	hb_cfg_error(cfg, at.msg, at.field, at.index, "must be a whole number from %lld to %lld",
-	    (long long)-max - 1, (long long)max);
+		(long long)-max - 1, (long long)max);
 	return (false);
 }
 
-bool hb_cfg__parse_double(struct hb_str s, double *ret)
+bool
+hb_cfg__parse_double(struct hb_str s, double *ret)
 {
 	char *end;
 
@@ -81,8 +87,8 @@ bool hb_cfg__parse_double(struct hb_str s, double *ret)
 	return (end == s.p + s.len && isfinite(*ret));
 }
 
-static bool decode_double(struct hb_cfg *cfg, const struct hb_cfg__node *n, double *ret,
-    struct hb_cfg__at at)
+static bool
+decode_double(struct hb_cfg *cfg, const struct hb_cfg__node *n, double *ret, struct hb_cfg__at at)
 {
 	if (n->kind == HB_CFG__SCALAR && hb_cfg__parse_double(n->text, ret))
 		return (true);
@@ -90,10 +96,12 @@ static bool decode_double(struct hb_cfg *cfg, const struct hb_cfg__node *n, doub
 	return (false);
 }
 
-static bool decode_bool(struct hb_cfg *cfg, const struct hb_cfg__node *n, protobuf_c_boolean *ret,
-    struct hb_cfg__at at)
+static bool
+decode_bool(struct hb_cfg *cfg, const struct hb_cfg__node *n, protobuf_c_boolean *ret,
+	struct hb_cfg__at at)
 {
-	static const char *const words[2][3] = {{"false", "False", "FALSE"}, {"true", "True", "TRUE"}};
+	static const char *const words[2][3] = { { "false", "False", "FALSE" },
+		{ "true", "True", "TRUE" } };
 
 	/* A key of a map<bool, …> is text in JSON; it comes as plain here. */
 	for (size_t i = 0; i < 6 && n->kind == HB_CFG__SCALAR && n->plain; i++) {
@@ -103,12 +111,13 @@ static bool decode_bool(struct hb_cfg *cfg, const struct hb_cfg__node *n, protob
 		}
 	}
 	hb_cfg_error(cfg, at.msg, at.field, at.index, "must be true or false%s",
-	    n->kind == HB_CFG__SCALAR && !n->plain ? ", without quotes" : "");
+		n->kind == HB_CFG__SCALAR && !n->plain ? ", without quotes" : "");
 	return (false);
 }
 
-static bool decode_enum(struct hb_cfg *cfg, const struct hb_cfg__node *n,
-    const ProtobufCEnumDescriptor *desc, int *ret, struct hb_cfg__at at)
+static bool
+decode_enum(struct hb_cfg *cfg, const struct hb_cfg__node *n, const ProtobufCEnumDescriptor *desc,
+	int *ret, struct hb_cfg__at at)
 {
 	const ProtobufCEnumValue *v = NULL;
 	const char **names, *near;
@@ -118,29 +127,31 @@ static bool decode_enum(struct hb_cfg *cfg, const struct hb_cfg__node *n,
 	if (n->kind == HB_CFG__SCALAR) {
 		v = protobuf_c_enum_descriptor_get_value_by_name(desc, n->text.p);
 		if (v == NULL && parse_int(n->text, &negative, &num) && num <= INT32_MAX)
-			v = protobuf_c_enum_descriptor_get_value(desc, negative ? -(int)num : (int)num);
+			v = protobuf_c_enum_descriptor_get_value(
+				desc, negative ? -(int)num : (int)num);
 	}
 	if (v != NULL) {
 		*ret = v->value;
 		return (true);
 	}
 	if (n->kind != HB_CFG__SCALAR) {
-		hb_cfg_error(cfg, at.msg, at.field, at.index, "must be a value of %s, not %s", desc->name,
-		    hb_cfg__node_kind(n));
+		hb_cfg_error(cfg, at.msg, at.field, at.index, "must be a value of %s, not %s",
+			desc->name, hb_cfg__node_kind(n));
 		return (false);
 	}
 	names = hb_calloc(desc->n_value_names + 1, sizeof *names);
 	for (unsigned i = 0; i < desc->n_value_names; i++)
 		names[i] = desc->values_by_name[i].name;
 	near = hb_err_nearest(n->text.p, names);
-	hb_cfg_error(cfg, at.msg, at.field, at.index, "\"%.100s\" is not a value of %s%s%s%s", n->text.p,
-	    desc->name, near == NULL ? "" : "; did you mean \"", near == NULL ? "" : near,
-	    near == NULL ? "" : "\"?");
+	hb_cfg_error(cfg, at.msg, at.field, at.index, "\"%.100s\" is not a value of %s%s%s%s",
+		n->text.p, desc->name, near == NULL ? "" : "; did you mean \"",
+		near == NULL ? "" : near, near == NULL ? "" : "\"?");
 	hb_free(names);
 	return (false);
 }
 
-static int base64_digit(char c)
+static int
+base64_digit(char c)
 {
 	if (c >= 'A' && c <= 'Z')
 		return (c - 'A');
@@ -156,8 +167,9 @@ static int base64_digit(char c)
 }
 
 /* Standard or URL-safe, padded or not; line breaks are allowed, since YAML folds long text. */
-static bool decode_bytes(struct hb_cfg *cfg, const struct hb_cfg__node *n,
-    ProtobufCBinaryData *ret, struct hb_cfg__at at)
+static bool
+decode_bytes(struct hb_cfg *cfg, const struct hb_cfg__node *n, ProtobufCBinaryData *ret,
+	struct hb_cfg__at at)
 {
 	unsigned acc = 0, bits = 0, digits = 0, pad = 0;
 	bool bad = n->kind != HB_CFG__SCALAR;
@@ -193,20 +205,21 @@ static bool decode_bytes(struct hb_cfg *cfg, const struct hb_cfg__node *n,
 	return (true);
 }
 
-static bool decode_string(struct hb_cfg *cfg, const struct hb_cfg__node *n, char **ret,
-    struct hb_cfg__at at)
+static bool
+decode_string(struct hb_cfg *cfg, const struct hb_cfg__node *n, char **ret, struct hb_cfg__at at)
 {
 	if (n->kind != HB_CFG__SCALAR && n->kind != HB_CFG__NULL) {
 		hb_cfg_error(cfg, at.msg, at.field, at.index, "must be text, not %s",
-		    hb_cfg__node_kind(n));
+			hb_cfg__node_kind(n));
 		return (false);
 	}
 	*ret = hb_strndup(n->text.p, n->text.len);
 	return (true);
 }
 
-bool hb_cfg__decode_scalar(struct hb_cfg *cfg, const struct hb_cfg__node *n,
-    const ProtobufCFieldDescriptor *f, void *dst, struct hb_cfg__at at)
+bool
+hb_cfg__decode_scalar(struct hb_cfg *cfg, const struct hb_cfg__node *n,
+	const ProtobufCFieldDescriptor *f, void *dst, struct hb_cfg__at at)
 {
 	uint64_t u = 0;
 	int64_t i = 0;

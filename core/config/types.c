@@ -8,29 +8,29 @@ static struct hb_map *types;
 static const char *secret_names[16];
 static size_t n_secret_names;
 
-static const struct hb_cfg__field honoured = {HB_CFG__HONOURED, false, 0, NULL};
+static const struct hb_cfg__field honoured = { HB_CFG__HONOURED, false, 0, NULL };
 
 static const struct {
-	const char       *name;
+	const char *name;
 	enum hb_cfg__form form;
 } forms[] = {
-	{"google.protobuf.Any", HB_CFG__ANY},
-	{"google.protobuf.Duration", HB_CFG__DURATION},
-	{"google.protobuf.Timestamp", HB_CFG__TIMESTAMP},
-	{"google.protobuf.Struct", HB_CFG__STRUCT},
-	{"google.protobuf.Value", HB_CFG__VALUE},
-	{"google.protobuf.ListValue", HB_CFG__LIST},
-	{"google.protobuf.DoubleValue", HB_CFG__WRAPPER},
-	{"google.protobuf.FloatValue", HB_CFG__WRAPPER},
-	{"google.protobuf.Int64Value", HB_CFG__WRAPPER},
-	{"google.protobuf.UInt64Value", HB_CFG__WRAPPER},
-	{"google.protobuf.Int32Value", HB_CFG__WRAPPER},
-	{"google.protobuf.UInt32Value", HB_CFG__WRAPPER},
-	{"google.protobuf.BoolValue", HB_CFG__WRAPPER},
-	{"google.protobuf.StringValue", HB_CFG__WRAPPER},
-	{"google.protobuf.BytesValue", HB_CFG__WRAPPER},
-	{"xds.type.v3.TypedStruct", HB_CFG__TYPED_STRUCT},
-	{"udpa.type.v1.TypedStruct", HB_CFG__TYPED_STRUCT},
+	{ "google.protobuf.Any", HB_CFG__ANY },
+	{ "google.protobuf.Duration", HB_CFG__DURATION },
+	{ "google.protobuf.Timestamp", HB_CFG__TIMESTAMP },
+	{ "google.protobuf.Struct", HB_CFG__STRUCT },
+	{ "google.protobuf.Value", HB_CFG__VALUE },
+	{ "google.protobuf.ListValue", HB_CFG__LIST },
+	{ "google.protobuf.DoubleValue", HB_CFG__WRAPPER },
+	{ "google.protobuf.FloatValue", HB_CFG__WRAPPER },
+	{ "google.protobuf.Int64Value", HB_CFG__WRAPPER },
+	{ "google.protobuf.UInt64Value", HB_CFG__WRAPPER },
+	{ "google.protobuf.Int32Value", HB_CFG__WRAPPER },
+	{ "google.protobuf.UInt32Value", HB_CFG__WRAPPER },
+	{ "google.protobuf.BoolValue", HB_CFG__WRAPPER },
+	{ "google.protobuf.StringValue", HB_CFG__WRAPPER },
+	{ "google.protobuf.BytesValue", HB_CFG__WRAPPER },
+	{ "xds.type.v3.TypedStruct", HB_CFG__TYPED_STRUCT },
+	{ "udpa.type.v1.TypedStruct", HB_CFG__TYPED_STRUCT },
 };
 
 /*
@@ -49,7 +49,8 @@ static const char *const strict_packages[] = {
 	"hbone.",
 };
 
-static struct hb_cfg__type *type_new(const struct hb_cfg__row *row, bool strict)
+static struct hb_cfg__type *
+type_new(const struct hb_cfg__row *row, bool strict)
 {
 	struct hb_cfg__type *t;
 	struct hb_str name = hb_str(row->desc->name);
@@ -66,7 +67,8 @@ static struct hb_cfg__type *type_new(const struct hb_cfg__row *row, bool strict)
 	return (t);
 }
 
-static void note_secrets(const struct hb_cfg__row *row)
+static void
+note_secrets(const struct hb_cfg__row *row)
 {
 	for (unsigned i = 0; row->fields != NULL && i < row->desc->n_fields; i++) {
 		if (!row->fields[i].secret)
@@ -76,7 +78,8 @@ static void note_secrets(const struct hb_cfg__row *row)
 	}
 }
 
-void hb_cfg_types_init(void)
+void
+hb_cfg_types_init(void)
 {
 	if (types != NULL)
 		return;
@@ -90,9 +93,10 @@ void hb_cfg_types_init(void)
 	}
 }
 
-int hb_cfg_type_add(const ProtobufCMessageDescriptor *desc, struct hb_err *reterr)
+int
+hb_cfg_type_add(const ProtobufCMessageDescriptor *desc, struct hb_err *reterr)
 {
-	struct hb_cfg__row row = {.desc = desc};
+	struct hb_cfg__row row = { .desc = desc };
 	const struct hb_cfg__type *have;
 	int r;
 
@@ -101,15 +105,16 @@ int hb_cfg_type_add(const ProtobufCMessageDescriptor *desc, struct hb_err *reter
 		return (hb_err_set(reterr, -EINVAL, "not a descriptor of protobuf-c"));
 	if (desc->name == NULL)
 		return (hb_err_set(reterr, -EINVAL,
-		    "the descriptor has no names: generate it without optimize_for = CODE_SIZE"));
+			"the descriptor has no names: generate it without optimize_for = CODE_SIZE"));
 	if (desc->n_fields > HB_CFG__FIELDS_MAX)
 		return (hb_err_set(reterr, -EINVAL, "%s has more than %d fields", desc->name,
-		    HB_CFG__FIELDS_MAX));
+			HB_CFG__FIELDS_MAX));
 	have = hb_map_get(types, hb_str(desc->name));
 	if (have != NULL) {
 		if (have->row.desc == desc)
 			return (0);
-		return (hb_err_set(reterr, -EEXIST, "the message type %s is already known", desc->name));
+		return (hb_err_set(
+			reterr, -EEXIST, "the message type %s is already known", desc->name));
 	}
 	hb_map_put(types, hb_str(desc->name), type_new(&row, true));
 	for (unsigned i = 0; i < desc->n_fields; i++) {
@@ -123,7 +128,8 @@ int hb_cfg_type_add(const ProtobufCMessageDescriptor *desc, struct hb_err *reter
 	return (0);
 }
 
-struct hb_str hb_cfg__type_name(struct hb_str s)
+struct hb_str
+hb_cfg__type_name(struct hb_str s)
 {
 	for (size_t i = s.len; i > 0; i--) {
 		if (s.p[i - 1] == '/')
@@ -132,7 +138,8 @@ struct hb_str hb_cfg__type_name(struct hb_str s)
 	return (s);
 }
 
-const ProtobufCMessageDescriptor *hb_cfg_type_find(struct hb_str name_or_url)
+const ProtobufCMessageDescriptor *
+hb_cfg_type_find(struct hb_str name_or_url)
 {
 	const struct hb_cfg__type *t;
 
@@ -141,7 +148,8 @@ const ProtobufCMessageDescriptor *hb_cfg_type_find(struct hb_str name_or_url)
 	return (t == NULL ? NULL : t->row.desc);
 }
 
-const struct hb_cfg__type *hb_cfg__type_of(const ProtobufCMessageDescriptor *desc)
+const struct hb_cfg__type *
+hb_cfg__type_of(const ProtobufCMessageDescriptor *desc)
 {
 	const struct hb_cfg__type *t;
 
@@ -152,20 +160,23 @@ const struct hb_cfg__type *hb_cfg__type_of(const ProtobufCMessageDescriptor *des
 }
 
 /* "TcpProxy" of "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy". */
-static const char *last_part(const char *full)
+static const char *
+last_part(const char *full)
 {
 	const char *dot = strrchr(full, '.');
 
 	return (dot == NULL ? full : dot + 1);
 }
 
-static int by_text(const void *a, const void *b)
+static int
+by_text(const void *a, const void *b)
 {
 	return (strcmp(*(const char *const *)a, *(const char *const *)b));
 }
 
 /* Names of what may stand on its own (filters, transport sockets, …), sorted, NULL at the end. */
-static const char **names_for_hints(size_t *ret_n)
+static const char **
+names_for_hints(size_t *ret_n)
 {
 	const char **names = hb_calloc(hb_map_count(types) + 1, sizeof *names);
 	struct hb_str key;
@@ -175,7 +186,8 @@ static const char **names_for_hints(size_t *ret_n)
 	while (hb_map_next(types, &cursor, &key, &value)) {
 		const struct hb_cfg__type *t = value;
 
-		if (!hb_str_starts(key, HB_STR("google.")) && !hb_str_starts(key, HB_STR("envoy.admin.")))
+		if (!hb_str_starts(key, HB_STR("google.")) &&
+			!hb_str_starts(key, HB_STR("envoy.admin.")))
 			names[n++] = t->row.desc->name;
 	}
 	qsort(names, n, sizeof *names, by_text);
@@ -183,7 +195,8 @@ static const char **names_for_hints(size_t *ret_n)
 	return (names);
 }
 
-const char *hb_cfg__type_nearest(struct hb_str name)
+const char *
+hb_cfg__type_nearest(struct hb_str name)
 {
 	const char **full, **last, *near, *ret;
 	char *z = hb_strndup(name.p, name.len);
@@ -206,13 +219,15 @@ const char *hb_cfg__type_nearest(struct hb_str name)
 	return (ret);
 }
 
-const struct hb_cfg__field *hb_cfg__field_of(const struct hb_cfg__type *t, unsigned i)
+const struct hb_cfg__field *
+hb_cfg__field_of(const struct hb_cfg__type *t, unsigned i)
 {
 	HB_ASSERT(i < t->row.desc->n_fields);
 	return (t->row.fields == NULL ? &honoured : &t->row.fields[i]);
 }
 
-bool hb_cfg__name_is_secret(struct hb_str name)
+bool
+hb_cfg__name_is_secret(struct hb_str name)
 {
 	hb_cfg_types_init();
 	for (size_t i = 0; i < n_secret_names; i++) {
@@ -222,9 +237,11 @@ bool hb_cfg__name_is_secret(struct hb_str name)
 	return (false);
 }
 
-const char *hb_cfg__reserved_name(const struct hb_cfg__type *t, struct hb_str name, unsigned id)
+const char *
+hb_cfg__reserved_name(const struct hb_cfg__type *t, struct hb_str name, unsigned id)
 {
-	for (const struct hb_cfg__reserved *r = t->row.reserved; r != NULL && r->name != NULL; r++) {
+	for (const struct hb_cfg__reserved *r = t->row.reserved; r != NULL && r->name != NULL;
+		r++) {
 		if (id != 0 ? r->id == id : hb_str_eq(name, hb_str(r->name)))
 			return (r->name);
 	}

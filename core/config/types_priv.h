@@ -31,8 +31,9 @@ struct hb_cfg__reserved {
 
 struct hb_cfg__row {
 	const ProtobufCMessageDescriptor *desc;
-	const struct hb_cfg__field       *fields;   /* as desc->fields; NULL = no field, or all honoured */
-	const struct hb_cfg__reserved    *reserved; /* NULL = none                                      */
+	/* As desc->fields; NULL = no field, or all are honoured. */
+	const struct hb_cfg__field *fields;
+	const struct hb_cfg__reserved *reserved; /* NULL = none */
 	bool map_entry;
 };
 

@@ -18,10 +18,11 @@ struct frame {
 struct scan {
 	struct hb_cfg *cfg;
 	const ProtobufCMessage *parent; /* NULL = none */
-	bool   failed;
+	bool failed;
 };
 
-static void frame_path(struct hb_text *t, const struct frame *fr)
+static void
+frame_path(struct hb_text *t, const struct frame *fr)
 {
 	if (fr == NULL)
 		return;
@@ -35,9 +36,10 @@ static void frame_path(struct hb_text *t, const struct frame *fr)
 
 static void fail(struct scan *, const struct frame *, const char *fmt, ...) HB_PRINTF(3, 4);
 
-static void fail(struct scan *sc, const struct frame *fr, const char *fmt, ...)
+static void
+fail(struct scan *sc, const struct frame *fr, const char *fmt, ...)
 {
-	struct hb_text path = {0};
+	struct hb_text path = { 0 };
 	char text[400];
 	char *base;
 	va_list ap;
@@ -55,7 +57,8 @@ static void fail(struct scan *sc, const struct frame *fr, const char *fmt, ...)
 	sc->failed = true;
 }
 
-static bool varint(const uint8_t **p, const uint8_t *end, uint64_t *ret)
+static bool
+varint(const uint8_t **p, const uint8_t *end, uint64_t *ret)
 {
 	uint64_t v = 0;
 
@@ -76,15 +79,19 @@ static bool varint(const uint8_t **p, const uint8_t *end, uint64_t *ret)
 }
 
 /* RFC 3629, and no NUL: neither is text that can be compared with what a person wrote. */
-static bool utf8_without_nul(const uint8_t *p, size_t n)
+static bool
+utf8_without_nul(const uint8_t *p, size_t n)
 {
 	for (size_t i = 0; i < n;) {
 		unsigned c = p[i], len, low = 0x80, high = 0xbf;
 
 		if (c == 0)
 			return (false);
-		len = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : c >= 0xe0 && c < 0xf0 ? 3 :
-		    c >= 0xf0 && c < 0xf5 ? 4 : 0;
+		len = c < 0x80                ? 1 :
+			c >= 0xc2 && c < 0xe0 ? 2 :
+			c >= 0xe0 && c < 0xf0 ? 3 :
+			c >= 0xf0 && c < 0xf5 ? 4 :
+						0;
 		if (len == 0 || n - i < len)
 			return (false);
 		if (c == 0xe0)
@@ -107,28 +114,31 @@ static bool utf8_without_nul(const uint8_t *p, size_t n)
 }
 
 /* A tag that the class rules do not let pass: an error where it matters, else a count. */
-static void passed_over(struct scan *sc, const struct frame *fr, bool strict,
-    const struct hb_cfg__type *t, unsigned id, const char *why)
+static void
+passed_over(struct scan *sc, const struct frame *fr, bool strict, const struct hb_cfg__type *t,
+	unsigned id, const char *why)
 {
-	const char *name = hb_cfg__reserved_name(t, (struct hb_str){0}, id);
-	const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(t->row.desc, id);
+	const char *name = hb_cfg__reserved_name(t, (struct hb_str){ 0 }, id);
+	const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(
+		t->row.desc, id);
 
 	if (f != NULL)
 		name = f->name;
 	if (strict)
-		fail(sc, fr, "field %s (%u) of %s is not supported: %s", name == NULL ? "?" : name, id,
-		    t->row.desc->name, why);
+		fail(sc, fr, "field %s (%u) of %s is not supported: %s", name == NULL ? "?" : name,
+			id, t->row.desc->name, why);
 	else
 		sc->cfg->passed_over++;
 }
 
-static void scan_message(struct scan *, const uint8_t *, size_t,
-    const ProtobufCMessageDescriptor *, const struct frame *, bool strict, unsigned depth);
+static void scan_message(struct scan *, const uint8_t *, size_t, const ProtobufCMessageDescriptor *,
+	const struct frame *, bool strict, unsigned depth);
 
-static void scan_bytes(struct scan *sc, const uint8_t *p, size_t n,
-    const ProtobufCFieldDescriptor *f, const struct frame *fr, bool strict, unsigned depth)
+static void
+scan_bytes(struct scan *sc, const uint8_t *p, size_t n, const ProtobufCFieldDescriptor *f,
+	const struct frame *fr, bool strict, unsigned depth)
 {
-	struct frame sub = {fr, f};
+	struct frame sub = { fr, f };
 
 	if (f->type == PROTOBUF_C_TYPE_MESSAGE)
 		scan_message(sc, p, n, f->descriptor, &sub, strict, depth + 1);
@@ -136,20 +146,22 @@ static void scan_bytes(struct scan *sc, const uint8_t *p, size_t n,
 		fail(sc, &sub, "the text is not UTF-8 or holds a NUL character");
 }
 
-static void scan_varint(struct scan *sc, uint64_t v, const ProtobufCFieldDescriptor *f,
-    const struct frame *fr, bool strict)
+static void
+scan_varint(struct scan *sc, uint64_t v, const ProtobufCFieldDescriptor *f, const struct frame *fr,
+	bool strict)
 {
-	struct frame sub = {fr, f};
+	struct frame sub = { fr, f };
 
 	if (strict && f->type == PROTOBUF_C_TYPE_ENUM &&
-	    protobuf_c_enum_descriptor_get_value(f->descriptor, (int)v) == NULL)
+		protobuf_c_enum_descriptor_get_value(f->descriptor, (int)v) == NULL)
 		fail(sc, &sub, "%lld is not a value of %s", (long long)v,
-		    ((const ProtobufCEnumDescriptor *)f->descriptor)->name);
+			((const ProtobufCEnumDescriptor *)f->descriptor)->name);
 }
 
 /* One field; false when the bytes are broken. */
-static bool scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
-    const struct hb_cfg__type *t, const struct frame *fr, bool strict, unsigned depth)
+static bool
+scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
+	const struct hb_cfg__type *t, const struct frame *fr, bool strict, unsigned depth)
 {
 	const ProtobufCFieldDescriptor *f;
 	uint64_t v;
@@ -158,7 +170,8 @@ static bool scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, u
 	if (f == NULL) {
 		passed_over(sc, fr, strict, t, (unsigned)(key >> 3), "hbone does not know it");
 	} else {
-		const struct hb_cfg__field *c = hb_cfg__field_of(t, (unsigned)(f - t->row.desc->fields));
+		const struct hb_cfg__field *c = hb_cfg__field_of(
+			t, (unsigned)(f - t->row.desc->fields));
 
 		if (c->class == HB_CFG__REFUSED)
 			passed_over(sc, fr, strict, t, f->id, c->why);
@@ -189,8 +202,9 @@ static bool scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, u
 	return (true);
 }
 
-static void scan_message(struct scan *sc, const uint8_t *p, size_t n,
-    const ProtobufCMessageDescriptor *desc, const struct frame *fr, bool strict, unsigned depth)
+static void
+scan_message(struct scan *sc, const uint8_t *p, size_t n, const ProtobufCMessageDescriptor *desc,
+	const struct frame *fr, bool strict, unsigned depth)
 {
 	const struct hb_cfg__type *t = hb_cfg__type_of(desc);
 	const uint8_t *end = p + n;
@@ -211,23 +225,24 @@ static void scan_message(struct scan *sc, const uint8_t *p, size_t n,
 			return;
 		}
 		if (!varint(&p, end, &key) || key >> 3 == 0 || key >> 3 > 0x1fffffff ||
-		    !scan_field(sc, &p, end, key, t, fr, strict, depth)) {
+			!scan_field(sc, &p, end, key, t, fr, strict, depth)) {
 			fail(sc, fr, "not a valid %s message", desc->name);
 			return;
 		}
 	}
 }
 
-ProtobufCMessage *hb_cfg__unpack(struct hb_cfg *cfg, struct hb_str bytes,
-    const ProtobufCMessageDescriptor *desc, const ProtobufCMessage *parent, bool strict,
-    unsigned depth)
+ProtobufCMessage *
+hb_cfg__unpack(struct hb_cfg *cfg, struct hb_str bytes, const ProtobufCMessageDescriptor *desc,
+	const ProtobufCMessage *parent, bool strict, unsigned depth)
 {
-	struct scan sc = {.cfg = cfg, .parent = parent};
+	struct scan sc = { .cfg = cfg, .parent = parent };
 	ProtobufCMessage *m;
 
 	/* The content of an Any is read again, and so is an Any in it. */
 	cfg->unpacked += bytes.len;
-	if (bytes.len > cfg->limits.bytes_max || cfg->unpacked / UNPACKED_FACTOR > cfg->limits.bytes_max) {
+	if (bytes.len > cfg->limits.bytes_max ||
+		cfg->unpacked / UNPACKED_FACTOR > cfg->limits.bytes_max) {
 		fail(&sc, NULL, "more than %zu bytes", cfg->limits.bytes_max);
 		return (NULL);
 	}

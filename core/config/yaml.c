@@ -9,17 +9,18 @@
 
 struct reader {
 	struct hb_cfg *cfg;
-	yaml_parser_t  parser;
+	yaml_parser_t parser;
 	struct hb_map *anchors; /* name to node; &unfinished while its node is being read */
-	unsigned       aliases;
-	bool           stop;    /* what follows makes no sense                           */
+	unsigned aliases;
+	bool stop; /* what follows makes no sense                           */
 };
 
 static struct hb_cfg__node unfinished;
 
 static struct hb_cfg__node *read_node(struct reader *, yaml_event_t *, unsigned depth);
 
-const struct hb_cfg__pair *hb_cfg__node_get(const struct hb_cfg__node *n, const char *key)
+const struct hb_cfg__pair *
+hb_cfg__node_get(const struct hb_cfg__node *n, const char *key)
 {
 	for (size_t i = 0; n->kind == HB_CFG__MAP && i < n->n; i++) {
 		if (hb_cfg__key_is(n->map[i].key, key))
@@ -28,7 +29,8 @@ const struct hb_cfg__pair *hb_cfg__node_get(const struct hb_cfg__node *n, const 
 	return (NULL);
 }
 
-const char *hb_cfg__node_kind(const struct hb_cfg__node *n)
+const char *
+hb_cfg__node_kind(const struct hb_cfg__node *n)
 {
 	switch (n->kind) {
 	case HB_CFG__NULL:
@@ -43,14 +45,17 @@ const char *hb_cfg__node_kind(const struct hb_cfg__node *n)
 	HB_WRONG("kind of node");
 }
 
-static void stop_at(struct reader *r, const yaml_mark_t *m, const char *text)
+static void
+stop_at(struct reader *r, const yaml_mark_t *m, const char *text)
 {
 	if (!r->stop)
-		hb_cfg__error_at(r->cfg, (unsigned)m->line + 1, (unsigned)m->column + 1, NULL, "%s", text);
+		hb_cfg__error_at(
+			r->cfg, (unsigned)m->line + 1, (unsigned)m->column + 1, NULL, "%s", text);
 	r->stop = true;
 }
 
-static bool next(struct reader *r, yaml_event_t *ev)
+static bool
+next(struct reader *r, yaml_event_t *ev)
 {
 	if (r->stop)
 		return (false);
@@ -59,18 +64,19 @@ static bool next(struct reader *r, yaml_event_t *ev)
 	r->stop = true;
 	if (r->parser.error == YAML_READER_ERROR) {
 		hb_cfg__error_at(r->cfg, 0, 0, NULL, "not readable as text: %s (byte %zu)",
-		    r->parser.problem, r->parser.problem_offset);
+			r->parser.problem, r->parser.problem_offset);
 	} else {
 		hb_cfg__error_at(r->cfg, (unsigned)r->parser.problem_mark.line + 1,
-		    (unsigned)r->parser.problem_mark.column + 1, NULL, "not valid YAML: %s%s%s",
-		    r->parser.problem == NULL ? "syntax error" : r->parser.problem,
-		    r->parser.context == NULL ? "" : ", ",
-		    r->parser.context == NULL ? "" : r->parser.context);
+			(unsigned)r->parser.problem_mark.column + 1, NULL, "not valid YAML: %s%s%s",
+			r->parser.problem == NULL ? "syntax error" : r->parser.problem,
+			r->parser.context == NULL ? "" : ", ",
+			r->parser.context == NULL ? "" : r->parser.context);
 	}
 	return (false);
 }
 
-static struct hb_cfg__node *node_new(struct reader *r, enum hb_cfg__kind kind, const yaml_mark_t *m)
+static struct hb_cfg__node *
+node_new(struct reader *r, enum hb_cfg__kind kind, const yaml_mark_t *m)
 {
 	struct hb_cfg__node *n = hb_cfg__alloc(r->cfg, sizeof *n);
 
@@ -82,25 +88,29 @@ static struct hb_cfg__node *node_new(struct reader *r, enum hb_cfg__kind kind, c
 }
 
 /* Adds a child's size and height; false when a limit is exceeded. */
-static bool account(struct reader *r, struct hb_cfg__node *n, const struct hb_cfg__node *child,
-    const yaml_mark_t *m, unsigned depth)
+static bool
+account(struct reader *r, struct hb_cfg__node *n, const struct hb_cfg__node *child,
+	const yaml_mark_t *m, unsigned depth)
 {
 	n->size += child->size;
 	n->height = HB_MAX(n->height, child->height + 1);
 	if (n->size > r->cfg->limits.nodes_max)
-		stop_at(r, m, "too many values in the document (aliases count for what they stand for)");
+		stop_at(r, m,
+			"too many values in the document (aliases count for what they stand for)");
 	else if (depth + n->height > r->cfg->limits.depth_max)
 		stop_at(r, m, "nested too deeply");
 	return (!r->stop);
 }
 
-static void define(struct reader *r, const yaml_char_t *anchor, struct hb_cfg__node *n)
+static void
+define(struct reader *r, const yaml_char_t *anchor, struct hb_cfg__node *n)
 {
 	if (anchor != NULL)
 		hb_map_put(r->anchors, hb_str((const char *)anchor), n);
 }
 
-static struct hb_cfg__node *read_alias(struct reader *r, yaml_event_t *ev)
+static struct hb_cfg__node *
+read_alias(struct reader *r, yaml_event_t *ev)
 {
 	struct hb_cfg__node *n;
 
@@ -113,7 +123,7 @@ static struct hb_cfg__node *read_alias(struct reader *r, yaml_event_t *ev)
 		char text[160];
 
 		snprintf(text, sizeof text, "the alias *%.100s has no anchor before it",
-		    (const char *)ev->data.alias.anchor);
+			(const char *)ev->data.alias.anchor);
 		stop_at(r, &ev->start_mark, text);
 		return (NULL);
 	}
@@ -124,9 +134,10 @@ static struct hb_cfg__node *read_alias(struct reader *r, yaml_event_t *ev)
 	return (n);
 }
 
-static bool is_null(const char *p, size_t n)
+static bool
+is_null(const char *p, size_t n)
 {
-	static const char *const words[] = {"", "~", "null", "Null", "NULL"};
+	static const char *const words[] = { "", "~", "null", "Null", "NULL" };
 
 	for (size_t i = 0; i < HB_ARRAY_LEN(words); i++) {
 		if (hb_str_eq(hb_strn(p, n), hb_str(words[i])))
@@ -135,9 +146,11 @@ static bool is_null(const char *p, size_t n)
 	return (false);
 }
 
-static struct hb_cfg__node *read_scalar(struct reader *r, const yaml_event_t *ev)
+static struct hb_cfg__node *
+read_scalar(struct reader *r, const yaml_event_t *ev)
 {
-	const char *p = (const char *)ev->data.scalar.value, *tag = (const char *)ev->data.scalar.tag;
+	const char *p = (const char *)ev->data.scalar.value,
+		   *tag = (const char *)ev->data.scalar.tag;
 	size_t len = ev->data.scalar.length;
 	struct hb_cfg__node *n = node_new(r, HB_CFG__SCALAR, &ev->start_mark);
 
@@ -156,7 +169,8 @@ static struct hb_cfg__node *read_scalar(struct reader *r, const yaml_event_t *ev
 	return (n);
 }
 
-static struct hb_cfg__node *read_seq(struct reader *r, const yaml_event_t *start, unsigned depth)
+static struct hb_cfg__node *
+read_seq(struct reader *r, const yaml_event_t *start, unsigned depth)
 {
 	struct hb_cfg__node *n = node_new(r, HB_CFG__SEQ, &start->start_mark), **v = NULL;
 	size_t cap = 0;
@@ -186,7 +200,8 @@ static struct hb_cfg__node *read_seq(struct reader *r, const yaml_event_t *start
 }
 
 /* A key that stands there already is reported and its second value dropped. */
-static bool key_is_new(struct reader *r, struct hb_map *seen, const struct hb_cfg__pair *p)
+static bool
+key_is_new(struct reader *r, struct hb_map *seen, const struct hb_cfg__pair *p)
 {
 	const struct hb_cfg__pair *first = hb_map_get(seen, p->key);
 
@@ -194,13 +209,14 @@ static bool key_is_new(struct reader *r, struct hb_map *seen, const struct hb_cf
 		hb_map_put(seen, p->key, (void *)(uintptr_t)p);
 		return (true);
 	}
-	hb_cfg__error_at(r->cfg, p->line, p->column, NULL, "\"%.100s\" stands twice here, first in line %u",
-	    p->key.p, first->line);
+	hb_cfg__error_at(r->cfg, p->line, p->column, NULL,
+		"\"%.100s\" stands twice here, first in line %u", p->key.p, first->line);
 	return (false);
 }
 
 /* Reads a key from its event; false when the pair cannot be used (which was reported). */
-static bool read_key(struct reader *r, yaml_event_t *ev, unsigned depth, struct hb_cfg__pair *p)
+static bool
+read_key(struct reader *r, yaml_event_t *ev, unsigned depth, struct hb_cfg__pair *p)
 {
 	struct hb_cfg__node *k = read_node(r, ev, depth + 1);
 
@@ -210,19 +226,20 @@ static bool read_key(struct reader *r, yaml_event_t *ev, unsigned depth, struct 
 		return (false);
 	if (k->kind != HB_CFG__SCALAR && k->kind != HB_CFG__NULL) {
 		hb_cfg__error_at(r->cfg, p->line, p->column, NULL, "a key must be text, not %s",
-		    hb_cfg__node_kind(k));
+			hb_cfg__node_kind(k));
 		return (false);
 	}
 	p->key = k->text;
 	if (k->plain && hb_str_eq(k->text, HB_STR("<<"))) {
 		hb_cfg__error_at(r->cfg, p->line, p->column, NULL,
-		    "merge keys (<<) are not supported: repeat the fields, or use an alias for a whole value");
+			"merge keys (<<) are not supported: repeat the fields, or use an alias for a whole value");
 		return (false);
 	}
 	return (true);
 }
 
-static struct hb_cfg__node *read_map(struct reader *r, const yaml_event_t *start, unsigned depth)
+static struct hb_cfg__node *
+read_map(struct reader *r, const yaml_event_t *start, unsigned depth)
 {
 	struct hb_cfg__node *n = node_new(r, HB_CFG__MAP, &start->start_mark);
 	struct hb_cfg__pair **v = NULL;
@@ -256,12 +273,14 @@ static struct hb_cfg__node *read_map(struct reader *r, const yaml_event_t *start
 	return (n);
 }
 
-static bool tag_is(const yaml_char_t *tag, const char *want)
+static bool
+tag_is(const yaml_char_t *tag, const char *want)
 {
 	return (tag == NULL || strcmp((const char *)tag, want) == 0);
 }
 
-static struct hb_cfg__node *read_node(struct reader *r, yaml_event_t *ev, unsigned depth)
+static struct hb_cfg__node *
+read_node(struct reader *r, yaml_event_t *ev, unsigned depth)
 {
 	const yaml_char_t *anchor = NULL;
 	struct hb_cfg__node *n = NULL;
@@ -301,7 +320,8 @@ static struct hb_cfg__node *read_node(struct reader *r, yaml_event_t *ev, unsign
 	return (r->stop ? NULL : n);
 }
 
-static struct hb_cfg__node *read_document(struct reader *r)
+static struct hb_cfg__node *
+read_document(struct reader *r)
 {
 	struct hb_cfg__node *root = NULL;
 	unsigned documents = 0;
@@ -332,7 +352,8 @@ static struct hb_cfg__node *read_document(struct reader *r)
 	return (r->stop ? NULL : root);
 }
 
-static unsigned hex4(const char *p, size_t n)
+static unsigned
+hex4(const char *p, size_t n)
 {
 	unsigned v = 0;
 
@@ -353,27 +374,29 @@ static unsigned hex4(const char *p, size_t n)
  * JSON writes characters beyond U+FFFF as two escaped surrogates, which libyaml refuses; YAML has
  * one long escape for them. Returns NULL when there is nothing to do.
  */
-static char *join_surrogates(struct hb_str in, size_t *ret_len)
+static char *
+join_surrogates(struct hb_str in, size_t *ret_len)
 {
 	char *out;
 	size_t n = 0, i = 0;
 
 	while (i < in.len && strchr(" \t\r\n", in.p[i]) != NULL)
 		i++;
-	if (i == in.len || (in.p[i] != '{' && in.p[i] != '[') || memmem(in.p, in.len, "\\u", 2) == NULL)
+	if (i == in.len || (in.p[i] != '{' && in.p[i] != '[') ||
+		memmem(in.p, in.len, "\\u", 2) == NULL)
 		return (NULL);
 	out = hb_malloc(in.len + 1);
 	for (i = 0; i < in.len;) {
 		unsigned hi = 0, lo = 0;
 
-		if (in.p[i] == '\\' && i + 11 < in.len && in.p[i + 1] == 'u' && in.p[i + 6] == '\\' &&
-		    in.p[i + 7] == 'u') {
+		if (in.p[i] == '\\' && i + 11 < in.len && in.p[i + 1] == 'u' &&
+			in.p[i + 6] == '\\' && in.p[i + 7] == 'u') {
 			hi = hex4(in.p + i + 2, 4);
 			lo = hex4(in.p + i + 8, 4);
 		}
 		if (hi >= 0xd800 && hi < 0xdc00 && lo >= 0xdc00 && lo < 0xe000) {
 			n += (size_t)sprintf(out + n, "\\U%08x",
-			    0x10000 + ((hi - 0xd800) << 10) + (lo - 0xdc00));
+				0x10000 + ((hi - 0xd800) << 10) + (lo - 0xdc00));
 			i += 12;
 			continue;
 		}
@@ -385,15 +408,16 @@ static char *join_surrogates(struct hb_str in, size_t *ret_len)
 	return (out);
 }
 
-struct hb_cfg__node *hb_cfg__read_yaml(struct hb_cfg *cfg, struct hb_str text)
+struct hb_cfg__node *
+hb_cfg__read_yaml(struct hb_cfg *cfg, struct hb_str text)
 {
-	struct reader r = {.cfg = cfg};
+	struct reader r = { .cfg = cfg };
 	struct hb_cfg__node *root;
 	char *joined;
 
 	if (text.len > cfg->limits.bytes_max) {
 		hb_cfg__error_at(cfg, 0, 0, NULL, "the document has more than %zu bytes",
-		    cfg->limits.bytes_max);
+			cfg->limits.bytes_max);
 		return (NULL);
 	}
 	joined = join_surrogates(text, &text.len);
@@ -402,8 +426,8 @@ struct hb_cfg__node *hb_cfg__read_yaml(struct hb_cfg *cfg, struct hb_str text)
 	if (!yaml_parser_initialize(&r.parser))
 		HB_WRONG("out of memory");
 	r.anchors = hb_map_new();
-	yaml_parser_set_input_string(&r.parser, (const unsigned char *)(text.p == NULL ? "" : text.p),
-	    text.len);
+	yaml_parser_set_input_string(
+		&r.parser, (const unsigned char *)(text.p == NULL ? "" : text.p), text.len);
 	root = read_document(&r);
 	hb_map_free(&r.anchors);
 	yaml_parser_delete(&r.parser);

@@ -10,10 +10,11 @@
 #define LISTENER  DESC(envoy__config__listener__v3__listener)
 #define CLUSTER   DESC(envoy__config__cluster__v3__cluster)
 #define TCP_PROXY DESC(envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy)
-#define TYPE "type.googleapis.com/"
+#define TYPE      "type.googleapis.com/"
 
-static struct hb_cfg *bytes_cfg(const void *p, size_t n, const ProtobufCMessageDescriptor *desc,
-    const struct hb_cfg_limits *limits, const ProtobufCMessage **ret)
+static struct hb_cfg *
+bytes_cfg(const void *p, size_t n, const ProtobufCMessageDescriptor *desc,
+	const struct hb_cfg_limits *limits, const ProtobufCMessage **ret)
 {
 	struct hb_cfg *cfg = hb_cfg_new("listener x", limits);
 
@@ -21,7 +22,8 @@ static struct hb_cfg *bytes_cfg(const void *p, size_t n, const ProtobufCMessageD
 	return (cfg);
 }
 
-static void expect_refused(const void *p, size_t n, const ProtobufCMessageDescriptor *desc, ...)
+static void
+expect_refused(const void *p, size_t n, const ProtobufCMessageDescriptor *desc, ...)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = bytes_cfg(p, n, desc, NULL, &m);
@@ -37,12 +39,14 @@ static void expect_refused(const void *p, size_t n, const ProtobufCMessageDescri
 #define REFUSED(lit, desc, ...) expect_refused(lit, sizeof(lit) - 1, desc, __VA_ARGS__, NULL)
 
 /* Text to bytes to message, with every Any open and paths for errors. */
-static void test_from_text(void **state)
+static void
+test_from_text(void **state)
 {
-	const char *text = "name: l\nfilter_chains:\n- filters:\n  - name: tcp\n    typed_config:\n"
-	    "      \"@type\": " TYPE "udpa.type.v1.TypedStruct\n"
-	    "      type_url: " TYPE "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\n"
-	    "      value: {stat_prefix: p, cluster: c, idle_timeout: 2s, max_connect_attempts: 3}\n";
+	const char *text =
+		"name: l\nfilter_chains:\n- filters:\n  - name: tcp\n    typed_config:\n"
+		"      \"@type\": " TYPE "udpa.type.v1.TypedStruct\n"
+		"      type_url: " TYPE "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\n"
+		"      value: {stat_prefix: p, cluster: c, idle_timeout: 2s, max_connect_attempts: 3}\n";
 	const ProtobufCMessage *m, *w;
 	struct hb_cfg *cfg = text_cfg(text, LISTENER, &m), *b;
 	struct hb_text bytes;
@@ -54,58 +58,76 @@ static void test_from_text(void **state)
 	bytes = hb_cfg_to_wire(m);
 	b = bytes_cfg(bytes.p, bytes.len, LISTENER, NULL, &w);
 	assert_non_null(w);
-	f = ((const Envoy__Config__Listener__V3__Listener *)(const void *)w)->filter_chains[0]->filters[0];
+	f = ((const Envoy__Config__Listener__V3__Listener *)(const void *)w)
+		    ->filter_chains[0]
+		    ->filters[0];
 	p = hb_cfg_any_of(b, f, "typed_config", -1, f->typed_config, TCP_PROXY);
 	assert_non_null(p);
 	assert_string_equal(p->cluster, "c");
 	assert_int_equal(hb_cfg_duration_ms(b, p, "idle_timeout", p->idle_timeout, 0), 2000);
 	hb_cfg_error(b, p, "cluster", -1, "is not there");
 	hb_err_format(&hb_cfg_errs(b)->v[0], line, sizeof line);
-	assert_string_equal(line, "listener x: filter_chains[0].filters[0].typed_config.cluster: is not there");
+	assert_string_equal(
+		line, "listener x: filter_chains[0].filters[0].typed_config.cluster: is not there");
 	hb_text_fini(&bytes);
 	hb_cfg_free(&b);
 	hb_cfg_free(&cfg);
 }
 
-static void test_tags(void **state)
+static void
+test_tags(void **state)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg;
 
 	/* 21 is known and left out, 100 is not known, 4 is declared and refused. */
-	REFUSED("\xa8\x01\x01", LISTENER, "field reuse_port (21) of envoy.config.listener.v3.Listener is not "
-	    "supported: hbone does not know it");
-	REFUSED("\xa0\x06\x01\x22\x02\x08\x01", LISTENER, "field ? (100) of envoy.config.listener.v3.Listener is "
-	    "not supported: hbone does not know it",
-	    "field use_original_dst (4) of envoy.config.listener.v3.Listener is not supported: connections are "
-	    "not handed from listener to listener");
+	REFUSED("\xa8\x01\x01", LISTENER,
+		"field reuse_port (21) of envoy.config.listener.v3.Listener is not "
+		"supported: hbone does not know it");
+	REFUSED("\xa0\x06\x01\x22\x02\x08\x01", LISTENER,
+		"field ? (100) of envoy.config.listener.v3.Listener is "
+		"not supported: hbone does not know it",
+		"field use_original_dst (4) of envoy.config.listener.v3.Listener is not supported: connections are "
+		"not handed from listener to listener");
 	/* In a cluster the same is counted. */
-	cfg = bytes_cfg("\x0a\x01" "a\xb2\x01\x00\xa0\x06\x01", 9, CLUSTER, NULL, &m);
+	cfg = bytes_cfg("\x0a\x01"
+			"a\xb2\x01\x00\xa0\x06\x01",
+		9, CLUSTER, NULL, &m);
 	assert_non_null(m);
 	assert_int_equal(hb_cfg_passed_over(cfg), 2);
 	hb_cfg_free(&cfg);
 	/* An address passes over, except within a listener: 1.1 is the socket address, 9 is unknown. */
-	REFUSED("\x12\x04\x0a\x02\x48\x01", LISTENER, "address.socket_address: field ? (9) of "
-	    "envoy.config.core.v3.SocketAddress is not supported: hbone does not know it");
-	REFUSED("\x80\x01\x07", LISTENER, "traffic_direction: 7 is not a value of "
-	    "envoy.config.core.v3.TrafficDirection");
+	REFUSED("\x12\x04\x0a\x02\x48\x01", LISTENER,
+		"address.socket_address: field ? (9) of "
+		"envoy.config.core.v3.SocketAddress is not supported: hbone does not know it");
+	REFUSED("\x80\x01\x07", LISTENER,
+		"traffic_direction: 7 is not a value of "
+		"envoy.config.core.v3.TrafficDirection");
 }
 
-static void test_broken(void **state)
+static void
+test_broken(void **state)
 {
-	REFUSED("\x0a\x05" "a", LISTENER, "not a valid envoy.config.listener.v3.Listener message");
+	REFUSED("\x0a\x05"
+		"a",
+		LISTENER, "not a valid envoy.config.listener.v3.Listener message");
 	REFUSED("\x0b", LISTENER, "not a valid envoy.config.listener.v3.Listener message");
 	REFUSED("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", LISTENER,
-	    "not a valid envoy.config.listener.v3.Listener message");
-	REFUSED("\x0a\x03" "a\0b", LISTENER, "name: the text is not UTF-8 or holds a NUL character");
-	REFUSED("\x0a\x02\xc0\x80", LISTENER, "name: the text is not UTF-8 or holds a NUL character");
-	REFUSED("\x0a\x03\xed\xa0\x80", LISTENER, "name: the text is not UTF-8 or holds a NUL character");
+		"not a valid envoy.config.listener.v3.Listener message");
+	REFUSED("\x0a\x03"
+		"a\0b",
+		LISTENER, "name: the text is not UTF-8 or holds a NUL character");
+	REFUSED("\x0a\x02\xc0\x80", LISTENER,
+		"name: the text is not UTF-8 or holds a NUL character");
+	REFUSED("\x0a\x03\xed\xa0\x80", LISTENER,
+		"name: the text is not UTF-8 or holds a NUL character");
 	REFUSED("\x0a\x04\xf4\x90\x80\x80", LISTENER,
-	    "name: the text is not UTF-8 or holds a NUL character");
+		"name: the text is not UTF-8 or holds a NUL character");
 }
 
 /* A list in a list in a list …: protobuf-c alone would run out of stack. */
-static void test_depth(void **state)
+static void
+test_depth(void **state)
 {
 	size_t n = 0, cap = 1 << 20;
 	uint8_t *p = malloc(cap);
@@ -126,7 +148,8 @@ static void test_depth(void **state)
 	}
 	{
 		const ProtobufCMessage *m;
-		struct hb_cfg *cfg = bytes_cfg(p + cap - n, n, DESC(google__protobuf__value), NULL, &m);
+		struct hb_cfg *cfg = bytes_cfg(
+			p + cap - n, n, DESC(google__protobuf__value), NULL, &m);
 
 		assert_null(m);
 		assert_true(hb_errs_any(hb_cfg_errs(cfg)));
@@ -135,37 +158,47 @@ static void test_depth(void **state)
 	free(p);
 }
 
-static void test_limits(void **state)
+static void
+test_limits(void **state)
 {
 	const ProtobufCMessage *m;
-	struct hb_cfg *cfg = bytes_cfg("\x0a\x01" "a\x0a\x01" "b", 6, CLUSTER,
-	    &(struct hb_cfg_limits){.nodes_max = 1}, &m);
+	struct hb_cfg *cfg = bytes_cfg("\x0a\x01"
+				       "a\x0a\x01"
+				       "b",
+		6, CLUSTER, &(struct hb_cfg_limits){ .nodes_max = 1 }, &m);
 
 	assert_null(m);
 	assert_string_equal(hb_cfg_errs(cfg)->v[0].text, "too many values");
 	hb_cfg_free(&cfg);
-	cfg = bytes_cfg("\x0a\x01" "a", 3, CLUSTER, &(struct hb_cfg_limits){.bytes_max = 2}, &m);
+	cfg = bytes_cfg("\x0a\x01"
+			"a",
+		3, CLUSTER, &(struct hb_cfg_limits){ .bytes_max = 2 }, &m);
 	assert_null(m);
 	assert_string_equal(hb_cfg_errs(cfg)->v[0].text, "more than 2 bytes");
 	hb_cfg_free(&cfg);
 }
 
 /* A type that nobody knows matters only to who opens it. */
-static void test_unknown_any(void **state)
+static void
+test_unknown_any(void **state)
 {
-	const char bytes[] = "\x0a\x01" "c\xc2\x01\x09\x1a\x07\x0a\x03" "a.B\x12\x00";
+	const char bytes[] = "\x0a\x01"
+			     "c\xc2\x01\x09\x1a\x07\x0a\x03"
+			     "a.B\x12\x00";
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = bytes_cfg(bytes, sizeof bytes - 1, CLUSTER, NULL, &m);
 	const Envoy__Config__Cluster__V3__Cluster *c = (const void *)m;
 
 	assert_non_null(c);
-	assert_null(hb_cfg_any(cfg, c->transport_socket, "typed_config", -1, c->transport_socket->typed_config));
+	assert_null(hb_cfg_any(
+		cfg, c->transport_socket, "typed_config", -1, c->transport_socket->typed_config));
 	assert_string_equal(hb_cfg_errs(cfg)->v[0].text, "unknown type \"a.B\"");
 	assert_string_equal(hb_cfg_errs(cfg)->v[0].path, "transport_socket.typed_config");
 	hb_cfg_free(&cfg);
 }
 
-int main(void)
+int
+main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_from_text),

@@ -9,7 +9,8 @@ static struct hb_text happened;
 static int objects;
 
 /* A listener named "bad" does not compile, one named "busy" cannot be published. */
-static int compile(struct hb_cfg *cfg, const char *name, const ProtobufCMessage *m, void **ret)
+static int
+compile(struct hb_cfg *cfg, const char *name, const ProtobufCMessage *m, void **ret)
 {
 	if (strcmp(name, "bad") == 0)
 		return (hb_cfg_error(cfg, m, "name", -1, "is bad"));
@@ -18,23 +19,29 @@ static int compile(struct hb_cfg *cfg, const char *name, const ProtobufCMessage 
 	return (0);
 }
 
-static int listener_compile(struct hb_cfg *cfg, const ProtobufCMessage *m, void **ret)
+static int
+listener_compile(struct hb_cfg *cfg, const ProtobufCMessage *m, void **ret)
 {
-	return (compile(cfg, ((const Envoy__Config__Listener__V3__Listener *)(const void *)m)->name, m, ret));
+	return (compile(cfg, ((const Envoy__Config__Listener__V3__Listener *)(const void *)m)->name,
+		m, ret));
 }
 
-static int cluster_compile(struct hb_cfg *cfg, const ProtobufCMessage *m, void **ret)
+static int
+cluster_compile(struct hb_cfg *cfg, const ProtobufCMessage *m, void **ret)
 {
-	return (compile(cfg, ((const Envoy__Config__Cluster__V3__Cluster *)(const void *)m)->name, m, ret));
+	return (compile(
+		cfg, ((const Envoy__Config__Cluster__V3__Cluster *)(const void *)m)->name, m, ret));
 }
 
-static void discard(void *obj)
+static void
+discard(void *obj)
 {
 	hb_free(obj);
 	objects--;
 }
 
-static int publish(const char *name, void *obj, struct hb_err *reterr)
+static int
+publish(const char *name, void *obj, struct hb_err *reterr)
 {
 	discard(obj);
 	if (strcmp(name, "busy") == 0)
@@ -43,33 +50,47 @@ static int publish(const char *name, void *obj, struct hb_err *reterr)
 	return (0);
 }
 
-static void retire(const char *name)
+static void
+retire(const char *name)
 {
 	hb_text_printf(&happened, "-%s ", name);
 }
 
-static struct hb_str listener_name(const ProtobufCMessage *m)
+static struct hb_str
+listener_name(const ProtobufCMessage *m)
 {
 	return (hb_str(((const Envoy__Config__Listener__V3__Listener *)(const void *)m)->name));
 }
 
-static struct hb_str cluster_name(const ProtobufCMessage *m)
+static struct hb_str
+cluster_name(const ProtobufCMessage *m)
 {
 	return (hb_str(((const Envoy__Config__Cluster__V3__Cluster *)(const void *)m)->name));
 }
 
 static const struct hb_resource_kind listeners = {
-	.name = "listener", .desc = DESC(envoy__config__listener__v3__listener), .order = 20,
-	.compile = listener_compile, .discard = discard, .publish = publish, .retire = retire,
+	.name = "listener",
+	.desc = DESC(envoy__config__listener__v3__listener),
+	.order = 20,
+	.compile = listener_compile,
+	.discard = discard,
+	.publish = publish,
+	.retire = retire,
 	.name_of = listener_name,
 };
 static const struct hb_resource_kind clusters = {
-	.name = "cluster", .desc = DESC(envoy__config__cluster__v3__cluster), .order = 10,
-	.compile = cluster_compile, .discard = discard, .publish = publish, .retire = retire,
+	.name = "cluster",
+	.desc = DESC(envoy__config__cluster__v3__cluster),
+	.order = 10,
+	.compile = cluster_compile,
+	.discard = discard,
+	.publish = publish,
+	.retire = retire,
 	.name_of = cluster_name,
 };
 
-static void expect_happened(const char *want)
+static void
+expect_happened(const char *want)
 {
 	assert_string_equal(happened.p == NULL ? "" : happened.p, want);
 	hb_text_fini(&happened);
@@ -77,7 +98,8 @@ static void expect_happened(const char *want)
 }
 
 /* Applies a bootstrap and expects errors as expect_errors does. */
-static void apply(const char *text, bool dry_run, bool all_or_nothing, const char *want, ...)
+static void
+apply(const char *text, bool dry_run, bool all_or_nothing, const char *want, ...)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = text_cfg(text, DESC(envoy__config__bootstrap__v3__bootstrap), &m);
@@ -94,13 +116,15 @@ static void apply(const char *text, bool dry_run, bool all_or_nothing, const cha
 	hb_cfg_free(&cfg);
 }
 
-static int clean(void **state)
+static int
+clean(void **state)
 {
 	apply("{}", false, false, "", NULL);
 	return (0);
 }
 
-static int leave(void **state)
+static int
+leave(void **state)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = text_cfg("{}", DESC(envoy__config__bootstrap__v3__bootstrap), &m);
@@ -111,46 +135,50 @@ static int leave(void **state)
 	return (0);
 }
 
-static void test_order(void **state)
+static void
+test_order(void **state)
 {
 	apply("static_resources: {listeners: [{name: l1}, {name: l2}], clusters: [{name: c1}, {name: c2}]}",
-	    false, true, "+c1 +c2 +l1 +l2 ", NULL);
+		false, true, "+c1 +c2 +l1 +l2 ", NULL);
 	/* Unchanged stays; removals of listeners first, of clusters last. */
 	apply("static_resources: {listeners: [{name: l3}, {name: l1}], clusters: [{name: c3}, {name: c2}]}",
-	    false, false, "-l2 +c3 +l3 -c1 ", NULL);
+		false, false, "-l2 +c3 +l3 -c1 ", NULL);
 	apply("static_resources: {listeners: [{name: l1, stat_prefix: x}, {name: l3}], "
-	    "clusters: [{name: c2}, {name: c3}]}", false, false, "+l1 ", NULL);
+	      "clusters: [{name: c2}, {name: c3}]}",
+		false, false, "+l1 ", NULL);
 	apply("{}", false, false, "-l1 -l3 -c2 -c3 ", NULL);
 }
 
-static void test_dry_run(void **state)
+static void
+test_dry_run(void **state)
 {
 	apply("static_resources: {listeners: [{name: l1}, {name: bad}], clusters: [{name: c1}, {name: bad}]}",
-	    true, true, "",
-	    "1:88: static_resources.clusters[1].name: is bad",
-	    "1:51: static_resources.listeners[1].name: is bad", NULL);
+		true, true, "", "1:88: static_resources.clusters[1].name: is bad",
+		"1:51: static_resources.listeners[1].name: is bad", NULL);
 	apply("static_resources: {listeners: [{name: busy}]}", true, true, "", NULL);
 }
 
-static void test_all_or_nothing(void **state)
+static void
+test_all_or_nothing(void **state)
 {
 	struct hb_resource_view v;
 
 	apply("static_resources: {listeners: [{name: l1}, {name: bad}]}", false, true, "",
-	    "1:51: static_resources.listeners[1].name: is bad", NULL);
+		"1:51: static_resources.listeners[1].name: is bad", NULL);
 	apply("static_resources: {listeners: [{name: l1}, {name: busy}, {name: l2}], clusters: [{name: c}]}",
-	    false, true, "+c +l1 +l2 -l2 -l1 -c ",
-	    "1:44: static_resources.listeners[1]: the address is in use", NULL);
+		false, true, "+c +l1 +l2 -l2 -l1 -c ",
+		"1:44: static_resources.listeners[1]: the address is in use", NULL);
 	assert_false(hb_resource_get(&clusters, "c", &v));
 }
 
-static void test_one_bad(void **state)
+static void
+test_one_bad(void **state)
 {
 	struct hb_resource_view v;
 
-	apply("static_resources: {listeners: [{name: l1}, {name: busy}, {name: bad}]}", false, false, "+l1 ",
-	    "1:65: static_resources.listeners[2].name: is bad",
-	    "1:44: static_resources.listeners[1]: the address is in use", NULL);
+	apply("static_resources: {listeners: [{name: l1}, {name: busy}, {name: bad}]}", false,
+		false, "+l1 ", "1:65: static_resources.listeners[2].name: is bad",
+		"1:44: static_resources.listeners[1]: the address is in use", NULL);
 	assert_true(hb_resource_get(&listeners, "l1", &v));
 	assert_null(v.error);
 	assert_true(v.updated_ms > 0);
@@ -160,20 +188,24 @@ static void test_one_bad(void **state)
 	assert_int_equal(v.wire.len, 0);
 	assert_true(v.error_wire.len > 0);
 	assert_true(hb_resource_get(&listeners, "busy", &v));
-	assert_string_equal(v.error, "t.yaml:1:44: static_resources.listeners[1]: the address is in use");
+	assert_string_equal(
+		v.error, "t.yaml:1:44: static_resources.listeners[1]: the address is in use");
 }
 
-static void test_names(void **state)
+static void
+test_names(void **state)
 {
 	apply("static_resources: {clusters: [{name: a}, {name: b}, {name: a}]}", false, true, "",
-	    "1:60: static_resources.clusters[2].name: \"a\" is used twice, first by static_resources.clusters[0]",
-	    NULL);
+		"1:60: static_resources.clusters[2].name: \"a\" is used twice, first by static_resources.clusters[0]",
+		NULL);
 	/* Without a name, what is the same stays. */
-	apply("static_resources: {listeners: [{stat_prefix: a}]}", false, true, "+listener- ", NULL);
+	apply("static_resources: {listeners: [{stat_prefix: a}]}", false, true, "+listener- ",
+		NULL);
 	apply("static_resources: {listeners: [{stat_prefix: a}]}", false, false, "", NULL);
 }
 
-static int apply_one(const char *text, const char *name, const char *version, const char *want)
+static int
+apply_one(const char *text, const char *name, const char *version, const char *want)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = text_cfg(text, DESC(envoy__config__cluster__v3__cluster), &m);
@@ -187,7 +219,8 @@ static int apply_one(const char *text, const char *name, const char *version, co
 	return (r);
 }
 
-static void test_xds(void **state)
+static void
+test_xds(void **state)
 {
 	struct hb_resource_view v;
 
@@ -206,7 +239,8 @@ static void test_xds(void **state)
 	assert_null(v.error);
 	/* Neither side touches what the other brought. */
 	apply("static_resources: {clusters: [{name: x}, {name: s}]}", false, false, "+s ",
-	    "1:38: static_resources.clusters[0].name: the cluster \"x\" belongs to the management server", NULL);
+		"1:38: static_resources.clusters[0].name: the cluster \"x\" belongs to the management server",
+		NULL);
 	assert_int_equal(apply_one("name: s", "s", "1", ""), -EEXIST);
 	assert_false(hb_resource_remove(&clusters, "s", HB_RESOURCE_XDS));
 	assert_false(hb_resource_remove(&clusters, "nowhere", HB_RESOURCE_XDS));
@@ -215,25 +249,29 @@ static void test_xds(void **state)
 	assert_false(hb_resource_get(&clusters, "x", &v));
 }
 
-static void note(void *arg, const struct hb_resource_view *v)
+static void
+note(void *arg, const struct hb_resource_view *v)
 {
 	hb_text_printf(arg, "%s/%s ", v->kind->name, v->name);
 }
 
-static void test_foreach(void **state)
+static void
+test_foreach(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	apply("static_resources: {listeners: [{name: b}, {name: a}], clusters: [{name: z}, {name: y}]}",
-	    false, true, "+z +y +b +a ", NULL);
+		false, true, "+z +y +b +a ", NULL);
 	hb_resource_foreach(note, &t);
 	assert_string_equal(t.p, "cluster/y cluster/z listener/a listener/b ");
 	hb_text_fini(&t);
-	assert_ptr_equal(hb_resource_kind_find(HB_STR("envoy.config.cluster.v3.Cluster")), &clusters);
+	assert_ptr_equal(
+		hb_resource_kind_find(HB_STR("envoy.config.cluster.v3.Cluster")), &clusters);
 	assert_null(hb_resource_kind_find(HB_STR("a.B")));
 }
 
-int main(void)
+int
+main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_order, clean, leave),

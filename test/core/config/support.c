@@ -2,8 +2,8 @@
 #include <stdio.h>
 #include "test/core/config/support.h"
 
-struct hb_cfg *text_cfg(const char *text, const ProtobufCMessageDescriptor *desc,
-    const ProtobufCMessage **ret_msg)
+struct hb_cfg *
+text_cfg(const char *text, const ProtobufCMessageDescriptor *desc, const ProtobufCMessage **ret_msg)
 {
 	struct hb_cfg *cfg = hb_cfg_new("t.yaml", NULL);
 
@@ -11,7 +11,8 @@ struct hb_cfg *text_cfg(const char *text, const ProtobufCMessageDescriptor *desc
 	return (cfg);
 }
 
-void expect_cfg_errors(struct hb_cfg *cfg, const char *file, va_list ap)
+void
+expect_cfg_errors(struct hb_cfg *cfg, const char *file, va_list ap)
 {
 	const struct hb_errs *errs = hb_cfg_errs(cfg);
 	const char *want;
@@ -24,7 +25,8 @@ void expect_cfg_errors(struct hb_cfg *cfg, const char *file, va_list ap)
 			fail_msg("error %zu is missing: %s", i, want);
 		hb_err_format(&errs->v[i], line, sizeof line);
 		/* Without a line there is a blank after the name. */
-		snprintf(full, sizeof full, "%s:%s%s", file, *want >= '0' && *want <= '9' ? "" : " ", want);
+		snprintf(full, sizeof full, "%s:%s%s", file,
+			*want >= '0' && *want <= '9' ? "" : " ", want);
 		assert_string_equal(line, full);
 	}
 	if (i < errs->n) {
@@ -35,7 +37,8 @@ void expect_cfg_errors(struct hb_cfg *cfg, const char *file, va_list ap)
 	}
 }
 
-void expect_errors(const char *text, const ProtobufCMessageDescriptor *desc, ...)
+void
+expect_errors(const char *text, const ProtobufCMessageDescriptor *desc, ...)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = text_cfg(text, desc, &m);
@@ -48,11 +51,12 @@ void expect_errors(const char *text, const ProtobufCMessageDescriptor *desc, ...
 	hb_cfg_free(&cfg);
 }
 
-void expect_json(const char *text, const ProtobufCMessageDescriptor *desc, const char *json)
+void
+expect_json(const char *text, const ProtobufCMessageDescriptor *desc, const char *json)
 {
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg = text_cfg(text, desc, &m);
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	char line[2048];
 
 	if (m == NULL) {

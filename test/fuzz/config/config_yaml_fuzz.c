@@ -14,7 +14,8 @@ static const struct hb_cfg_limits limits = {
 	.aliases_max = 1000,
 };
 
-static void check_bytes(const ProtobufCMessage *m)
+static void
+check_bytes(const ProtobufCMessage *m)
 {
 	struct hb_text first = hb_cfg_to_wire(m), second;
 	struct hb_cfg *cfg = hb_cfg_new("bytes", &limits);
@@ -30,9 +31,10 @@ static void check_bytes(const ProtobufCMessage *m)
 	hb_text_fini(&first);
 }
 
-static void check_json(const ProtobufCMessage *m)
+static void
+check_json(const ProtobufCMessage *m)
 {
-	struct hb_text json = {0};
+	struct hb_text json = { 0 };
 	struct hb_cfg *cfg = hb_cfg_new("json", NULL);
 
 	hb_cfg_to_json(&json, m, 0);
@@ -43,7 +45,8 @@ static void check_json(const ProtobufCMessage *m)
 	hb_text_fini(&json);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const ProtobufCMessageDescriptor *desc;
 	const ProtobufCMessage *m;
