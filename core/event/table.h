@@ -31,7 +31,7 @@ void  hb_table_put(struct hb_table *, struct hb_str name, void *obj);
 bool  hb_table_del(struct hb_table *, struct hb_str name);
 size_t hb_table_count(const struct hb_table *);
 /* Control thread only; no order; no change while iterating. */
-void  hb_table_foreach(const struct hb_table *, void (*fn)(void *arg, struct hb_str name, void *obj),
-    void *arg);
+void  hb_table_foreach(const struct hb_table *,
+    void (*fn)(void *arg, struct hb_str name, void *obj), void *arg);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The timer wheel. Timers do not cascade: one that was put far away fires from its coarse slot, late
- * by at most one slot. A running timer that moves further away stays where it is and only its
+ * The timer wheel. Timers do not cascade: one that was put far away fires from its coarse slot,
+ * late by at most one slot. A running timer that moves further away stays where it is and only its
  * due_ms changes; its slot notices when it comes. So a busy connection's idle timer costs a store.
  */
 #include "core/event/worker_priv.h"

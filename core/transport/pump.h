@@ -71,9 +71,9 @@ struct hb_pump { /* embedded in the filter's context; zeroed before start */
 void hb_pump_start(struct hb_pump *, struct hb_transport *a, struct hb_transport *b,
     const struct hb_pump_ops *, const struct hb_pump_options *);
 /*
- * Ends both with this reason: an error resets them, else what is queued is flushed and ended; on_done
- * is not called. Idempotent. Also from inside on_progress and on_half_closed; the memory must then
- * live until that returns.
+ * Ends both with this reason: an error resets them, else what is queued is flushed and ended;
+ * on_done is not called. Idempotent. Also from inside on_progress and on_half_closed; the memory
+ * must then live until that returns.
  */
 void hb_pump_abort(struct hb_pump *, enum hb_close_reason);
 /* Per process: at most this many pipes, in use or pooled (default: a quarter of RLIMIT_NOFILE / 2);

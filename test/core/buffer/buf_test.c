@@ -311,81 +311,100 @@ test_buf__iov_limit(void **state)
 	hb_buf_fini(&b);
 }
 
-/* Against a flat model, with every operation and random sizes. */
+/* A flat model of the buffer: what it must hold. */
+enum { MODEL_MAX = 1 << 16 };
+static uint8_t model[MODEL_MAX];
+static size_t model_len;
+
+static void
+model_cut(size_t n)
+{
+	memmove(model, model + n, model_len - n);
+	model_len -= n;
+}
+
+static void
+model_insert(size_t at, const uint8_t *src, size_t n)
+{
+	memmove(model + at + n, model + at, model_len - at);
+	memcpy(model + at, src, n);
+	model_len += n;
+}
+
+/* One random operation on both. */
+static void
+random_operation(struct hb_buf *b)
+{
+	static struct hb_slice slices[64];
+	static uint8_t src[4096];
+	struct hb_buf x = { 0 };
+	unsigned ns = 0;
+	size_t n = hb_random() % 700;
+
+	for (size_t i = 0; i < n; i++)
+		src[i] = (uint8_t)hb_random();
+	switch (hb_random() % 7) {
+	case 0:
+		hb_buf_add(b, src, n);
+		model_insert(model_len, src, n);
+		break;
+	case 1:
+		hb_buf_prepend(b, src, n);
+		model_insert(0, src, n);
+		break;
+	case 2:
+		n = HB_MIN(n, model_len);
+		hb_buf_drain(b, n);
+		model_cut(n);
+		break;
+	case 3:
+		for (size_t i = 0; i + 13 <= n; i += 13)
+			hb_buf_borrow(b, &slices[ns++], src + i, 13);
+		model_insert(model_len, src, (size_t)ns * 13);
+		hb_buf_move_n(&x, b, HB_MIN(n, b->len));
+		hb_buf_own(&x);
+		hb_buf_move_front(b, &x);
+		hb_buf_own(b);
+		break;
+	case 4:
+		assert_memory_equal(hb_buf_pullup(b, n), model, HB_MIN(n, model_len));
+		break;
+	case 5:
+		/* Rotate: what is taken from the front goes to the end. */
+		n = HB_MIN(n, model_len);
+		hb_buf_move_n(&x, b, n);
+		hb_buf_move(b, &x);
+		memcpy(src, model, n);
+		model_cut(n);
+		model_insert(model_len, src, n);
+		break;
+	default:
+		memcpy(hb_buf_reserve(b, n + 1), src, n);
+		hb_buf_commit(b, n);
+		model_insert(model_len, src, n);
+		break;
+	}
+}
+
 static void
 test_buf__random_against_model(void **state)
 {
-	enum { MODEL = 1 << 16 };
-	static uint8_t model[MODEL], got[MODEL], src[4096];
-	static struct hb_slice slices[64];
-	struct hb_buf b = { 0 }, x = { 0 };
-	size_t len = 0;
+	static uint8_t got[MODEL_MAX];
+	struct hb_buf b = { 0 };
 
 	hb_random_seed(7);
+	model_len = 0;
 	for (int round = 0; round < 20000; round++) {
-		unsigned ns = 0;
-		size_t n = hb_random() % 700;
-
-		if (len > MODEL / 2) {
-			hb_buf_drain(&b, len - 100);
-			memmove(model, model + len - 100, 100);
-			len = 100;
+		random_operation(&b);
+		if (model_len > MODEL_MAX / 2) {
+			hb_buf_drain(&b, model_len - 100);
+			model_cut(model_len - 100);
 		}
-		for (size_t i = 0; i < n; i++)
-			src[i] = (uint8_t)hb_random();
-		switch (hb_random() % 7) {
-		case 0:
-			hb_buf_add(&b, src, n);
-			memcpy(model + len, src, n);
-			len += n;
-			break;
-		case 1:
-			hb_buf_prepend(&b, src, n);
-			memmove(model + n, model, len);
-			memcpy(model, src, n);
-			len += n;
-			break;
-		case 2:
-			n = HB_MIN(n, len);
-			hb_buf_drain(&b, n);
-			memmove(model, model + n, len - n);
-			len -= n;
-			break;
-		case 3:
-			for (size_t i = 0; i + 13 <= n; i += 13)
-				hb_buf_borrow(&b, &slices[ns++], src + i, 13);
-			memcpy(model + len, src, ns * 13);
-			len += ns * 13;
-			n = HB_MIN(n, b.len);
-			hb_buf_move_n(&x, &b, n);
-			hb_buf_own(&x);
-			hb_buf_move_front(&b, &x);
-			hb_buf_own(&b);
-			break;
-		case 4:
-			assert_memory_equal(hb_buf_pullup(&b, n), model, HB_MIN(n, len));
-			break;
-		case 5:
-			/* Rotate: what is taken from the front goes to the end. */
-			n = HB_MIN(n, len);
-			hb_buf_move_n(&x, &b, n);
-			hb_buf_move(&b, &x);
-			memcpy(src, model, n);
-			memmove(model, model + n, len - n);
-			memcpy(model + len - n, src, n);
-			break;
-		default:
-			memcpy(hb_buf_reserve(&b, n + 1), src, n);
-			hb_buf_commit(&b, n);
-			memcpy(model + len, src, n);
-			len += n;
-			break;
-		}
-		assert_int_equal(b.len, len);
+		assert_int_equal(b.len, model_len);
 		assert_true(hb_buf_is_owned(&b));
 		if (round % 16 == 0) {
-			assert_int_equal(hb_buf_copyout(&b, 0, got, MODEL), len);
-			assert_memory_equal(got, model, len);
+			assert_int_equal(hb_buf_copyout(&b, 0, got, MODEL_MAX), model_len);
+			assert_memory_equal(got, model, model_len);
 		}
 	}
 	hb_buf_fini(&b);
