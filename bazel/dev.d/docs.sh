@@ -3,7 +3,7 @@
 
 cmd_docs() {
 	ready
-	bazel build --color=no --curses=no //docs:configuration
-	install -m 644 bazel-bin/docs/configuration.generated.md docs/configuration.md
+	bazel build --color=no --curses=no //api:configuration
+	install -m 644 bazel-bin/api/configuration.md docs/configuration.md
 	say "wrote docs/configuration.md"
 }
