@@ -11,6 +11,7 @@ struct watch {
 	uv_poll_t poll;
 	struct hb_io *io; /* borrowed; NULL = stopped, waits for the close callback */
 	int mask;         /* what is asked for */
+	bool hup;         /* was reported: the level stays, asking again would spin */
 };
 
 static void on_ready(uv_poll_t *h, int status, int events);
@@ -18,12 +19,13 @@ static void on_ready(uv_poll_t *h, int status, int events);
 static void
 ask(struct watch *wt)
 {
-	int r;
+	/* Errors come with every question, so there is always one until they came. */
+	int r, mask = wt->mask | (wt->hup ? 0 : UV_PRIORITIZED);
 
-	if (wt->mask == 0)
+	if (mask == 0)
 		r = uv_poll_stop(&wt->poll);
 	else
-		r = uv_poll_start(&wt->poll, wt->mask, on_ready);
+		r = uv_poll_start(&wt->poll, mask, on_ready);
 	HB_ASSERT(r == 0);
 }
 
@@ -35,9 +37,10 @@ on_ready(uv_poll_t *h, int status, int events)
 
 	HB_CHECK(wt, WATCH_MAGIC);
 	HB_ASSERT(wt->io != NULL);
-	if (status < 0) {
+	if (status < 0 || (events & UV_PRIORITIZED)) {
 		events = UV_READABLE | UV_WRITABLE;
 		r = HB_IO_HUP;
+		wt->hup = true;
 	}
 	if (events & UV_READABLE)
 		r |= HB_IO_READ;
