@@ -19,6 +19,11 @@ struct hb_tcp_options {
 };
 
 /*
+ * A unix socket cannot send a reset: an abort is an end for its peer (ECONNRESET only when bytes
+ * were unread), so what must not be taken for complete needs framing above it.
+ */
+
+/*
  * Takes a connected, non-blocking descriptor (owned from now on, closed on every path). Emits
  * connected and secured from the run queue. Never fails: trouble is reported by on_closed.
  */
