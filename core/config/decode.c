@@ -289,6 +289,7 @@ decode_refused(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMes
 	const ProtobufCFieldDescriptor *f, const char *why)
 {
 	bool list = f->label == PROTOBUF_C_LABEL_REPEATED;
+	char text[HB_CFG__WHY_MAX];
 
 	if (list && (pair->value->kind == HB_CFG__SEQ || pair->value->kind == HB_CFG__MAP) &&
 		pair->value->n == 0)
@@ -298,10 +299,7 @@ decode_refused(struct hb_cfg *cfg, const struct hb_cfg__pair *pair, ProtobufCMes
 		if (!hb_cfg__is_set(msg, f))
 			return;
 	}
-	if (hb_str_starts(hb_str(why), HB_STR("not supported")))
-		error_key(cfg, msg, pair, "%s", why);
-	else
-		error_key(cfg, msg, pair, "not supported: %s", why);
+	error_key(cfg, msg, pair, "%s", hb_cfg__not_supported(text, why));
 }
 
 static bool

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
 #include <stdlib.h>
 #include "core/config/cfg_priv.h"
 
@@ -224,6 +225,19 @@ hb_cfg__field_of(const struct hb_cfg__type *t, unsigned i)
 {
 	HB_ASSERT(i < t->row.desc->n_fields);
 	return (t->row.fields == NULL ? &honoured : &t->row.fields[i]);
+}
+
+const char *
+hb_cfg__not_supported(char dst[HB_CFG__WHY_MAX], const char *why)
+{
+	const char *prefix = "not supported: ";
+
+	if (why == NULL)
+		why = "not supported";
+	if (hb_str_starts(hb_str(why), HB_STR("not supported")))
+		prefix = "";
+	snprintf(dst, HB_CFG__WHY_MAX, "%s%s", prefix, why);
+	return (dst);
 }
 
 bool

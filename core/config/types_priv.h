@@ -23,6 +23,12 @@ struct hb_cfg__field {
 	const char *why;   /* NULL when honoured */
 };
 
+/* Long enough for every reason in api/. */
+#define HB_CFG__WHY_MAX 200
+
+/* "not supported" and the reason, unless that says no more; returns dst. */
+const char *hb_cfg__not_supported(char dst[HB_CFG__WHY_MAX], const char *why);
+
 /* A field that the message has elsewhere and not here. */
 struct hb_cfg__reserved {
 	unsigned    id;

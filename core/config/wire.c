@@ -119,14 +119,17 @@ passed_over(struct scan *sc, const struct frame *fr, bool strict, const struct h
 	unsigned id, const char *why)
 {
 	const char *name = hb_cfg__reserved_name(t, (struct hb_str){ 0 }, id);
+	char text[HB_CFG__WHY_MAX];
 	const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(
 		t->row.desc, id);
 
 	if (f != NULL)
 		name = f->name;
-	if (strict)
-		fail(sc, fr, "field %s (%u) of %s is not supported: %s", name == NULL ? "?" : name,
-			id, t->row.desc->name, why);
+	if (strict && name == NULL)
+		fail(sc, fr, "%s has no field %u that hbone knows", t->row.desc->name, id);
+	else if (strict)
+		fail(sc, fr, "field %s (%u) of %s is %s", name, id, t->row.desc->name,
+			hb_cfg__not_supported(text, why));
 	else
 		sc->cfg->passed_over++;
 }
@@ -168,7 +171,7 @@ scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
 
 	f = protobuf_c_message_descriptor_get_field(t->row.desc, (unsigned)(key >> 3));
 	if (f == NULL) {
-		passed_over(sc, fr, strict, t, (unsigned)(key >> 3), "hbone does not know it");
+		passed_over(sc, fr, strict, t, (unsigned)(key >> 3), NULL);
 	} else {
 		const struct hb_cfg__field *c = hb_cfg__field_of(
 			t, (unsigned)(f - t->row.desc->fields));

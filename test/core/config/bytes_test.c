@@ -80,15 +80,12 @@ test_tags(void **state)
 	const ProtobufCMessage *m;
 	struct hb_cfg *cfg;
 
-	/* 21 is known and left out, 100 is not known, 4 is declared and refused. */
+	/* 21 is known and left out, 100 is not known, 30 is declared and refused. */
 	REFUSED("\xa8\x01\x01", LISTENER,
-		"field reuse_port (21) of envoy.config.listener.v3.Listener is not "
-		"supported: hbone does not know it");
-	REFUSED("\xa0\x06\x01\x22\x02\x08\x01", LISTENER,
-		"field ? (100) of envoy.config.listener.v3.Listener is "
-		"not supported: hbone does not know it",
-		"field use_original_dst (4) of envoy.config.listener.v3.Listener is not supported: connections are "
-		"not handed from listener to listener");
+		"field reuse_port (21) of envoy.config.listener.v3.Listener is not supported");
+	REFUSED("\xa0\x06\x01\xf0\x01\x01", LISTENER,
+		"envoy.config.listener.v3.Listener has no field 100 that hbone knows",
+		"field enable_mptcp (30) of envoy.config.listener.v3.Listener is not supported");
 	/* In a cluster the same is counted. */
 	cfg = bytes_cfg("\x0a\x01"
 			"a\xb2\x01\x00\xa0\x06\x01",
@@ -98,8 +95,8 @@ test_tags(void **state)
 	hb_cfg_free(&cfg);
 	/* An address passes over, except within a listener: 1.1 is the socket address, 9 is unknown. */
 	REFUSED("\x12\x04\x0a\x02\x48\x01", LISTENER,
-		"address.socket_address: field ? (9) of "
-		"envoy.config.core.v3.SocketAddress is not supported: hbone does not know it");
+		"address.socket_address: envoy.config.core.v3.SocketAddress has no field 9 that "
+		"hbone knows");
 	REFUSED("\x80\x01\x07", LISTENER,
 		"traffic_direction: 7 is not a value of "
 		"envoy.config.core.v3.TrafficDirection");

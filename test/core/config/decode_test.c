@@ -76,16 +76,14 @@ test_names(void **state)
 static void
 test_classes(void **state)
 {
-	expect_errors(
-		"name: a\nuse_original_dst: true\nudpListenerConfig: {}\nenable_mptcp: true\n",
-		LISTENER,
-		"2:1: use_original_dst: not supported: connections are not handed from listener to listener",
-		"3:1: udpListenerConfig: hbone does not support this field of envoy.config.listener.v3.Listener",
-		"4:1: enable_mptcp: not supported", NULL);
+	expect_errors("name: a\nudpListenerConfig: {}\nenable_mptcp: true\n", LISTENER,
+		"2:1: udpListenerConfig: hbone does not support this field of "
+		"envoy.config.listener.v3.Listener",
+		"3:1: enable_mptcp: not supported", NULL);
+	expect_errors("key_log: {path: [1]}", TLS,
+		"1:1: key_log: not supported: would reveal session keys", NULL);
 	/* What is refused may be written as if it were absent. */
-	expect_json(
-		"enable_mptcp: false\ndrain_type: DEFAULT\nsocket_options: []\nuse_original_dst: ~\n",
-		LISTENER, "{}");
+	expect_json("enable_mptcp: false\ntcp_fast_open_queue_length: ~\n", LISTENER, "{}");
 	expect_json("stats_flush_interval: 5s", BOOTSTRAP, "{\"stats_flush_interval\":\"5s\"}");
 }
 
