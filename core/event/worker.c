@@ -30,7 +30,7 @@ static bool
 has_work(const struct hb_worker_priv *p)
 {
 	return (p->backlog != NULL || p->dead != NULL || p->quiet != NULL ||
-		!hb_list_empty(&p->run) ||
+		!hb_list_empty(&p->run) || !hb_list_empty(&p->later) ||
 		atomic_load_explicit(&p->posted, memory_order_relaxed) != NULL);
 }
 
@@ -72,11 +72,14 @@ run_tasks(struct hb_worker_priv *p)
 static void
 run_queue(struct hb_worker_priv *p)
 {
+	hb_list_splice(&p->run, &p->later);
 	for (unsigned n = 0; n < RUNS_A_TURN && !hb_list_empty(&p->run); n++) {
 		struct hb_run *r = HB_LIST_ENTRY(p->run.next, struct hb_run, node);
 
 		hb_list_del(&r->node);
+		p->running = r;
 		r->fn(r);
+		p->running = NULL;
 	}
 }
 
@@ -189,6 +192,7 @@ worker_new(uint32_t index, struct hb_worker **ret, struct hb_err *reterr)
 	w->loop = &p->loop;
 	w->priv = p;
 	hb_list_init(&p->run);
+	hb_list_init(&p->later);
 	p->backlog_tail = &p->backlog;
 	p->dead_tail = &p->dead;
 	p->quiet_tail = &p->quiet;
@@ -545,8 +549,10 @@ hb_run_soon(struct hb_worker *w, struct hb_run *r)
 {
 	HB_CHECK(w, HB_WORKER_MAGIC);
 	HB_ASSERT(r->fn != NULL);
-	if (!hb_list_linked(&r->node))
-		hb_list_add_tail(&w->priv->run, &r->node);
+	if (hb_list_linked(&r->node))
+		return;
+	/* One that always has more to do must not keep descriptors and timers waiting. */
+	hb_list_add_tail(r == w->priv->running ? &w->priv->later : &w->priv->run, &r->node);
 }
 
 void

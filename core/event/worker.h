@@ -90,8 +90,9 @@ void hb_post(struct hb_worker *, struct hb_task *, void (*fn)(struct hb_task *))
  */
 void hb_post_all(void (*fn)(struct hb_worker *, void *arg), void (*done)(void *arg), void *arg);
 
-/* Run queue: fn runs later in this turn (or the next one: at most 256 entries a turn). Linked
- * once; a second hb_run_soon while linked is a no-op. hb_run_cancel unlinks. */
+/* Run queue: fn runs later in this turn (or the next one: at most 256 entries a turn, and always
+ * the next one when fn itself asks again). Linked once; a second hb_run_soon while linked is a
+ * no-op. hb_run_cancel unlinks. */
 struct hb_run {
 	struct hb_list node;
 	void (*fn)(struct hb_run *);

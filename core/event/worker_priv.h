@@ -57,6 +57,8 @@ struct hb_worker_priv {
 
 	struct hb_task  *backlog, **backlog_tail; /* taken from `posted`, in order */
 	struct hb_list   run;
+	struct hb_list   later;    /* asked for again while it ran: for the next turn */
+	struct hb_run   *running;  /* only compared                                   */
 	struct hb_dead  *dead, **dead_tail;
 	struct hb_quiet *quiet, **quiet_tail;
 

@@ -15,11 +15,11 @@
 #include "core/transport/transport_priv.h"
 
 #define PIPE_SIZE     (1024 * 1024)
-#define PIPE_SIZE_MIN (64 * 1024) /* smaller ones do not pay                                 */
-#define POOL_KEEP     32u         /* empty pipes that a worker keeps                          */
-#define BYTES_A_TURN  (4u * 1024u * 1024u)
-#define SMALL         (16u * 1024u) /* a wakeup that brings less is cheaper by copying        */
-#define SMALL_MAX     16u           /* so many in a row end splicing                            */
+#define PIPE_SIZE_MIN (64 * 1024)     /* smaller ones do not pay                                 */
+#define POOL_KEEP     32u             /* empty pipes that a worker keeps                          */
+#define BYTES_A_TURN  (1024u * 1024u) /* then others get their turn */
+#define SMALL         (16u * 1024u)   /* a wakeup that brings less is cheaper by copying        */
+#define SMALL_MAX     16u             /* so many in a row end splicing                            */
 #define COPY_PIECE    (64u * 1024u)
 
 ssize_t (*hb_pump_splice_call)(int, loff_t *, int, loff_t *, size_t, unsigned) = splice;
