@@ -361,8 +361,10 @@ connect_done(struct hb_fdt *f)
 {
 	int err = f->fops->connect_result(f);
 
-	if (err == EINPROGRESS)
+	if (err == EINPROGRESS) {
+		hb_fdt__again(f, HB_DIR_WRITE);
 		return;
+	}
 	if (err != 0) {
 		hb_fdt__fail(f, err);
 		return;

@@ -195,7 +195,9 @@ deliver_closed(struct hb_transport *t)
 static bool
 closed_deliverable(const struct hb_transport *t)
 {
-	return (t->close_due != HB_CLOSE_NONE && can_tell(t) && t->unread.len == 0 && t->due == 0);
+	if (t->close_due == HB_CLOSE_NONE || !can_tell(t) || t->unread.len > 0 || t->due != 0)
+		return (false);
+	return (!t->unread_end || t->close_due != HB_CLOSE_DONE);
 }
 
 static void

@@ -25,13 +25,16 @@
  *   bare FIN under TLS                            | on_closed(PEER_TRUNCATED), no on_data(end)
  *   RST / RST under TLS / RST_STREAM / abort      | on_closed(PEER_RESET or STREAM_RESET)
  *   RST_STREAM(NO_ERROR) after END_STREAM         | on_data(end) as if nothing else had come
- *   RST after the end was received                | received bytes are delivered, then on_closed
+ *   RST after the end was received                | received bytes are delivered, then on_closed;
+ *                                                 | an end alone does not wait for a paused reader
  *   both directions ended and flushed             | on_closed(DONE)
  *
  *   what the sink does                            | what goes on the wire
  *   write(end)                                    | FIN / close_notify / END_STREAM / end
  *   finish                                        | the rest, then the end; reading is discarded;
- *                                                 | bounded by flush_timeout, then a reset
+ *                                                 | bounded by flush_timeout, then a reset (TCP:
+ *                                                 | up to 8 times that while the peer takes some
+ *                                                 | in each; a plain close when it took all)
  *   abort                                         | RST / RST / RST_STREAM / abort
  *
  * Back-pressure. write always takes all bytes (borrowed ones are sent, encrypted, framed or copied

@@ -339,6 +339,39 @@ test_transport__an_end_does_not_hold_back_a_reset(void **state)
 }
 
 static void
+give_back_hook(struct hbt_sink *s, enum hbt_event event)
+{
+	struct hb_buf none = { NULL, NULL, 0 };
+	struct hb_transport *t = s->t;
+
+	if (!(event & HBT_END) || s->ends != 1 || t == NULL)
+		return;
+	hb_transport_read_disable(t, 1);
+	hbt_write(s, NULL, 0, true);
+	hb_transport_write_flushed(t);
+	hb_transport_unread(t, &none, true);
+	s->ends = 0;
+	s->hook = NULL;
+}
+
+/* An end that was given back must be taken again before all is done. */
+static void
+test_transport__done_waits_for_the_end(void **state)
+{
+	struct hbt_sink s = { .hook = give_back_hook };
+	struct mock *m = mock_open(&s);
+
+	emit(&m->base, "", true);
+	hbt_turns(3);
+	assert_string_equal(s.trace, "csde");
+	hb_transport_read_disable(&m->base, -1);
+	hbt_turns(2);
+	assert_string_equal(s.trace, "csdedeX");
+	assert_int_equal(s.reason, HB_CLOSE_DONE);
+	hbt_sink_fini(&s);
+}
+
+static void
 test_transport__finish_lingers_until_buried(void **state)
 {
 	struct hbt_sink s = { 0 };
