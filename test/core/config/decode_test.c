@@ -9,12 +9,14 @@
 #include "envoy/extensions/filters/network/rbac/v3/rbac.pb-c.h"
 #include "envoy/extensions/filters/network/sni_cluster/v3/sni_cluster.pb-c.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
+#include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "google/protobuf/duration.pb-c.h"
 #include "google/protobuf/wrappers.pb-c.h"
 
 #define BOOTSTRAP DESC(envoy__config__bootstrap__v3__bootstrap)
 #define LISTENER  DESC(envoy__config__listener__v3__listener)
 #define CLUSTER   DESC(envoy__config__cluster__v3__cluster)
+#define TLS DESC(envoy__extensions__transport_sockets__tls__v3__common_tls_context)
 #define OPTION    DESC(envoy__config__core__v3__socket_option)
 #define TCP_PROXY DESC(envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy)
 #define RBAC      DESC(envoy__extensions__filters__network__rbac__v3__rbac)
