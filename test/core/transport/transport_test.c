@@ -513,6 +513,7 @@ main(void)
 		TEST(done_when_both_have_ended),
 		TEST(let_go_of_what_has_ended),
 		TEST(an_end_does_not_hold_back_a_reset),
+		TEST(done_waits_for_the_end),
 		TEST(finish_lingers_until_buried),
 		TEST(reject_is_abort_by_default),
 		TEST(watermarks),
