@@ -329,28 +329,12 @@ learn_tls(struct hb_conn *c)
 }
 
 static void
-set_connected(struct hb_conn *c)
-{
-	c->flags |= HB_CF_CONNECTED;
-}
-
-static void
-set_secured(struct hb_conn *c)
-{
-	if (c->flags & HB_CF_SECURED)
-		return;
-	c->flags |= HB_CF_SECURED;
-	handshake_stop(c);
-	learn_tls(c);
-}
-
-static void
 conn_on_connected(void *sink, struct hb_transport *t)
 {
 	struct hb_conn *c = sink;
 
 	hb_conn__enter(c);
-	set_connected(c);
+	c->flags |= HB_CF_CONNECTED;
 	hb_conn__leave(c);
 }
 
@@ -359,8 +343,12 @@ conn_on_secured(void *sink, struct hb_transport *t)
 {
 	struct hb_conn *c = sink;
 
+	if (c->flags & HB_CF_SECURED)
+		return;
 	hb_conn__enter(c);
-	set_secured(c);
+	c->flags |= HB_CF_SECURED;
+	handshake_stop(c);
+	learn_tls(c);
 	hb_conn__leave(c);
 }
 
@@ -442,12 +430,9 @@ on_start(struct hb_run *run)
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	c->flags &= ~HB_CF_RUN;
-	hb_conn__enter(c);
-	if (c->t->connected)
-		set_connected(c);
-	if (c->t->secured)
-		set_secured(c);
-	hb_conn__leave(c);
+	conn_on_connected(c, c->t);
+	if (c->t != NULL && c->t->secured)
+		conn_on_secured(c, c->t);
 }
 
 static void

@@ -8,8 +8,8 @@
  * for good: tcp_proxy, echo, an HBONE server. Slots that are NULL pass through.
  *
  * Order of events of one filter: on_connected once, on_secured exactly once (on plaintext right
- * after on_connected), then on_read / on_write. Filters see reads first to last and writes last to
- * first. A status answers:
+ * after the chain's on_connected), then on_read / on_write. Filters see reads first to last and
+ * writes last to first. A status answers:
  *   CONTINUE  go on with the next filter
  *   STOP      later events of later filters are held, the chain owns what is left in the buffer
  *             and pauses reading, until hb_filter_continue
