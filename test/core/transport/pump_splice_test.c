@@ -41,13 +41,8 @@ tcp_pair(int fd[2])
 }
 
 static void
-sockets_start(struct fixture *f, struct sockets *s, const struct hb_pump_options *opt)
+sockets_connect(struct sockets *s, struct hb_transport *near[2], struct peer maker[2])
 {
-	static const struct hb_pump_options none;
-	struct hb_transport *near[2];
-	struct peer maker[2];
-
-	memset(f, 0, sizeof *f);
 	for (int i = 0; i < 2; i++) {
 		int fd[2];
 
@@ -58,6 +53,17 @@ sockets_start(struct fixture *f, struct sockets *s, const struct hb_pump_options
 	}
 	turns(2);
 	assert_true(maker[0].connected && maker[1].connected);
+}
+
+static void
+sockets_start(struct fixture *f, struct sockets *s, const struct hb_pump_options *opt)
+{
+	static const struct hb_pump_options none;
+	struct hb_transport *near[2];
+	struct peer maker[2];
+
+	memset(f, 0, sizeof *f);
+	sockets_connect(s, near, maker);
 	hb_pump_start(&f->pump, near[0], near[1], &pump_ops, opt == NULL ? &none : opt);
 }
 
@@ -484,6 +490,181 @@ test_splice__off(void **state)
 	close_fd(&s.fd[1]);
 }
 
+/* ------------------------------------------------------------------ a layer above the socket */
+
+/* A chain of filters in short: it passes everything on, but tells of its socket's end late. */
+struct shell {
+	struct hb_transport base;
+	struct hb_transport *in; /* owned; NULL = gone */
+	enum hb_close_reason late;
+};
+
+static struct shell *
+shell_of(const struct hb_transport *t)
+{
+	return (HB_CONTAINER(t, struct shell, base));
+}
+
+static void
+shell_free(struct hb_transport *t)
+{
+	hb_free(shell_of(t));
+}
+
+static void
+shell_write(struct hb_transport *t, struct hb_buf *buf, bool end)
+{
+	hb_transport_write(shell_of(t)->in, buf, end);
+}
+
+static void
+shell_read_enable(struct hb_transport *t, bool on)
+{
+	if (shell_of(t)->in != NULL)
+		hb_transport_read_disable(shell_of(t)->in, on ? -1 : 1);
+}
+
+static void
+shell_finish(struct hb_transport *t, enum hb_close_reason reason)
+{
+	if (shell_of(t)->in != NULL)
+		hb_transport_finish(&shell_of(t)->in, reason);
+	hb_transport_bury(t, shell_free);
+}
+
+static void
+shell_abort(struct hb_transport *t, enum hb_close_reason reason)
+{
+	if (shell_of(t)->in != NULL)
+		hb_transport_abort(&shell_of(t)->in, reason);
+	hb_transport_bury(t, shell_free);
+}
+
+static size_t
+shell_pending(const struct hb_transport *t)
+{
+	return (shell_of(t)->in == NULL ? 0 : hb_transport_pending(shell_of(t)->in));
+}
+
+static struct hb_transport *
+shell_raw(struct hb_transport *t, enum hb_dir dir)
+{
+	return (shell_of(t)->in == NULL ? NULL : hb_transport_raw(shell_of(t)->in, dir));
+}
+
+static struct hb_transport *
+shell_inner(struct hb_transport *t)
+{
+	return (shell_of(t)->in);
+}
+
+static void
+shell_closed(struct hb_transport *t)
+{
+	hb_transport_bury(t, shell_free);
+}
+
+static const struct hb_transport_ops shell_ops = {
+	.name = "chain",
+	.write = shell_write,
+	.read_enable = shell_read_enable,
+	.finish = shell_finish,
+	.abort = shell_abort,
+	.pending = shell_pending,
+	.raw = shell_raw,
+	.inner = shell_inner,
+	.closed = shell_closed,
+};
+
+static void
+shell_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
+{
+	hb_transport_emit_data(sink, buf, end);
+}
+
+static void
+shell_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
+{
+	shell_of(sink)->in = NULL;
+	shell_of(sink)->late = reason;
+}
+
+static const struct hb_transport_events shell_events = {
+	.on_data = shell_on_data,
+	.on_closed = shell_on_closed,
+};
+
+static struct shell *
+shell_new(struct hb_transport *in)
+{
+	struct shell *sh = hb_calloc(1, sizeof *sh);
+
+	hb_transport_init(&sh->base, &shell_ops, w);
+	sh->base.connected = sh->base.secured = true;
+	sh->in = in;
+	hb_transport_attach(in, &shell_events, &sh->base);
+	return (sh);
+}
+
+/*
+ * The socket below is freed long before the pump hears of it: reset by its peer, or aborted by the
+ * layer in the middle of splicing. What it brought still goes out.
+ */
+static void
+socket_gone(bool by_layer)
+{
+	static const struct hb_pump_options none;
+	struct hb_transport *near[2];
+	struct peer maker[2];
+	struct fixture f = { 0 };
+	struct shell *sh;
+	struct sockets s;
+	struct flow fl;
+	uint64_t taken;
+
+	sockets_connect(&s, near, maker);
+	sh = shell_new(near[0]);
+	hb_pump_start(&f.pump, &sh->base, near[1], &pump_ops, &none);
+	fl = (struct flow){ .from = s.fd[0], .to = s.fd[1] };
+	warm_up(&f, &fl);
+	assert_true(sh->base.bytes_in > 8000000);
+	fl.total += 64 * 1024 * 1024;
+	for (int i = 0; i < 3000 && hb_pump__splice_held(&f.pump, HB_PUMP_A) == 0; i++) {
+		flow_send(&fl);
+		turns(1);
+	}
+	assert_true(hb_pump__splice_held(&f.pump, HB_PUMP_A) > 0);
+	taken = sh->base.bytes_in;
+	if (by_layer) {
+		hb_transport_abort(&sh->in, HB_CLOSE_REVOKED);
+		sh->late = HB_CLOSE_REVOKED;
+		turns(3);
+	} else {
+		reset_fd(&s.fd[0]);
+	}
+	for (int i = 0; i < TURNS_MAX && (sh->in != NULL || fl.got < taken); i++) {
+		flow_receive(&fl, 300000);
+		turns(1);
+	}
+	assert_null(sh->in);
+	assert_int_equal(fl.got, taken);
+	turns(5);
+	assert_int_equal(f.done, 0);
+	hb_transport_emit_closed(&sh->base, sh->late);
+	until_done(&f);
+	assert_int_equal(f.by, HB_PUMP_A);
+	assert_int_equal(f.reason, by_layer ? HB_CLOSE_REVOKED : HB_CLOSE_PEER_RESET);
+	close_fd(&s.fd[0]);
+	close_fd(&s.fd[1]);
+}
+
+static void
+test_splice__socket_gone_below_a_layer(void **state)
+{
+	socket_gone(false);
+	socket_gone(true);
+}
+
 /* ------------------------------------------------------------------ a kernel that refuses */
 
 static unsigned splice_calls, refuse_in,
@@ -552,6 +733,7 @@ main(void)
 		TEST(test_splice__left_for_small_messages),
 		TEST(test_splice__pipes_run_out),
 		TEST(test_splice__off),
+		TEST_BOTH(test_splice__socket_gone_below_a_layer),
 		TEST(test_splice__refused_by_the_kernel),
 	};
 
