@@ -53,10 +53,18 @@ int  hb_chain_match_explain(const struct hb_chain_match *, const struct hb_facts
 
 /* ------------------------------------------------------------------ unified matcher */
 
-/* xds.type.matcher.v3.Matcher: lists and trees (exact, prefix, IP, server name), nested, with
+/*
+ * xds.type.matcher.v3.Matcher: lists and trees (exact, prefix, IP, server name), nested, with
  * keep_matching and on_no_match. Actions are google.protobuf.StringValue or any message that
- * `action` accepts. Depth at most 32. */
+ * `action` accepts. Depth at most 32. As in Envoy a branch without a result is no dead end: the
+ * search goes on with the next entry of the list, the next shorter prefix, the next wider range
+ * (unless `exclusive`), the next wildcard, then on_no_match.
+ */
 struct hb_matcher;
+/*
+ * Called for each action while compiling; owner_msg is its TypedExtensionConfig. 0 and an action
+ * that action_free takes (NULL is not allowed), or -EINVAL after reporting.
+ */
 typedef int hb_matcher_action_f(struct hb_cfg *, const void *owner_msg, const ProtobufCMessage *action,
     void *arg, const void **ret_action);
 /* action NULL: StringValue only, the action is a `const char *`. */
@@ -75,7 +83,13 @@ void hb_matcher_actions(const struct hb_matcher *, void (*fn)(void *arg, const v
 
 enum hb_rbac_verdict { HB_RBAC_ALLOW, HB_RBAC_DENY };
 
-struct hb_rbac; /* envoy.config.rbac.v3.RBAC, or a matcher whose actions are rbac.v3.Action */
+/*
+ * envoy.config.rbac.v3.RBAC, or a matcher whose actions are envoy.config.rbac.v3.Action. All inputs
+ * are known once a connection is secured. `authenticated` looks at the URI names of the peer's
+ * certificate, without any at its DNS names, without any at its subject; a plaintext connection in
+ * a tunnel has the identity of the connection that carries it.
+ */
+struct hb_rbac;
 struct hb_rbac *hb_rbac_compile(struct hb_cfg *, const void *owner_msg, const char *field,
     const void *rbac_msg);
 void hb_rbac_free(struct hb_rbac **);
@@ -86,6 +100,8 @@ struct hb_rbac_result {
 };
 /* Policies in sorted order of names; ALLOW without a match denies. */
 struct hb_rbac_result hb_rbac_eval(const struct hb_rbac *, const struct hb_facts *);
+/* The action of these policies is LOG: the verdict is always ALLOW, and result.log says the rest. */
+bool hb_rbac_logs(const struct hb_rbac *);
 void hb_rbac_explain(const struct hb_rbac *, const struct hb_facts *, const struct hb_explain_sink *);
 
 #endif
