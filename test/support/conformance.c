@@ -38,6 +38,21 @@ pair_fini(struct pair *p)
 	hbt_turns(2);
 }
 
+/* The order of events, but for those of the queue, which differ from one transport to the other. */
+static bool
+trace_is(const struct hbt_sink *s, const char *want)
+{
+	const char *c;
+
+	for (c = s->trace; *c != '\0'; c++) {
+		if (strchr("HLS", *c) != NULL)
+			continue;
+		if (*c != *want++)
+			return (false);
+	}
+	return (*want == '\0');
+}
+
 /* ------------------------------------------------------------------ the truth table */
 
 static void
@@ -50,7 +65,7 @@ case_both_ways(const struct hbt_maker *m)
 	hbt_write_borrowed(&p.b, "world", 5, false);
 	HBT_UNTIL(p.b.got.len == 5 && p.a.got.len == 5);
 	HB_ASSERT(hbt_gotz(&p.b, "hello") && hbt_gotz(&p.a, "world"));
-	HB_ASSERT(strcmp(p.a.trace, "csd") == 0 && strcmp(p.b.trace, "csd") == 0);
+	HB_ASSERT(trace_is(&p.a, "csd") && trace_is(&p.b, "csd"));
 	HB_ASSERT(p.a.t->bytes_in == 5 && p.a.t->bytes_out == 5);
 	HB_ASSERT(hb_transport_pending(p.a.t) == 0);
 	pair_fini(&p);
@@ -83,7 +98,7 @@ case_both_end_at_once(const struct hbt_maker *m)
 	hbt_write(&p.a, NULL, 0, true);
 	hbt_write(&p.b, NULL, 0, true);
 	HBT_UNTIL(p.a.closed == 1 && p.b.closed == 1);
-	HB_ASSERT(strcmp(p.a.trace, "csdeX") == 0 && strcmp(p.b.trace, "csdeX") == 0);
+	HB_ASSERT(trace_is(&p.a, "csdeX") && trace_is(&p.b, "csdeX"));
 	HB_ASSERT(p.a.reason == HB_CLOSE_DONE && p.b.reason == HB_CLOSE_DONE);
 	pair_fini(&p);
 }
