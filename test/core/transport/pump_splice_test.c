@@ -380,7 +380,7 @@ test_splice__abort_with_bytes_in_flight(void **state)
 	close_fd(&s.fd[1]);
 }
 
-/* A receiver that is always behind: its queue is never empty by itself, splice begins all the same. */
+/* A receiver that is always behind never empties its queue by itself; splice begins all the same. */
 static void
 test_splice__slow_receiver(void **state)
 {
