@@ -101,10 +101,10 @@ hb_cfg_any(struct hb_cfg *cfg, const void *owner_msg, const char *field, int ind
 			"is missing: write a mapping with \"@type\": type.googleapis.com/...");
 		return (NULL);
 	}
-	HB_ASSERT(s != NULL);
-	if (s->inner == NULL)
-		hb_cfg_error(cfg, owner_msg, field, index, "unknown type \"%s\"", any->type_url);
-	return (s->inner);
+	if (s != NULL && s->inner != NULL)
+		return (s->inner);
+	hb_cfg_error(cfg, owner_msg, field, index, "unknown type \"%s\"", any->type_url);
+	return (NULL);
 }
 
 const void *

@@ -152,4 +152,7 @@ ProtobufCMessage *hb_cfg__unpack(struct hb_cfg *, struct hb_str bytes,
     const ProtobufCMessageDescriptor *, const ProtobufCMessage *parent, bool strict,
     unsigned depth);
 
+/* True when bytes may be unpacked without harm, whatever else is wrong with them. */
+bool hb_cfg__within_limits(struct hb_str bytes, const ProtobufCMessageDescriptor *);
+
 #endif

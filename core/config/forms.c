@@ -460,7 +460,9 @@ hb_cfg__register(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool strict, u
 		const char *p = (const char *)msg + f->offset;
 		size_t n = 1;
 
-		if (f->type != PROTOBUF_C_TYPE_MESSAGE || !hb_cfg__is_set(msg, f))
+		/* What has no effect was not checked either. */
+		if (f->type != PROTOBUF_C_TYPE_MESSAGE || !hb_cfg__is_set(msg, f) ||
+			hb_cfg__field_of(t, i)->class != HB_CFG__HONOURED)
 			continue;
 		if (list) {
 			n = *(const size_t *)(const void *)((const char *)msg +

@@ -406,7 +406,7 @@ print_fields(struct printer *pr, const ProtobufCMessage *m, bool *first)
 	}
 }
 
-/* The bytes come from messages that were checked when they were decoded. */
+/* The bytes may be those of a resource that was refused. */
 static void
 print_any(struct printer *pr, const Google__Protobuf__Any *any, bool *first)
 {
@@ -418,7 +418,7 @@ print_any(struct printer *pr, const Google__Protobuf__Any *any, bool *first)
 		return;
 	print_key(pr, first, "@type");
 	hb_text_json(pr->t, any->type_url, strlen(any->type_url));
-	if (desc != NULL)
+	if (desc != NULL && hb_cfg__within_limits(hb_strn(any->value.data, any->value.len), desc))
 		m = protobuf_c_message_unpack(desc, NULL, any->value.len, any->value.data);
 	if (m == NULL) {
 		print_key(pr, first, "value");

@@ -18,6 +18,7 @@ struct frame {
 struct scan {
 	struct hb_cfg *cfg;
 	const ProtobufCMessage *parent; /* NULL = none */
+	bool shape_only; /* below what has no effect, and for printing: nothing but limits */
 	bool failed;
 };
 
@@ -145,7 +146,7 @@ scan_bytes(struct scan *sc, const uint8_t *p, size_t n, const ProtobufCFieldDesc
 
 	if (f->type == PROTOBUF_C_TYPE_MESSAGE)
 		scan_message(sc, p, n, f->descriptor, &sub, strict, depth + 1);
-	else if (f->type == PROTOBUF_C_TYPE_STRING && !utf8_without_nul(p, n))
+	else if (f->type == PROTOBUF_C_TYPE_STRING && !sc->shape_only && !utf8_without_nul(p, n))
 		fail(sc, &sub, "the text is not UTF-8 or holds a NUL character");
 }
 
@@ -155,31 +156,20 @@ scan_varint(struct scan *sc, uint64_t v, const ProtobufCFieldDescriptor *f, cons
 {
 	struct frame sub = { fr, f };
 
-	if (strict && f->type == PROTOBUF_C_TYPE_ENUM &&
+	if (strict && !sc->shape_only && f->type == PROTOBUF_C_TYPE_ENUM &&
 		protobuf_c_enum_descriptor_get_value(f->descriptor, (int)v) == NULL)
 		fail(sc, &sub, "%lld is not a value of %s", (long long)v,
 			((const ProtobufCEnumDescriptor *)f->descriptor)->name);
 }
 
-/* One field; false when the bytes are broken. */
+/* The value of a field; false when the bytes are broken. */
 static bool
-scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
-	const struct hb_cfg__type *t, const struct frame *fr, bool strict, unsigned depth)
+scan_value(struct scan *sc, const uint8_t **p, const uint8_t *end, unsigned wire_type,
+	const ProtobufCFieldDescriptor *f, const struct frame *fr, bool strict, unsigned depth)
 {
-	const ProtobufCFieldDescriptor *f;
 	uint64_t v;
 
-	f = protobuf_c_message_descriptor_get_field(t->row.desc, (unsigned)(key >> 3));
-	if (f == NULL) {
-		passed_over(sc, fr, strict, t, (unsigned)(key >> 3), NULL);
-	} else {
-		const struct hb_cfg__field *c = hb_cfg__field_of(
-			t, (unsigned)(f - t->row.desc->fields));
-
-		if (c->class == HB_CFG__REFUSED)
-			passed_over(sc, fr, strict, t, f->id, c->why);
-	}
-	switch (key & 7) {
+	switch (wire_type) {
 	case PROTOBUF_C_WIRE_TYPE_VARINT:
 		if (!varint(p, end, &v))
 			return (false);
@@ -188,7 +178,7 @@ scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
 		return (true);
 	case PROTOBUF_C_WIRE_TYPE_64BIT:
 	case PROTOBUF_C_WIRE_TYPE_32BIT:
-		v = (key & 7) == PROTOBUF_C_WIRE_TYPE_64BIT ? 8 : 4;
+		v = wire_type == PROTOBUF_C_WIRE_TYPE_64BIT ? 8 : 4;
 		break;
 	case PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED:
 		if (!varint(p, end, &v) || v > (uint64_t)(end - *p))
@@ -203,6 +193,27 @@ scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
 		return (false);
 	*p += v;
 	return (true);
+}
+
+/* A field from its key on; false when the bytes are broken. */
+static bool
+scan_field(struct scan *sc, const uint8_t **p, const uint8_t *end, uint64_t key,
+	const struct hb_cfg__type *t, const struct frame *fr, bool strict, unsigned depth)
+{
+	const ProtobufCFieldDescriptor *f;
+	const struct hb_cfg__field *c = NULL;
+	bool shape_only = sc->shape_only, ok;
+
+	f = protobuf_c_message_descriptor_get_field(t->row.desc, (unsigned)(key >> 3));
+	if (f != NULL)
+		c = hb_cfg__field_of(t, (unsigned)(f - t->row.desc->fields));
+	if (!shape_only && (f == NULL || c->class == HB_CFG__REFUSED))
+		passed_over(sc, fr, strict, t, (unsigned)(key >> 3), f == NULL ? NULL : c->why);
+	/* What has no effect cannot make a resource wrong. */
+	sc->shape_only |= c != NULL && c->class != HB_CFG__HONOURED;
+	ok = scan_value(sc, p, end, (unsigned)(key & 7), f, fr, strict, depth);
+	sc->shape_only = shape_only;
+	return (ok);
 }
 
 static void
@@ -258,4 +269,16 @@ hb_cfg__unpack(struct hb_cfg *cfg, struct hb_str bytes, const ProtobufCMessageDe
 	if (m == NULL)
 		fail(&sc, NULL, "not a valid %s message", desc->name);
 	return (m);
+}
+
+bool
+hb_cfg__within_limits(struct hb_str bytes, const ProtobufCMessageDescriptor *desc)
+{
+	struct hb_cfg *cfg = hb_cfg_new("", NULL);
+	struct scan sc = { .cfg = cfg, .shape_only = true };
+
+	if (bytes.p != NULL)
+		scan_message(&sc, (const uint8_t *)bytes.p, bytes.len, desc, NULL, false, 0);
+	hb_cfg_free(&cfg);
+	return (!sc.failed);
 }

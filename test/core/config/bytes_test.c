@@ -5,6 +5,7 @@
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "envoy/config/listener/v3/listener.pb-c.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
+#include "google/protobuf/any.pb-c.h"
 #include "google/protobuf/struct.pb-c.h"
 
 #define LISTENER  DESC(envoy__config__listener__v3__listener)
@@ -122,14 +123,14 @@ test_broken(void **state)
 		"name: the text is not UTF-8 or holds a NUL character");
 }
 
-/* A list in a list in a list …: protobuf-c alone would run out of stack. */
-static void
-test_depth(void **state)
+/* A list in a list in a list …: protobuf-c alone would run out of stack. Caller frees. */
+static uint8_t *
+deep_value(size_t want, size_t *ret_len)
 {
-	size_t n = 0, cap = 1 << 20;
+	size_t n = 0, cap = want + 64;
 	uint8_t *p = malloc(cap);
 
-	while (n < 300000) {
+	while (n < want) {
 		uint8_t head[12];
 		size_t h = 0, len = n;
 
@@ -139,19 +140,75 @@ test_depth(void **state)
 			len >>= 7;
 		} while (len > 0);
 		/* Built from the inside, backwards. */
-		for (size_t i = 0; i < h; i++)
-			p[cap - n - h + i] = head[i];
+		memcpy(p + cap - n - h, head, h);
 		n += h;
 	}
-	{
-		const ProtobufCMessage *m;
-		struct hb_cfg *cfg = bytes_cfg(
-			p + cap - n, n, DESC(google__protobuf__value), NULL, &m);
+	memmove(p, p + cap - n, n);
+	*ret_len = n;
+	return (p);
+}
 
-		assert_null(m);
-		assert_true(hb_errs_any(hb_cfg_errs(cfg)));
-		hb_cfg_free(&cfg);
+static void
+test_depth(void **state)
+{
+	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
+	struct hb_text json = { 0 };
+	const ProtobufCMessage *m;
+	struct hb_cfg *cfg;
+	size_t n;
+	uint8_t *p = deep_value(300000, &n);
+
+	cfg = bytes_cfg(p, n, DESC(google__protobuf__value), NULL, &m);
+	assert_null(m);
+	assert_true(hb_errs_any(hb_cfg_errs(cfg)));
+	hb_cfg_free(&cfg);
+	/* Such a resource is refused, and may be printed as what was refused. */
+	any.type_url = (char *)(uintptr_t)TYPE "google.protobuf.Value";
+	any.value.data = p;
+	any.value.len = n;
+	hb_cfg_to_json(&json, &any.base, -1);
+	assert_non_null(strstr(json.p, "\"value\":\""));
+	hb_text_fini(&json);
+	free(p);
+}
+
+/* What has no effect cannot make a resource wrong, but has the same limits. */
+static void
+test_without_effect(void **state)
+{
+	/* Cluster.metadata (25), which nothing reads here, has an unknown field. */
+	const char metadata[] = "\x0a\x01"
+				"c\xca\x01\x03\xa0\x06\x01";
+	const ProtobufCMessage *m;
+	struct hb_cfg *cfg = bytes_cfg(metadata, sizeof metadata - 1, CLUSTER, NULL, &m);
+	struct hb_text t = { 0 };
+	size_t n;
+	uint8_t *p;
+
+	assert_non_null(m);
+	assert_int_equal(hb_cfg_passed_over(cfg), 0);
+	hb_cfg_free(&cfg);
+	/* Cluster.metadata.filter_metadata["a"].fields["b"] is deep. */
+	p = deep_value(1000, &n);
+	for (int level = 0; level < 5; level++) {
+		static const uint8_t tags[] = { 0x12, 0x0a, 0x12, 0x0a, 0xca };
+		struct hb_text outer = { 0 };
+		struct hb_str in = level == 0 ? hb_strn(p, n) : hb_strn(t.p, t.len);
+
+		hb_text_addc(&outer, (char)tags[level]);
+		if (level == 4)
+			hb_text_addc(&outer, 1);
+		hb_text_addc(&outer, (char)((in.len & 0x7f) | 0x80));
+		hb_text_addc(&outer, (char)(in.len >> 7));
+		hb_text_add(&outer, in.p, in.len);
+		hb_text_fini(&t);
+		t = outer;
 	}
+	cfg = bytes_cfg(t.p, t.len, CLUSTER, NULL, &m);
+	assert_null(m);
+	assert_non_null(strstr(hb_cfg_errs(cfg)->v[0].text, "nested too deeply"));
+	hb_cfg_free(&cfg);
+	hb_text_fini(&t);
 	free(p);
 }
 
@@ -202,6 +259,7 @@ main(void)
 		cmocka_unit_test(test_tags),
 		cmocka_unit_test(test_broken),
 		cmocka_unit_test(test_depth),
+		cmocka_unit_test(test_without_effect),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_unknown_any),
 	};

@@ -16,7 +16,7 @@
 #define BOOTSTRAP DESC(envoy__config__bootstrap__v3__bootstrap)
 #define LISTENER  DESC(envoy__config__listener__v3__listener)
 #define CLUSTER   DESC(envoy__config__cluster__v3__cluster)
-#define TLS DESC(envoy__extensions__transport_sockets__tls__v3__common_tls_context)
+#define TLS       DESC(envoy__extensions__transport_sockets__tls__v3__common_tls_context)
 #define OPTION    DESC(envoy__config__core__v3__socket_option)
 #define TCP_PROXY DESC(envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy)
 #define RBAC      DESC(envoy__extensions__filters__network__rbac__v3__rbac)
