@@ -597,13 +597,14 @@ dead_free(struct hb_dead *d)
 {
 	struct hb_transport *t = HB_CONTAINER(d, struct hb_transport, dead_node);
 	struct hb_transport_watch *watch = t->watch;
+	enum hb_close_reason ended = t->close_due;
 	uint64_t in = t->bytes_in, out = t->bytes_out;
 
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	HB_ASSERT(t->busy == 0 && t->in_call == 0);
 	t->free_fn(t);
 	if (watch != NULL)
-		watch->gone(watch, in, out);
+		watch->gone(watch, ended, in, out);
 }
 
 void

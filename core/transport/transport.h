@@ -60,9 +60,10 @@ enum hb_dir { HB_DIR_READ, HB_DIR_WRITE };
 
 /* Who counts transports (a cluster its connections), embedded in memory of its own. */
 struct hb_transport_watch {
-	/* Once, at the end of a loop turn, when the transport and all that it held are gone; the
-	 * transport's counters are told a last time. */
-	void (*gone)(struct hb_transport_watch *, uint64_t bytes_in, uint64_t bytes_out);
+	/* Once, at the end of a loop turn, when the transport and all that it held are gone. `ended`:
+	 * the reason when it ended by itself, NONE when its sink let go. With its last counters. */
+	void (*gone)(struct hb_transport_watch *, enum hb_close_reason ended, uint64_t bytes_in,
+	    uint64_t bytes_out);
 };
 
 struct hb_transport_events {
