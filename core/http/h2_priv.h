@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core/http/h2_priv.h: what h2_session.c, h2_stream.c and h2_headers.c share.
+ */
+#ifndef HB_CORE_HTTP_H2_PRIV_H
+#define HB_CORE_HTTP_H2_PRIV_H
+
+#include <nghttp2/nghttp2.h>
+#include "core/http/h2.h"
+
+/* Slices that one delivery is made of; more of a batch follow in the next one. */
+#define H2_SLICES_MAX 64u
+/* Payload of our DATA frames at most: nghttp2 keeps a buffer of that size once it was used. */
+#define H2_FRAME_MAX  (8u * 16384u - 9u)
+
+struct hb_h2 {
+	unsigned magic;
+#define HB_H2_MAGIC 0x68747032
+	struct hb_worker          *worker;
+	struct hb_transport       *lower;   /* owned; NULL = gone                         */
+	nghttp2_session           *ng;      /* until the memory goes                      */
+	const struct hb_h2_events *ev;      /* NULL = the sink let go, or was told        */
+	void                      *sink;
+	struct hb_h2_options       opt;
+	struct hb_list             streams; /* attached to this session                   */
+	struct hb_list             dirty;   /* of those, with something to tell           */
+	struct hb_run              run;
+	struct hb_dead             dead_node;
+	struct hb_buf              out;     /* frames of one send loop                    */
+	struct hb_slice           *slices;  /* of the receive loop on the stack           */
+	unsigned                   n_slices;
+	uint32_t                   active;  /* streams that nghttp2 knows                 */
+	uint32_t                   room_told; /* what on_room said last                   */
+	uint32_t                   goaway_code;
+	size_t                     buffered; /* bytes in streams' rx                      */
+	size_t                     credit;   /* connection credit not returned yet        */
+	uint64_t                   refused;
+	uint8_t                    reason;   /* enum hb_close_reason: why it ends         */
+	/* Of hb_h2_stream_reject, while it is on the stack. */
+	const struct hb_h2_header *reject_headers;
+	size_t                     n_reject_headers;
+	unsigned                   reject_status;
+	bool server, dead;
+	bool receiving;  /* nghttp2 or a delivery is on the stack: sending waits          */
+	bool sending;
+	bool blocked;    /* the lower transport is above its watermark                    */
+	bool settings_sent; /* the first frame of a server passed send                    */
+	bool draining;   /* we take, or open, no new streams                              */
+	bool goaway_got, goaway_told;
+	bool lower_ended;
+};
+
+/* Fields of a request or response while they arrive. */
+struct h2_fields {
+	struct hb_text text; /* names and values one after another */
+	struct h2_field {
+		uint32_t name, value; /* offsets in text */
+		uint32_t name_len, value_len;
+	} *v;
+	uint32_t n, cap;
+	size_t   bytes; /* as RFC 9113 6.5.2 counts */
+	bool     too_big;
+};
+
+struct h2_stream {
+	struct hb_transport base;
+	struct hb_h2       *h2;     /* NULL = detached: session or stream is over in nghttp2's eyes */
+	struct hb_list      node;   /* in h2->streams                                     */
+	struct hb_list      dirty;  /* in h2->dirty                                       */
+	struct hb_buf       rx, tx;
+	struct h2_fields   *fields; /* owned; while a header block arrives                */
+	struct h2_linger   *linger; /* owned; of finish                                   */
+	uint32_t            sent;   /* queued bytes that left since on_sent               */
+	int32_t             id;
+	uint16_t            status;
+	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
+	bool request_due;           /* on_request has to be called                        */
+	bool responded;             /* server: HEADERS sent; client: final ones received  */
+	bool failed_status;         /* client: they were not 2xx                          */
+	bool rx_end;                /* END_STREAM received                                */
+	bool rx_end_told;
+	bool tx_end;                /* write(end)                                         */
+	bool tx_end_sent;
+	bool tx_gone;               /* the peer wants no more: writes are dropped         */
+	bool over;                  /* nghttp2 has closed it                              */
+	bool server;
+	bool headers_done;          /* the request, or the final response, is complete    */
+	bool connected_told;
+	bool stop_after_end;        /* RST_STREAM(NO_ERROR) follows our END_STREAM        */
+	bool writing;               /* the sink's write is on the stack                   */
+};
+
+struct h2_linger {
+	struct hb_timer   timer;
+	struct h2_stream *stream; /* borrowed: its owner */
+};
+
+/* Session, for streams. */
+void hb_h2__mark(struct h2_stream *);          /* something to tell: from the run queue  */
+void hb_h2__send(struct hb_h2 *);              /* frames that are ready, if it may       */
+void hb_h2__credit(struct hb_h2 *, size_t n);  /* connection credit for n bytes          */
+void hb_h2__detach(struct h2_stream *);        /* leaves the session's lists             */
+
+/* Streams, for the session. */
+struct h2_stream *hb_h2__stream_new(struct hb_h2 *, int32_t id);
+/* Tells the sink what is due. Anything may be gone afterwards but the memory. */
+void hb_h2__stream_tell(struct h2_stream *);
+/* The session ends: from the run queue. */
+void hb_h2__stream_lost(struct h2_stream *, enum hb_close_reason);
+/* n bytes arrived, borrowed until the batch is over. */
+void hb_h2__stream_data(struct h2_stream *, const uint8_t *p, size_t n);
+int hb_h2__stream_submit(struct h2_stream *, unsigned status, const struct hb_h2_header *,
+    size_t n, bool body);
+int hb_h2__stream_request(struct h2_stream *, const struct hb_h2_request *);
+void hb_h2__stream_reset(struct h2_stream *, uint32_t error_code);
+extern const nghttp2_data_provider hb_h2__provider;
+
+/* Fields. */
+void hb_h2__fields_add(struct h2_fields **, const struct hb_h2_options *, struct hb_str name,
+    struct hb_str value);
+void hb_h2__fields_free(struct h2_fields **);
+/* `list` has room for fields->n entries. */
+void hb_h2__fields_request(const struct h2_fields *, struct hb_h2_request *,
+    struct hb_h2_header *list);
+uint32_t hb_h2__error_code(enum hb_close_reason);
+
+#endif

@@ -1,0 +1,554 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One stream as a transport. nghttp2 calls the session, the session notes on the stream what
+ * happened, and hb_h2__stream_tell tells the sink when nghttp2 is not on the stack.
+ */
+#include <stdio.h>
+#include "core/http/h2_priv.h"
+
+#define TLS_RECORD   16384u
+#define FRAME_HEADER 9u
+
+static const struct hb_transport_ops stream_ops;
+
+static struct h2_stream *
+stream_of(const struct hb_transport *t)
+{
+	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	HB_ASSERT(t->ops == &stream_ops);
+	return (HB_CONTAINER((struct hb_transport *)(uintptr_t)t, struct h2_stream, base));
+}
+
+/* ------------------------------------------------------------------ life */
+
+struct h2_stream *
+hb_h2__stream_new(struct hb_h2 *h2, int32_t id)
+{
+	struct h2_stream *s = hb_calloc(1, sizeof *s);
+
+	hb_transport_init(&s->base, &stream_ops, h2->worker);
+	s->h2 = h2;
+	s->server = h2->server;
+	s->id = id;
+	hb_list_init(&s->dirty);
+	hb_list_add_tail(&h2->streams, &s->node);
+	return (s);
+}
+
+static void
+stream_free(struct hb_transport *t)
+{
+	struct h2_stream *s = stream_of(t);
+
+	hb_buf_fini(&s->rx);
+	hb_buf_fini(&s->tx);
+	hb_h2__fields_free(&s->fields);
+	t->magic = 0;
+	hb_free(s);
+}
+
+static void
+bury(struct h2_stream *s)
+{
+	if (s->h2 != NULL)
+		hb_h2__detach(s);
+	if (s->linger != NULL) {
+		hb_timer_stop(&s->linger->timer);
+		hb_free(s->linger);
+		s->linger = NULL;
+	}
+	/* Borrowed bytes would not live until the dead list is freed. */
+	hb_buf_fini(&s->rx);
+	hb_buf_fini(&s->tx);
+	hb_transport_bury(&s->base, stream_free);
+}
+
+void
+hb_h2__stream_reset(struct h2_stream *s, uint32_t error_code)
+{
+	if (s->h2 == NULL || s->over)
+		return;
+	(void)nghttp2_submit_rst_stream(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, error_code);
+}
+
+void
+hb_h2__stream_lost(struct h2_stream *s, enum hb_close_reason reason)
+{
+	struct hb_transport *t = &s->base;
+
+	HB_ASSERT(s->h2 != NULL);
+	hb_h2__detach(s);
+	if (!s->over && s->reason == HB_CLOSE_NONE && !(s->rx_end && s->tx_end_sent))
+		s->reason = (uint8_t)reason;
+	s->over = true;
+	if (s->request_due) {
+		/* Nobody has seen it. */
+		hb_transport_abort(&t, reason);
+		return;
+	}
+	if (s->base.dead) {
+		bury(s);
+		return;
+	}
+	hb_buf_own(&s->rx);
+	hb_transport_run_soon(&s->base);
+}
+
+/* ------------------------------------------------------------------ telling the sink */
+
+static void
+discard(struct h2_stream *s)
+{
+	size_t n = s->rx.len;
+
+	hb_buf_fini(&s->rx);
+	if (s->h2 == NULL || n == 0)
+		return;
+	s->h2->buffered -= n;
+	if (!s->over)
+		(void)nghttp2_session_consume_stream(s->h2->ng, s->id, n);
+	hb_h2__credit(s->h2, 0);
+}
+
+static void
+tell_data(struct h2_stream *s)
+{
+	struct hb_buf buf = {NULL, NULL, 0};
+	size_t n = s->rx.len;
+
+	if ((n == 0 && (!s->rx_end || s->rx_end_told)) || !hb_transport_can_read(&s->base)) {
+		hb_buf_own(&s->rx);
+		return;
+	}
+	hb_buf_move(&buf, &s->rx);
+	s->rx_end_told = s->rx_end;
+	if (s->h2 != NULL)
+		s->h2->buffered -= n;
+	hb_transport_emit_data(&s->base, &buf, s->rx_end);
+	if (s->h2 == NULL || n == 0)
+		return;
+	/* The sink has taken them: the peer may send as many again. */
+	if (!s->over)
+		(void)nghttp2_session_consume_stream(s->h2->ng, s->id, n);
+	hb_h2__credit(s->h2, 0);
+}
+
+static bool
+sink_there(const struct h2_stream *s)
+{
+	return (!s->base.dead && s->base.close_due == HB_CLOSE_NONE);
+}
+
+static void
+tell_sent(struct h2_stream *s)
+{
+	uint32_t n = s->sent;
+
+	s->sent = 0;
+	hb_transport_emit_sent(&s->base, n);
+	if (sink_there(s))
+		hb_transport_level(&s->base, s->tx.len);
+	if (sink_there(s) && s->base.write_ended && !s->base.write_flushed &&
+	    (s->tx_end_sent || s->tx_gone))
+		hb_transport_write_flushed(&s->base);
+}
+
+static bool
+client_connects(const struct h2_stream *s)
+{
+	return (!s->server && s->responded && !s->failed_status && !s->connected_told);
+}
+
+void
+hb_h2__stream_tell(struct h2_stream *s)
+{
+	if (s->base.dead) {
+		if (s->over)
+			bury(s);
+		else
+			discard(s);
+		return;
+	}
+	if (client_connects(s)) {
+		s->connected_told = true;
+		hb_transport_emit_connected(&s->base);
+		hb_transport_emit_secured(&s->base);
+	}
+	if (sink_there(s))
+		tell_data(s);
+	if (sink_there(s))
+		tell_sent(s);
+	if (sink_there(s) && s->reason != HB_CLOSE_NONE && s->rx.len == 0)
+		hb_transport_emit_closed(&s->base, (enum hb_close_reason)s->reason);
+}
+
+/* ------------------------------------------------------------------ bytes from and to nghttp2 */
+
+void
+hb_h2__stream_data(struct h2_stream *s, const uint8_t *p, size_t n)
+{
+	struct hb_h2 *h2 = s->h2;
+
+	if (s->base.dead || s->failed_status) {
+		(void)nghttp2_session_consume_stream(h2->ng, s->id, n);
+		/* As a closed socket does: what was ours is through, nobody reads any more. */
+		if (s->tx_end_sent)
+			hb_h2__stream_reset(s, h2->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
+		return;
+	}
+	HB_ASSERT(h2->n_slices < H2_SLICES_MAX);
+	hb_buf_borrow(&s->rx, &h2->slices[h2->n_slices++], p, n);
+	h2->buffered += n;
+	hb_h2__mark(s);
+}
+
+/* Header and payload fill whole TLS records where the payload is long enough. */
+static size_t
+frame_size(size_t n)
+{
+	size_t whole = (n + FRAME_HEADER) / TLS_RECORD * TLS_RECORD;
+
+	return (whole > FRAME_HEADER ? whole - FRAME_HEADER : n);
+}
+
+static ssize_t
+stream_read(struct h2_stream *s, size_t max, uint32_t *flags)
+{
+	size_t n = HB_MIN(max, s->tx.len);
+
+	/* A client sends nothing before it was accepted. */
+	if (!s->responded || (n == 0 && !s->tx_end))
+		return (NGHTTP2_ERR_DEFERRED);
+	if (n < s->tx.len)
+		n = frame_size(n);
+	*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
+	if (s->tx_end && n == s->tx.len)
+		*flags |= NGHTTP2_DATA_FLAG_EOF;
+	return ((ssize_t)n);
+}
+
+static ssize_t
+read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *flags,
+    nghttp2_data_source *source, void *user_data)
+{
+	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
+
+	(void)buf;
+	(void)source;
+	(void)user_data;
+	/* Reset by us: the RST_STREAM is on its way. */
+	if (s == NULL)
+		return (NGHTTP2_ERR_DEFERRED);
+	return (stream_read(s, max, flags));
+}
+
+const nghttp2_data_provider hb_h2__provider = {.read_callback = read_data};
+
+/* ------------------------------------------------------------------ header blocks */
+
+static nghttp2_nv
+nv(struct hb_str name, struct hb_str value)
+{
+	return ((nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.len,
+	    value.len, NGHTTP2_NV_FLAG_NONE});
+}
+
+int
+hb_h2__stream_submit(struct h2_stream *s, unsigned status, const struct hb_h2_header *headers,
+    size_t n, bool body)
+{
+	nghttp2_nv *v = hb_calloc(n + 1, sizeof *v);
+	char text[8];
+	size_t i;
+	int r;
+
+	HB_ASSERT(status >= 200 && status <= 999 && !s->responded);
+	(void)snprintf(text, sizeof text, "%u", status);
+	v[0] = nv(HB_STR(":status"), hb_str(text));
+	for (i = 0; i < n; i++)
+		v[i + 1] = nv(headers[i].name, headers[i].value);
+	r = nghttp2_submit_response(s->h2->ng, s->id, v, n + 1, body ? &hb_h2__provider : NULL);
+	hb_free(v);
+	s->responded = true;
+	s->status = (uint16_t)status;
+	return (r);
+}
+
+int
+hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
+{
+	const struct {
+		struct hb_str name, value;
+	} pseudo[] = {
+		{HB_STR(":method"), r->method.len > 0 ? r->method : HB_STR("CONNECT")},
+		{HB_STR(":protocol"), r->protocol},
+		{HB_STR(":scheme"), r->scheme},
+		{HB_STR(":authority"), r->authority},
+		{HB_STR(":path"), r->path},
+	};
+	nghttp2_nv *v = hb_calloc(r->n_headers + HB_ARRAY_LEN(pseudo), sizeof *v);
+	size_t i, n = 0;
+	int id;
+
+	for (i = 0; i < HB_ARRAY_LEN(pseudo); i++) {
+		if (pseudo[i].value.len > 0)
+			v[n++] = nv(pseudo[i].name, pseudo[i].value);
+	}
+	for (i = 0; i < r->n_headers; i++)
+		v[n++] = nv(r->headers[i].name, r->headers[i].value);
+	id = nghttp2_submit_request(s->h2->ng, NULL, v, n, &hb_h2__provider, s);
+	hb_free(v);
+	return (id);
+}
+
+/* ------------------------------------------------------------------ slots */
+
+static void
+start_tx(struct h2_stream *s)
+{
+	/* An error says that it is not deferred: it will ask by itself. */
+	(void)nghttp2_session_resume_data(s->h2->ng, s->id);
+	hb_h2__send(s->h2);
+}
+
+static void
+stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
+{
+	struct h2_stream *s = stream_of(t);
+	size_t queued = s->tx.len;
+	uint32_t sent = s->sent;
+
+	if (s->h2 == NULL || s->over || s->tx_gone) {
+		hb_buf_fini(buf);
+		if (end)
+			hb_transport_run_soon(t);
+		return;
+	}
+	s->tx_end = end;
+	hb_buf_move(&s->tx, buf);
+	s->writing = true;
+	start_tx(s);
+	s->writing = false;
+	if (t->dead) {
+		hb_buf_fini(&s->tx);
+		return;
+	}
+	/* on_sent is for bytes that had to wait. */
+	s->sent = sent + (uint32_t)HB_MIN((size_t)(s->sent - sent), queued);
+	if (s->tx.len > 0)
+		hb_buf_own(&s->tx);
+	hb_transport_level(t, s->tx.len);
+	if (!t->dead && (s->sent > 0 || s->tx_end_sent))
+		hb_transport_run_soon(t);
+}
+
+static void
+stream_read_enable(struct hb_transport *t, bool on)
+{
+	struct h2_stream *s = stream_of(t);
+
+	if (on && (s->rx.len > 0 || s->rx_end || s->reason != HB_CLOSE_NONE))
+		hb_transport_run_soon(t);
+}
+
+static void
+linger_timeout(struct hb_timer *timer)
+{
+	struct h2_stream *s = HB_CONTAINER(timer, struct h2_linger, timer)->stream;
+	struct hb_h2 *h2 = s->h2;
+
+	hb_transport_flush_timed_out(&s->base);
+	hb_h2__stream_reset(s, NGHTTP2_CANCEL);
+	bury(s);
+	if (h2 != NULL)
+		hb_h2__send(h2);
+}
+
+static void
+stream_finish(struct hb_transport *t, enum hb_close_reason reason)
+{
+	struct h2_stream *s = stream_of(t);
+
+	(void)reason;
+	if (s->h2 == NULL || s->over) {
+		bury(s);
+		return;
+	}
+	discard(s);
+	s->linger = hb_calloc(1, sizeof *s->linger);
+	s->linger->stream = s;
+	hb_timer_init(&s->linger->timer, t->worker, linger_timeout);
+	hb_timer_start(&s->linger->timer, s->h2->opt.flush_timeout_ms);
+	if (s->h2->server && !s->responded)
+		(void)hb_h2__stream_submit(s, 200, NULL, 0, true);
+	s->tx_end = true;
+	start_tx(s);
+}
+
+static void
+stream_abort(struct hb_transport *t, enum hb_close_reason reason)
+{
+	struct h2_stream *s = stream_of(t);
+	struct hb_h2 *h2 = s->h2;
+
+	hb_h2__stream_reset(s, hb_h2__error_code(reason));
+	bury(s);
+	if (h2 != NULL)
+		hb_h2__send(h2);
+}
+
+static void
+stream_accept(struct hb_transport *t)
+{
+	struct h2_stream *s = stream_of(t);
+
+	if (s->h2 == NULL || s->over || s->responded || !s->h2->server)
+		return;
+	(void)hb_h2__stream_submit(s, 200, NULL, 0, true);
+	hb_h2__send(s->h2);
+}
+
+static void
+reject_with(struct h2_stream *s, unsigned status, const struct hb_h2_header *headers, size_t n)
+{
+	struct hb_h2 *h2 = s->h2;
+
+	if (h2 == NULL || s->over) {
+		bury(s);
+		return;
+	}
+	if (!h2->server || s->responded) {
+		hb_h2__stream_reset(s, NGHTTP2_CANCEL);
+		bury(s);
+		hb_h2__send(h2);
+		return;
+	}
+	discard(s);
+	/* RFC 9113 8.1: the whole answer first, then NO_ERROR so that the client stops sending. */
+	s->stop_after_end = true;
+	(void)hb_h2__stream_submit(s, status, headers, n, false);
+	hb_h2__send(h2);
+}
+
+static void
+stream_reject(struct hb_transport *t, enum hb_close_reason reason)
+{
+	struct h2_stream *s = stream_of(t);
+	struct hb_h2 *h2 = s->h2;
+
+	if (h2 != NULL && h2->reject_status != 0)
+		reject_with(s, h2->reject_status, h2->reject_headers, h2->n_reject_headers);
+	else
+		reject_with(s, hb_h2_reject_status(reason), NULL, 0);
+}
+
+static size_t
+stream_pending(const struct hb_transport *t)
+{
+	return (stream_of(t)->tx.len);
+}
+
+static struct hb_transport *
+stream_inner(struct hb_transport *t)
+{
+	struct h2_stream *s = stream_of(t);
+
+	return (s->h2 == NULL ? NULL : s->h2->lower);
+}
+
+static void
+stream_closed(struct hb_transport *t)
+{
+	struct h2_stream *s = stream_of(t);
+	struct hb_h2 *h2 = s->h2;
+
+	/* A client that was refused still owes the peer a word. */
+	if (!s->over && s->reason != HB_CLOSE_NONE)
+		hb_h2__stream_reset(s, NGHTTP2_CANCEL);
+	bury(s);
+	if (h2 != NULL)
+		hb_h2__send(h2);
+}
+
+static void
+stream_run(struct hb_transport *t)
+{
+	struct h2_stream *s = stream_of(t);
+	struct hb_h2 *h2 = s->h2;
+
+	hb_h2__stream_tell(s);
+	/* Credit that the sink's reading gave back. */
+	if (h2 != NULL)
+		hb_h2__send(h2);
+}
+
+static const struct hb_transport_ops stream_ops = {
+	.name = "stream",
+	.write = stream_write,
+	.read_enable = stream_read_enable,
+	.finish = stream_finish,
+	.abort = stream_abort,
+	.accept = stream_accept,
+	.reject = stream_reject,
+	.pending = stream_pending,
+	.inner = stream_inner,
+	.closed = stream_closed,
+	.run = stream_run,
+};
+
+/* ------------------------------------------------------------------ for other rooms */
+
+bool
+hb_h2_is_stream(const struct hb_transport *t)
+{
+	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	return (t->ops == &stream_ops);
+}
+
+struct hb_h2 *
+hb_h2_stream_session(const struct hb_transport *t)
+{
+	return (stream_of(t)->h2);
+}
+
+int32_t
+hb_h2_stream_id(const struct hb_transport *t)
+{
+	return (stream_of(t)->id);
+}
+
+unsigned
+hb_h2_stream_status(const struct hb_transport *t)
+{
+	return (stream_of(t)->status);
+}
+
+void
+hb_h2_stream_accept(struct hb_transport *t, const struct hb_h2_header *headers, size_t n)
+{
+	struct h2_stream *s = stream_of(t);
+
+	HB_ASSERT(!t->dead);
+	if (s->h2 == NULL || s->over || s->responded || !s->h2->server)
+		return;
+	(void)hb_h2__stream_submit(s, 200, headers, n, true);
+	hb_h2__send(s->h2);
+}
+
+void
+hb_h2_stream_reject(struct hb_transport **tp, unsigned status, const struct hb_h2_header *headers,
+    size_t n)
+{
+	struct h2_stream *s = stream_of(*tp);
+
+	struct hb_h2 *h2 = s->h2;
+
+	if (h2 != NULL) {
+		h2->reject_status = status;
+		h2->reject_headers = headers;
+		h2->n_reject_headers = n;
+	}
+	hb_transport_reject(tp, HB_CLOSE_LOCAL_CLOSE);
+	if (h2 != NULL)
+		h2->reject_status = 0;
+}
