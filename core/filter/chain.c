@@ -214,7 +214,8 @@ struct lingerer {
 };
 
 static void
-on_gone(struct hb_transport_watch *watch, uint64_t bytes_in, uint64_t bytes_out)
+on_gone(struct hb_transport_watch *watch, enum hb_close_reason reason, uint64_t bytes_in,
+    uint64_t bytes_out)
 {
 	struct lingerer *l = HB_CONTAINER(watch, struct lingerer, watch);
 
