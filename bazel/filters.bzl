@@ -7,5 +7,6 @@ HB_FILTERS = {
     "hbone.filters.listener.proxy_protocol": "//filters/listener/proxy_protocol",
     "hbone.filters.listener.tls_inspector": "//filters/listener/tls_inspector",
     "hbone.filters.network.echo": "//filters/network/echo",
+    "hbone.filters.network.rbac": "//filters/network/rbac",
     "hbone.filters.network.tcp_proxy": "//filters/network/tcp_proxy",
 }

@@ -134,8 +134,14 @@ conn_word(struct chain_case *c, struct hb_facts *f, struct hb_str key, struct hb
 	} else if (hb_str_eq(key, HB_STR("transport"))) {
 		f->transport_protocol = hb_arena_str(&c->arena, value);
 	} else if (hb_str_eq(key, HB_STR("alpn"))) {
-		for (f->n_alpn = 0; value.len > 0 && f->n_alpn < HB_FACTS_ALPN_MAX;)
-			f->alpn[f->n_alpn++] = hb_arena_str(&c->arena, cut(&value, ','));
+		f->n_alpn = 0;
+		while (value.len > 0 && f->n_alpn < HB_FACTS_ALPN_MAX) {
+			struct hb_str name = cut(&value, ',');
+
+			/* A ClientHello cannot offer an empty name. */
+			if (name.len > 0)
+				f->alpn[f->n_alpn++] = hb_arena_str(&c->arena, name);
+		}
 	}
 }
 
