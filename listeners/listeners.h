@@ -19,20 +19,20 @@
 struct hb_explain;
 
 struct hb_listeners_options {
-	uint64_t connections_max;  /* of all listeners that do not ignore it; 0 = no limit   */
-	uint64_t drain_time_ms;    /* of a vanished chain or listener, 25000 by default      */
-	bool     offline;          /* `validate`, `explain`: bind nothing, match only        */
+	uint64_t connections_max; /* of all listeners that do not ignore it; 0 = no limit   */
+	uint64_t drain_time_ms;   /* of a vanished chain or listener, 25000 by default      */
+	bool offline;             /* `validate`, `explain`: bind nothing, match only        */
 };
 
 /* Registers kind, acceptor, counters and admin endpoints (/listeners /connections
  * /drain_listeners); before the workers start. */
-int  hb_listeners_init(const struct hb_listeners_options *, struct hb_err *reterr);
+int hb_listeners_init(const struct hb_listeners_options *, struct hb_err *reterr);
 /* After the workers stopped. Closes all sockets. */
 void hb_listeners_fini(void);
 
 /* "0.0.0.0:15443" of every bound socket address; port 0 is resolved. */
-void hb_listeners_foreach(void (*fn)(void *arg, const char *name, const struct hb_addr *bound),
-    void *arg);
+void hb_listeners_foreach(
+	void (*fn)(void *arg, const char *name, const struct hb_addr *bound), void *arg);
 /* Every listener serves what it names (clusters known, sockets listening). `why` (may be NULL)
  * gets one line for each that does not. */
 bool hb_listeners_ready(struct hb_text *why);
