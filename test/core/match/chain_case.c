@@ -188,6 +188,7 @@ chain_case_fini(struct chain_case *c)
 	for (unsigned i = 0; i < c->n_conns; i++)
 		hb_facts_fini(&c->conns[i]);
 	hb_arena_fini(&c->arena);
+	memset(c, 0, sizeof *c);
 }
 
 struct hb_chain_match *
