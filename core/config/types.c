@@ -46,6 +46,7 @@ static const char *const strict_packages[] = {
 	"envoy.extensions.transport_sockets.",
 	"envoy.extensions.matching.",
 	"envoy.type.matcher.",
+	"istio.security.",
 	"xds.type.matcher.",
 	"hbone.",
 };
