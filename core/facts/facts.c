@@ -116,6 +116,24 @@ struct hb_str hb_facts_state(const struct hb_facts *f, struct hb_str key)
 	return (e == NULL ? (struct hb_str){ 0 } : e->value);
 }
 
+const struct hb_facts *hb_facts_identity(const struct hb_facts *f)
+{
+	for (; f != NULL; f = f->parent) {
+		if (f->peer_cert != NULL || f->principal.len > 0)
+			return (f);
+		if (f->tls_version != NULL)
+			return (NULL);
+	}
+	return (NULL);
+}
+
+const struct hb_facts *hb_facts_root(const struct hb_facts *f)
+{
+	while (f->parent != NULL)
+		f = f->parent;
+	return (f);
+}
+
 static void entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint16_t *n,
 	const struct hb_fact_entry *from)
 {

@@ -125,6 +125,14 @@ bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str valu
 /* p == NULL = not there. filter state is looked up in the parents too. */
 struct hb_str hb_facts_metadata(const struct hb_facts *, struct hb_str ns, struct hb_str key);
 struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str key);
+/*
+ * The facts that hold the identity of the peer: of this connection, or, when it is plaintext inside
+ * a tunnel, of the nearest connection below it that has one. TLS without a certificate says that
+ * nobody is known, whoever carries it. NULL = nobody is known.
+ */
+const struct hb_facts *hb_facts_identity(const struct hb_facts *);
+/* Of the connection at the bottom, which no other carries. */
+const struct hb_facts *hb_facts_root(const struct hb_facts *);
 /* The whole entry; NULL = not there. */
 const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *, struct hb_str key);
 

@@ -2,19 +2,6 @@
 #include "core/identity/identity.h"
 #include "core/match/match_priv.h"
 
-const struct hb_facts *
-hb_match__identity(const struct hb_facts *f)
-{
-	for (; f != NULL; f = f->parent) {
-		if (f->peer_cert != NULL || f->principal.len > 0)
-			return (f);
-		/* TLS without a certificate says that nobody is known, whoever carries it. */
-		if (f->tls_version != NULL)
-			return (NULL);
-	}
-	return (NULL);
-}
-
 const char *
 hb_match__identity_san(const struct hb_facts *f, int san_type, size_t i)
 {

@@ -129,7 +129,7 @@ get_protocols(const struct hb_facts *f, char *buf)
 static struct hb_str
 get_san(const struct hb_facts *f, int type, char *buf)
 {
-	const struct hb_facts *id = hb_match__identity(f);
+	const struct hb_facts *id = hb_facts_identity(f);
 	const char *name = id == NULL ? NULL : hb_match__identity_san(id, type, 0);
 	size_t n = 0;
 
@@ -145,7 +145,7 @@ get_san(const struct hb_facts *f, int type, char *buf)
 static struct hb_str
 get_subject(const struct hb_facts *f)
 {
-	const struct hb_facts *id = hb_match__identity(f);
+	const struct hb_facts *id = hb_facts_identity(f);
 	const char *subject = id == NULL ? "" : hb_match__identity_subject(id);
 
 	return (*subject == '\0' ? (struct hb_str){ 0 } : hb_str(subject));

@@ -38,13 +38,8 @@ void hb_state_matcher_free(struct hb_state_matcher **);
 bool hb_state_match(const struct hb_state_matcher *, const struct hb_facts *);
 void hb_match__state_text(struct hb_text *, const struct hb_state_matcher *);
 
-/*
- * The facts that hold the identity of the peer: of this connection, or, when it is plaintext inside
- * a tunnel, of the nearest connection below it. NULL = nobody was verified.
- */
-const struct hb_facts *hb_match__identity(const struct hb_facts *);
-/* Names of a type in the peer's certificate, in order; NULL = no more. A principal without a
- * certificate counts as its only URI name. */
+/* Of hb_facts_identity(): names of a type in the peer's certificate, in order; NULL = no more. A
+ * principal without a certificate counts as its only URI name. */
 const char *hb_match__identity_san(const struct hb_facts *, int san_type, size_t i);
 /* "" without a certificate. */
 const char *hb_match__identity_subject(const struct hb_facts *);

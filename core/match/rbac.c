@@ -225,7 +225,7 @@ explain_policy(const struct policy *p, const struct hb_facts *f, const struct hb
 static void
 explain_peer(const struct hb_facts *f, const struct hb_explain_sink *sink)
 {
-	const struct hb_facts *id = hb_match__identity(f);
+	const struct hb_facts *id = hb_facts_identity(f);
 	struct hb_text why = { .cap_max = WHY_MAX };
 	char addr[HB_ADDR_TEXT_MAX];
 	const char *name = NULL;

@@ -230,7 +230,7 @@ static bool
 authenticated_match(const struct hb_rule *r, const struct hb_facts *f)
 {
 	static const int types[] = { HB_SAN_URI, HB_SAN_DNS };
-	const struct hb_facts *id = hb_match__identity(f);
+	const struct hb_facts *id = hb_facts_identity(f);
 	const char *name;
 
 	if (id == NULL || r->string == NULL)
