@@ -422,7 +422,8 @@ tell_request(struct hb_h2 *h2, struct h2_stream *s)
 	struct hb_h2_request r;
 
 	s->request_due = false;
-	if (s->over || h2->ev == NULL) {
+	/* Reset in the same batch: not worth a connection of its own. */
+	if ((s->over && s->reason != HB_CLOSE_NONE) || h2->ev == NULL) {
 		struct hb_transport *t = &s->base;
 
 		hb_transport_abort(&t, HB_CLOSE_STREAM_REFUSED);
