@@ -15,7 +15,9 @@ struct hb_upstreams_options {
 /* Registers kind "cluster", the dialler, counters and the admin endpoint /clusters; before the
  * workers start. */
 int  hb_upstreams_init(const struct hb_upstreams_options *, struct hb_err *reterr);
-/* After the workers stopped. */
+/* Control thread, before hb_workers_fini: ends look-ups and timers. Dials go on. */
+void hb_upstreams_stop(void);
+/* After hb_workers_fini. */
 void hb_upstreams_fini(void);
 /* Every cluster has its first endpoints (DNS answered or gave up). */
 bool hb_upstreams_ready(struct hb_text *why);

@@ -42,6 +42,7 @@ struct hb_tls_config {
 	size_t n_alpn;                           /* in order of preference                    */
 	struct hb_str trust_pem;                 /* empty = the peer is not verified          */
 	struct hb_str crl_pem;
+	const char *trust_file, *crl_file;       /* for messages; NULL = inline               */
 	bool crl_leaf_only, allow_expired, accept_untrusted;
 	bool require_peer_cert;                  /* server: refuse a client without one       */
 	bool require_sni;                        /* server                                    */
@@ -53,8 +54,9 @@ struct hb_tls_config {
 	const char *cipher_list;                 /* TLS 1.2, OpenSSL notation; NULL = default */
 	const char *groups;                      /* NULL = X25519:P-256                       */
 	const char *sni;                         /* client: NULL = none sent                  */
-	bool sni_is_identity;                    /* client: a DNS name of the server must be the
-	                                          * server name that was sent                 */
+	bool sni_is_identity;                    /* client: when a server name was sent, a DNS
+	                                          * name of the server must cover it; then `sans`
+	                                          * is not asked                              */
 	bool bare_fin_is_end;                    /* accept a missing close_notify as an end   */
 	bool no_tickets;
 	uint64_t handshake_timeout_ms;           /* 0 = 15000                                 */

@@ -3,15 +3,15 @@
 #include <stdio.h>
 #include "filters/transport/proxy_protocol/header.h"
 
-#define V1_MAX      108u /* the longest line, with its NUL                            */
-#define V2_FIXED    16u
-#define V2_INET     0x11u
-#define V2_INET6    0x21u
-#define V2_LOCAL    0x20u
-#define V2_PROXY    0x21u
+#define V1_MAX   108u /* the longest line, with its NUL                            */
+#define V2_FIXED 16u
+#define V2_INET  0x11u
+#define V2_INET6 0x21u
+#define V2_LOCAL 0x20u
+#define V2_PROXY 0x21u
 
-static const uint8_t signature[12] = {
-	0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a};
+static const uint8_t signature[12] = { 0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49,
+	0x54, 0x0a };
 
 static bool
 is_ip(const struct hb_addr *a)
@@ -33,7 +33,8 @@ as_v6(const struct hb_addr *a, uint8_t ret[16])
 }
 
 void
-hb_proxy_header_v1(struct hb_buf *buf, const struct hb_addr *source, const struct hb_addr *destination)
+hb_proxy_header_v1(
+	struct hb_buf *buf, const struct hb_addr *source, const struct hb_addr *destination)
 {
 	char line[V1_MAX + 1], s[INET6_ADDRSTRLEN], d[INET6_ADDRSTRLEN];
 	bool v4 = source->kind == HB_ADDR_V4 && destination->kind == HB_ADDR_V4;
@@ -63,10 +64,10 @@ put_port(uint8_t *p, uint16_t port)
 }
 
 void
-hb_proxy_header_v2(struct hb_buf *buf, const struct hb_addr *source, const struct hb_addr *destination,
-	struct hb_str tlvs)
+hb_proxy_header_v2(struct hb_buf *buf, const struct hb_addr *source,
+	const struct hb_addr *destination, struct hb_str tlvs)
 {
-	uint8_t h[V2_FIXED + 2 * 16 + 2 * 2] = {0}, a[16], b[16];
+	uint8_t h[V2_FIXED + 2 * 16 + 2 * 2] = { 0 }, a[16], b[16];
 	size_t n = V2_FIXED, width, skip;
 
 	HB_ASSERT(tlvs.len <= HB_PROXY_TLVS_MAX);
@@ -75,7 +76,8 @@ hb_proxy_header_v2(struct hb_buf *buf, const struct hb_addr *source, const struc
 		h[12] = V2_LOCAL;
 	} else {
 		h[12] = V2_PROXY;
-		h[13] = source->kind == HB_ADDR_V4 && destination->kind == HB_ADDR_V4 ? V2_INET : V2_INET6;
+		h[13] = source->kind == HB_ADDR_V4 && destination->kind == HB_ADDR_V4 ? V2_INET :
+											V2_INET6;
 		width = h[13] == V2_INET ? 4 : 16;
 		skip = 16 - width;
 		as_v6(source, a);

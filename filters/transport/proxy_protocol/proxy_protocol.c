@@ -7,8 +7,9 @@
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb-c.h"
 #include "filters/transport/proxy_protocol/header.h"
 
-typedef Envoy__Extensions__TransportSockets__ProxyProtocol__V3__ProxyProtocolUpstreamTransport SocketMsg;
-typedef Envoy__Config__Core__V3__ProxyProtocolConfig         HeaderMsg;
+typedef Envoy__Extensions__TransportSockets__ProxyProtocol__V3__ProxyProtocolUpstreamTransport
+	SocketMsg;
+typedef Envoy__Config__Core__V3__ProxyProtocolConfig HeaderMsg;
 typedef Envoy__Config__Core__V3__ProxyProtocolPassThroughTLVs PassMsg;
 
 struct pp_conf {
@@ -46,7 +47,8 @@ pp_compile_pass(struct hb_cfg *cfg, const PassMsg *m, struct pp_conf *c)
 {
 	int r = 0;
 
-	if (m->match_type == ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_PASS_THROUGH_TLVS__PASS_TLVS_MATCH_TYPE__INCLUDE_ALL)
+	if (m->match_type ==
+		ENVOY__CONFIG__CORE__V3__PROXY_PROTOCOL_PASS_THROUGH_TLVS__PASS_TLVS_MATCH_TYPE__INCLUDE_ALL)
 		memset(c->pass, true, sizeof c->pass);
 	for (size_t i = 0; i < m->n_tlv_type; i++) {
 		if (m->tlv_type[i] > 255)
@@ -73,7 +75,8 @@ pp_compile_header(struct hb_cfg *cfg, const HeaderMsg *m, struct pp_conf *c)
 		if (t->type > 255)
 			r = hb_cfg_error(cfg, t, "type", -1, "must be below 256");
 		else if (c->added.len + 3 + t->value.len > HB_PROXY_TLVS_MAX)
-			return (hb_cfg_error(cfg, m, "added_tlvs", -1, "are longer than a header can be"));
+			return (hb_cfg_error(
+				cfg, m, "added_tlvs", -1, "are longer than a header can be"));
 		else
 			pp_tlv(&c->added, t->type, t->value.data, t->value.len);
 	}
@@ -94,8 +97,8 @@ pp_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool upstream, const
 	if (m->transport_socket == NULL)
 		r = hb_cfg_error(cfg, m, NULL, -1,
 			"transport_socket is missing; RawBuffer sends what follows in the clear");
-	else if (hb_transport_socket_compile(cfg, m, "transport_socket", m->transport_socket, true,
-	    &c->inner) != 0)
+	else if (hb_transport_socket_compile(
+			 cfg, m, "transport_socket", m->transport_socket, true, &c->inner) != 0)
 		r = -EINVAL;
 	if (r != 0) {
 		pp_conf_free(c);
@@ -125,24 +128,26 @@ static void
 pp_tlvs(const struct pp_conf *c, const struct hb_facts *facts, struct hb_text *t)
 {
 	hb_text_add(t, c->added.p, c->added.len);
-	for (const struct hb_fact_entry *e = facts == NULL ? NULL : facts->metadata; e != NULL; e = e->next) {
+	for (const struct hb_fact_entry *e = facts == NULL ? NULL : facts->metadata; e != NULL;
+		e = e->next) {
 		int type = hb_str_eq(e->ns, HB_STR(HB_META_PROXY_TLVS)) ? pp_type(e->key) : -1;
 
 		if (type >= 0 && c->pass[type] && e->value.len <= UINT16_MAX &&
-		    t->len + 3 + e->value.len <= HB_PROXY_TLVS_MAX)
+			t->len + 3 + e->value.len <= HB_PROXY_TLVS_MAX)
 			pp_tlv(t, (unsigned)type, e->value.p, e->value.len);
 	}
 }
 
 static struct hb_transport *
-pp_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *facts, struct hb_str host)
+pp_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *facts,
+	struct hb_str host)
 {
 	static const struct hb_addr none;
 	const struct hb_addr *from = facts == NULL ? &none : &facts->remote;
 	const struct hb_addr *to = facts == NULL ? &none : &facts->local;
 	const struct pp_conf *c = conf;
-	struct hb_buf buf = {0};
-	struct hb_text tlvs = {0};
+	struct hb_buf buf = { 0 };
+	struct hb_text tlvs = { 0 };
 
 	HB_CHECK(c, PP_CONF_MAGIC);
 	if (c->v2) {
@@ -169,7 +174,8 @@ pp_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 extern const struct hb_transport_socket_type hb_tsocket_proxy_protocol;
 const struct hb_transport_socket_type hb_tsocket_proxy_protocol = {
 	.name = "envoy.transport_sockets.upstream_proxy_protocol",
-	.upstream = &envoy__extensions__transport_sockets__proxy_protocol__v3__proxy_protocol_upstream_transport__descriptor,
+	.upstream =
+		&envoy__extensions__transport_sockets__proxy_protocol__v3__proxy_protocol_upstream_transport__descriptor,
 	.compile = pp_compile,
 	.conf_free = pp_conf_free,
 	.wrap = pp_wrap,

@@ -25,7 +25,7 @@ static struct hb_str
 tls_server_name(const struct hb_tls_conf *c, const struct hb_facts *facts, struct hb_str host)
 {
 	struct hb_addr ip;
-	struct hb_str name = {0};
+	struct hb_str name = { 0 };
 
 	if (facts != NULL)
 		name = hb_facts_state(facts, HB_STR(HB_STATE_UPSTREAM_SERVER_NAME));
@@ -65,8 +65,10 @@ tls_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 extern const struct hb_transport_socket_type hb_tsocket_tls;
 const struct hb_transport_socket_type hb_tsocket_tls = {
 	.name = "envoy.transport_sockets.tls",
-	.downstream = &envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor,
-	.upstream = &envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor,
+	.downstream =
+		&envoy__extensions__transport_sockets__tls__v3__downstream_tls_context__descriptor,
+	.upstream =
+		&envoy__extensions__transport_sockets__tls__v3__upstream_tls_context__descriptor,
 	.compile = tls_compile,
 	.conf_free = tls_conf_free,
 	.wrap = tls_wrap,

@@ -4,33 +4,35 @@
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "filters/transport/tls/tls_conf_priv.h"
 
-#define PEM_MAX     (4u << 20) /* one source of certificates, keys or revocation lists */
-#define HASH_SIZE   32u
-#define HASHES_MAX  1024u
-#define NAMES_MAX   1024u
-#define CERTS_MAX   64u
+#define PEM_MAX    (4u << 20) /* one source of certificates, keys or revocation lists */
+#define HASH_SIZE  32u
+#define HASHES_MAX 1024u
+#define NAMES_MAX  1024u
+/* A dial's connect_timeout rules, which may be longer than the default of a handshake. */
+#define UPSTREAM_HANDSHAKE_MS (24u * 3600u * 1000u)
+#define CERTS_MAX  64u
 
-typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext             CommonMsg;
-typedef Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext           UpstreamMsg;
-typedef Envoy__Extensions__TransportSockets__Tls__V3__DownstreamTlsContext         DownstreamMsg;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext CommonMsg;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext UpstreamMsg;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__DownstreamTlsContext DownstreamMsg;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CertificateValidationContext ValidationMsg;
-typedef Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate               CertificateMsg;
-typedef Envoy__Extensions__TransportSockets__Tls__V3__SubjectAltNameMatcher        SanMsg;
-typedef Envoy__Type__Matcher__V3__StringMatcher                                    StringMsg;
-typedef Envoy__Config__Core__V3__DataSource                                        SourceMsg;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__TlsCertificate CertificateMsg;
+typedef Envoy__Extensions__TransportSockets__Tls__V3__SubjectAltNameMatcher SanMsg;
+typedef Envoy__Type__Matcher__V3__StringMatcher StringMsg;
+typedef Envoy__Config__Core__V3__DataSource SourceMsg;
 
 /* What lives only while one context is made. */
 struct build {
-	struct hb_cfg           *cfg;
-	struct hb_tls_conf      *conf;
-	struct hb_tls_config     tls;
-	struct hb_tls_cert      *certs;   /* owned                                      */
-	struct hb_text          *texts;   /* owned; three for each certificate          */
-	struct hb_text           trust, crl, ciphers, groups;
-	struct hb_tls_san_match *sans;    /* owned                                      */
-	struct hb_str           *hashes;  /* owned; certificates, then public keys      */
-	uint8_t                (*digests)[HASH_SIZE]; /* owned; what hashes point to    */
-	int                      r;
+	struct hb_cfg *cfg;
+	struct hb_tls_conf *conf;
+	struct hb_tls_config tls;
+	struct hb_tls_cert *certs; /* owned                                      */
+	struct hb_text *texts;     /* owned; three for each certificate          */
+	struct hb_text trust, crl, ciphers, groups;
+	struct hb_tls_san_match *sans; /* owned                                      */
+	struct hb_str *hashes;         /* owned; certificates, then public keys      */
+	uint8_t (*digests)[HASH_SIZE]; /* owned; what hashes point to    */
+	int r;
 };
 
 static void
@@ -52,7 +54,8 @@ build_fini(struct build *b)
 static const char *
 file_of(const SourceMsg *s)
 {
-	if (s == NULL || s->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME)
+	if (s == NULL ||
+		s->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME)
 		return (NULL);
 	return (s->filename);
 }
@@ -62,7 +65,7 @@ static struct hb_str
 source(struct build *b, const void *msg, const char *field, const SourceMsg *s, struct hb_text *t)
 {
 	if (s == NULL)
-		return ((struct hb_str){0});
+		return ((struct hb_str){ 0 });
 	if (hb_cfg_data_source(b->cfg, msg, field, s, PEM_MAX, t) != 0)
 		b->r = -EINVAL;
 	else if (t->len == 0)
@@ -102,8 +105,8 @@ certificates(struct build *b, const CommonMsg *m)
 	size_t n = HB_MIN(m->n_tls_certificates, (size_t)CERTS_MAX);
 
 	if (m->n_tls_certificates > CERTS_MAX)
-		b->r = hb_cfg_error(b->cfg, m, "tls_certificates", -1, "has more than %u entries",
-			CERTS_MAX);
+		b->r = hb_cfg_error(
+			b->cfg, m, "tls_certificates", -1, "has more than %u entries", CERTS_MAX);
 	else if (!b->tls.server && n > 1)
 		b->r = hb_cfg_error(b->cfg, m, "tls_certificates", -1,
 			"a client has one certificate, not %zu", n);
@@ -188,8 +191,8 @@ names(struct build *b, const ValidationMsg *m)
 		const SanMsg *s = m->match_typed_subject_alt_names[i];
 
 		if (s->san_type < (int)HB_SAN_EMAIL || s->san_type > (int)HB_SAN_IP)
-			b->r = hb_cfg_error(b->cfg, s, "san_type", -1,
-				"must be EMAIL, DNS, URI or IP_ADDRESS");
+			b->r = hb_cfg_error(
+				b->cfg, s, "san_type", -1, "must be EMAIL, DNS, URI or IP_ADDRESS");
 		else if (s->matcher == NULL)
 			b->r = hb_cfg_error(b->cfg, s, NULL, -1, "matcher is missing");
 		else
@@ -239,8 +242,8 @@ base64_digest(const char *z, uint8_t ret[HASH_SIZE])
 	uint8_t raw[48];
 	size_t n;
 
-	if (strlen(z) != 44 ||
-	    EVP_DecodeBase64(raw, &n, sizeof raw, (const uint8_t *)z, 44) != 1 || n != HASH_SIZE)
+	if (strlen(z) != 44 || EVP_DecodeBase64(raw, &n, sizeof raw, (const uint8_t *)z, 44) != 1 ||
+		n != HASH_SIZE)
 		return (false);
 	memcpy(ret, raw, HASH_SIZE);
 	return (true);
@@ -288,7 +291,8 @@ validation(struct build *b, const ValidationMsg *m)
 	c->allow_expired = m->allow_expired_certificate;
 	c->accept_untrusted = m->trust_chain_verification ==
 		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED;
-	c->max_verify_depth = hb_cfg_u32(b->cfg, m, "max_verify_depth", m->max_verify_depth, 1, 100, 100);
+	c->max_verify_depth = hb_cfg_u32(
+		b->cfg, m, "max_verify_depth", m->max_verify_depth, 1, 100, 100);
 	names(b, m);
 	pins(b, m);
 }
@@ -299,7 +303,7 @@ common(struct build *b, const CommonMsg *m)
 	params(b, m);
 	certificates(b, m);
 	if (m->validation_context_type_case ==
-	    ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT)
+		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT)
 		validation(b, m->validation_context);
 }
 
@@ -345,8 +349,9 @@ hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 	b.tls.require_peer_cert = hb_cfg_bool(m->require_client_certificate, false);
 	b.tls.require_sni = hb_cfg_bool(m->require_sni, false);
 	if (m->common_tls_context == NULL || m->common_tls_context->n_tls_certificates == 0)
-		b.r = hb_cfg_error(cfg, m, m->common_tls_context == NULL ? NULL : "common_tls_context",
-			-1, "a TLS server needs a certificate: give common_tls_context.tls_certificates");
+		b.r = hb_cfg_error(cfg, m,
+			m->common_tls_context == NULL ? NULL : "common_tls_context", -1,
+			"a TLS server needs a certificate: give common_tls_context.tls_certificates");
 	else
 		common(&b, m->common_tls_context);
 	if (b.r == 0 && b.tls.require_peer_cert && judges_nobody(&b))
@@ -364,6 +369,7 @@ hb_tls_conf_upstream(struct hb_cfg *cfg, const void *msg)
 	build_init(&b, cfg, false);
 	b.tls.sni = *m->sni == '\0' ? NULL : m->sni;
 	b.tls.sni_is_identity = m->auto_sni_san_validation;
+	b.tls.handshake_timeout_ms = UPSTREAM_HANDSHAKE_MS;
 	b.conf->auto_host_sni = m->auto_host_sni;
 	if (m->common_tls_context != NULL)
 		common(&b, m->common_tls_context);

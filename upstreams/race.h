@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * upstreams/race.h: connecting to one endpoint that may have several addresses (RFC 8305): the next
+ * address is tried when the last one failed or has not answered for 300 ms. As soon as one TCP
+ * connection stands the others are given up; they get their turn again if its TLS handshake fails.
+ * The first secured transport wins.
+ */
+#ifndef HB_UPSTREAMS_RACE_H
+#define HB_UPSTREAMS_RACE_H
+
+#include "core/filter/transport_socket.h"
+#include "core/transport/tcp.h"
+#include "upstreams/endpoint.h"
+
+#define HB_RACE_STAGGER_MS 300u
+#define HB_RACE_TEXT_MAX   256u
+
+struct hb_bind_conf; /* upstreams/cluster.h */
+
+struct hb_race_result {
+	struct hb_transport *t;      /* secured, reading disabled, its sink still to be set; NULL = failed */
+	enum hb_close_reason reason; /* NONE when it succeeded                                    */
+	struct hb_addr addr;         /* that won, or failed last; its name lives as long as the race */
+	struct hb_addr local;        /* NONE when unknown                                         */
+	bool timeout;
+	bool secure;                 /* there was a TLS handshake                                 */
+	bool no_socket;              /* not even a socket could be made or bound                  */
+	const char *text;            /* of the failure, for people; "" = none                     */
+};
+
+struct hb_race_request {
+	const struct hb_ep_addrs *addrs;          /* copied                                     */
+	uint64_t timeout_ms;                      /* for TCP and TLS together                   */
+	const struct hb_bind_conf *bind;          /* this and the next three outlive the race   */
+	const struct hb_tcp_options *tcp;
+	const struct hb_transport_socket *socket; /* NULL = bytes in the clear                  */
+	const struct hb_facts *facts;             /* of the downstream; may be NULL             */
+	const char *host;                         /* copied                                     */
+	/* Once, from the event loop; the race is gone when it returns. */
+	void (*done)(void *arg, const struct hb_race_result *);
+	void *arg;
+};
+
+struct hb_race;
+struct hb_race *hb_race_new(struct hb_worker *, const struct hb_race_request *);
+/* done will not be called. */
+void hb_race_cancel(struct hb_race **);
+
+#endif
