@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "core/event/worker.h"
 #include "core/stats/access_log.h"
+#include "core/transport/transport.h"
 #include "listeners/listeners.h"
 #include "upstreams/upstreams.h"
 
@@ -276,6 +277,9 @@ hb_cmd_run(const struct hb_args *args)
 	if (exit_code != HB_EXIT_OK)
 		return (exit_code);
 	hb_admin_stop();
+	hb_upstreams_stop();
+	for (unsigned i = 0; i < hb_workers_count(); i++)
+		hb_transport_worker_fini(hb_worker_at(i));
 	hb_workers_fini();
 	hb_app_rooms_fini();
 	hb_access_log_fini();
