@@ -80,22 +80,28 @@ compile_one(struct hb_cfg *cfg, const rbac_msg *m, const char *rules_field, cons
 	return (rules == NULL ? NULL : hb_rbac_compile(cfg, m, rules_field, rules));
 }
 
-/* Metrics of the shadow rules get a scope of their own when they have a prefix: "tcp.istio_dry_run". */
-static void
-shadow_names(struct rbac_conf *c, const rbac_msg *m)
+/* Istio's prefixes end with a dot or underscore, for they are glued to the name that follows. */
+static struct hb_str
+trim(const char *prefix)
 {
-	const char *prefix = m->shadow_rules_stat_prefix;
-	struct hb_text label = { 0 };
+	struct hb_str s = hb_str(prefix);
 
-	c->shadow_policy_key = hb_asprintf("%sshadow_effective_policy_id", prefix);
-	c->shadow_result_key = hb_asprintf("%sshadow_engine_result", prefix);
-	hb_text_addz(&label, m->stat_prefix);
-	if (*prefix != '\0')
-		hb_text_printf(&label, ".%s", prefix);
-	while (label.len > 0 && (label.p[label.len - 1] == '.' || label.p[label.len - 1] == '_'))
-		label.len--;
-	c->shadow_stats = hb_stats_get(&rbac_family, hb_strn(label.p, label.len));
-	hb_text_fini(&label);
+	while (s.len > 1 && (s.p[s.len - 1] == '.' || s.p[s.len - 1] == '_'))
+		s.len--;
+	return (s);
+}
+
+/* Metrics of the shadow rules get a scope of their own when they have a prefix: rbac.tcp.dry_run. */
+static void
+scopes(struct rbac_conf *c, const rbac_msg *m)
+{
+	struct hb_str label = trim(m->stat_prefix), shadow = trim(m->shadow_rules_stat_prefix);
+	char *both = hb_asprintf(
+		"%.*s%s%.*s", HB_STR_FMT(label), shadow.len == 0 ? "" : ".", HB_STR_FMT(shadow));
+
+	c->stats = hb_stats_get(&rbac_family, label);
+	c->shadow_stats = hb_stats_get(&rbac_family, hb_str(both));
+	hb_free(both);
 }
 
 static int
@@ -104,11 +110,10 @@ rbac_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **ret_c
 	const rbac_msg *m = (const void *)msg;
 	struct hb_errs *errs = hb_cfg_errs(cfg);
 	size_t before = errs->n + errs->dropped;
-	struct hb_str label = hb_str(m->stat_prefix);
 	struct rbac_conf *c;
 
 	HB_NEW(c, RBAC_CONF_MAGIC);
-	if (label.len == 0)
+	if (*m->stat_prefix == '\0')
 		(void)hb_cfg_error(cfg, m, "stat_prefix", -1, "must not be empty");
 	c->rules = compile_one(cfg, m, "rules", m->rules, "matcher", m->matcher);
 	c->shadow = compile_one(
@@ -120,11 +125,10 @@ rbac_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **ret_c
 		rbac_conf_free(c);
 		return (-EINVAL);
 	}
-	/* Istio's prefixes end with a dot. */
-	while (label.len > 1 && label.p[label.len - 1] == '.')
-		label.len--;
-	c->stats = hb_stats_get(&rbac_family, label);
-	shadow_names(c, m);
+	c->shadow_policy_key = hb_asprintf(
+		"%sshadow_effective_policy_id", m->shadow_rules_stat_prefix);
+	c->shadow_result_key = hb_asprintf("%sshadow_engine_result", m->shadow_rules_stat_prefix);
+	scopes(c, m);
 	*ret_conf = c;
 	return (0);
 }

@@ -55,7 +55,8 @@ static int
 teardown(void **state)
 {
 	hb_log_capture(NULL, NULL);
-	hbf_close(&h);
+	if (h.conn != NULL || h.closed)
+		hbf_close(&h);
 	hb_chain_free(&chain);
 	hbf_fini();
 	return (0);
