@@ -75,6 +75,7 @@ struct h2_stream {
 	uint16_t            status;
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
 	bool request_due;           /* on_request has to be called                        */
+	bool offered;               /* somebody owns it                                   */
 	bool responded;             /* server: HEADERS sent; client: final ones received  */
 	bool failed_status;         /* client: they were not 2xx                          */
 	bool rx_end;                /* END_STREAM received                                */

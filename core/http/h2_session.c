@@ -422,6 +422,7 @@ tell_request(struct hb_h2 *h2, struct h2_stream *s)
 	struct hb_h2_request r;
 
 	s->request_due = false;
+	s->offered = true;
 	/* Reset in the same batch: not worth a connection of its own. */
 	if ((s->over && s->reason != HB_CLOSE_NONE) || h2->ev == NULL) {
 		struct hb_transport *t = &s->base;
@@ -795,6 +796,7 @@ hb_h2_open(struct hb_h2 *h2, const struct hb_h2_request *r)
 	id = hb_h2__stream_request(s, r);
 	HB_ASSERT(id > 0);
 	s->id = id;
+	s->offered = true;
 	h2->active++;
 	hb_run_soon(h2->worker, &h2->run);
 	return (&s->base);

@@ -71,19 +71,25 @@ hb_h2__stream_reset(struct h2_stream *s, uint32_t error_code)
 	(void)nghttp2_submit_rst_stream(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, error_code);
 }
 
-void
-hb_h2__stream_lost(struct h2_stream *s, enum hb_close_reason reason)
+/* Nobody has seen it. */
+static void
+drop(struct h2_stream *s)
 {
 	struct hb_transport *t = &s->base;
 
+	hb_transport_abort(&t, HB_CLOSE_STREAM_REFUSED);
+}
+
+void
+hb_h2__stream_lost(struct h2_stream *s, enum hb_close_reason reason)
+{
 	HB_ASSERT(s->h2 != NULL);
 	hb_h2__detach(s);
 	if (!s->over && s->reason == HB_CLOSE_NONE && !(s->rx_end && s->tx_end_sent))
 		s->reason = (uint8_t)reason;
 	s->over = true;
-	if (s->request_due) {
-		/* Nobody has seen it. */
-		hb_transport_abort(&t, reason);
+	if (!s->offered) {
+		drop(s);
 		return;
 	}
 	if (s->base.dead) {
@@ -167,6 +173,11 @@ hb_h2__stream_tell(struct h2_stream *s)
 			bury(s);
 		else
 			discard(s);
+		return;
+	}
+	if (!s->offered) {
+		if (s->over)
+			drop(s);
 		return;
 	}
 	if (client_connects(s)) {
