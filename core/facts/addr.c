@@ -14,7 +14,8 @@ static const uint8_t v4_mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff 
  * One form for one address: a client that reaches a dual-stack socket over IPv4 must not slip past
  * a policy that names IPv4 ranges.
  */
-static void set_v6(struct hb_addr *a, const uint8_t ip[16])
+static void
+set_v6(struct hb_addr *a, const uint8_t ip[16])
 {
 	if (memcmp(ip, v4_mapped, sizeof v4_mapped) == 0) {
 		a->kind = HB_ADDR_V4;
@@ -26,14 +27,16 @@ static void set_v6(struct hb_addr *a, const uint8_t ip[16])
 }
 
 /* Bytes of a unix name, the leading NUL of an abstract one included. */
-static size_t unix_len(const char *name)
+static size_t
+unix_len(const char *name)
 {
 	if (name[0] != '\0')
 		return (strlen(name));
 	return (name[1] == '\0' ? 0 : 1 + strlen(name + 1));
 }
 
-static void from_unix(struct hb_addr *a, const struct sockaddr_un *sun, socklen_t len)
+static void
+from_unix(struct hb_addr *a, const struct sockaddr_un *sun, socklen_t len)
 {
 	size_t n = len > offsetof(struct sockaddr_un, sun_path) ?
 		len - offsetof(struct sockaddr_un, sun_path) :
@@ -52,7 +55,8 @@ static void from_unix(struct hb_addr *a, const struct sockaddr_un *sun, socklen_
 	a->u.name = sun->sun_path;
 }
 
-void hb_addr_from_sockaddr(struct hb_addr *a, const struct sockaddr *sa, socklen_t len)
+void
+hb_addr_from_sockaddr(struct hb_addr *a, const struct sockaddr *sa, socklen_t len)
 {
 	memset(a, 0, sizeof *a);
 	if (len < sizeof(sa_family_t))
@@ -73,7 +77,8 @@ void hb_addr_from_sockaddr(struct hb_addr *a, const struct sockaddr *sa, socklen
 	}
 }
 
-socklen_t hb_addr_to_sockaddr(const struct hb_addr *a, struct sockaddr_storage *ss)
+socklen_t
+hb_addr_to_sockaddr(const struct hb_addr *a, struct sockaddr_storage *ss)
 {
 	memset(ss, 0, sizeof *ss);
 	if (a->kind == HB_ADDR_V4) {
@@ -107,7 +112,8 @@ socklen_t hb_addr_to_sockaddr(const struct hb_addr *a, struct sockaddr_storage *
 	return (0);
 }
 
-int hb_addr_format_ip(const struct hb_addr *a, char *dst, size_t cap)
+int
+hb_addr_format_ip(const struct hb_addr *a, char *dst, size_t cap)
 {
 	char ip[INET6_ADDRSTRLEN];
 
@@ -129,7 +135,8 @@ int hb_addr_format_ip(const struct hb_addr *a, char *dst, size_t cap)
 	}
 }
 
-int hb_addr_format(const struct hb_addr *a, char *dst, size_t cap)
+int
+hb_addr_format(const struct hb_addr *a, char *dst, size_t cap)
 {
 	char ip[INET6_ADDRSTRLEN];
 
@@ -139,7 +146,8 @@ int hb_addr_format(const struct hb_addr *a, char *dst, size_t cap)
 	return (snprintf(dst, cap, a->kind == HB_ADDR_V4 ? "%s:%u" : "[%s]:%u", ip, a->port));
 }
 
-bool hb_addr_parse_ip(struct hb_str text, struct hb_addr *ret)
+bool
+hb_addr_parse_ip(struct hb_str text, struct hb_addr *ret)
 {
 	char z[INET6_ADDRSTRLEN];
 	struct hb_addr a = { 0 };
@@ -159,7 +167,8 @@ bool hb_addr_parse_ip(struct hb_str text, struct hb_addr *ret)
 	return (true);
 }
 
-bool hb_addr_parse(struct hb_str text, struct hb_addr *ret)
+bool
+hb_addr_parse(struct hb_str text, struct hb_addr *ret)
 {
 	struct hb_addr a;
 	struct hb_str ip, port;
@@ -186,7 +195,8 @@ bool hb_addr_parse(struct hb_str text, struct hb_addr *ret)
 	return (true);
 }
 
-bool hb_addr_ip_eq(const struct hb_addr *a, const struct hb_addr *b)
+bool
+hb_addr_ip_eq(const struct hb_addr *a, const struct hb_addr *b)
 {
 	size_t n;
 
@@ -207,12 +217,14 @@ bool hb_addr_ip_eq(const struct hb_addr *a, const struct hb_addr *b)
 	}
 }
 
-bool hb_addr_eq(const struct hb_addr *a, const struct hb_addr *b)
+bool
+hb_addr_eq(const struct hb_addr *a, const struct hb_addr *b)
 {
 	return (a->port == b->port && hb_addr_ip_eq(a, b));
 }
 
-bool hb_addr_is_loopback(const struct hb_addr *a)
+bool
+hb_addr_is_loopback(const struct hb_addr *a)
 {
 	static const uint8_t one[16] = { [15] = 1 };
 
@@ -221,7 +233,8 @@ bool hb_addr_is_loopback(const struct hb_addr *a)
 	return (a->kind == HB_ADDR_V6 && memcmp(a->u.ip, one, 16) == 0);
 }
 
-void hb_addr_copy(struct hb_arena *arena, struct hb_addr *to, const struct hb_addr *from)
+void
+hb_addr_copy(struct hb_arena *arena, struct hb_addr *to, const struct hb_addr *from)
 {
 	struct hb_addr a = *from;
 

@@ -15,7 +15,8 @@ struct block {
 	_Alignas(ALIGNMENT) char data[];
 };
 
-static struct block *block_new(struct hb_arena *a, size_t n)
+static struct block *
+block_new(struct hb_arena *a, size_t n)
 {
 	struct block *head = a->head, *b;
 	size_t cap = head == NULL ? BLOCK_FIRST : HB_MIN(head->cap * 2, (size_t)BLOCK_MAX);
@@ -29,7 +30,8 @@ static struct block *block_new(struct hb_arena *a, size_t n)
 	return (b);
 }
 
-void *hb_arena_alloc(struct hb_arena *a, size_t n)
+void *
+hb_arena_alloc(struct hb_arena *a, size_t n)
 {
 	struct block *b = a->head;
 	void *p;
@@ -44,7 +46,8 @@ void *hb_arena_alloc(struct hb_arena *a, size_t n)
 	return (p);
 }
 
-struct hb_str hb_arena_str(struct hb_arena *a, struct hb_str s)
+struct hb_str
+hb_arena_str(struct hb_arena *a, struct hb_str s)
 {
 	char *p = hb_arena_alloc(a, s.len + 1);
 
@@ -53,7 +56,8 @@ struct hb_str hb_arena_str(struct hb_arena *a, struct hb_str s)
 	return (hb_strn(p, s.len));
 }
 
-void hb_arena_fini(struct hb_arena *a)
+void
+hb_arena_fini(struct hb_arena *a)
 {
 	struct block *b = a->head, *next;
 

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/facts/facts.h"
 
-static void mask(uint8_t *ip, unsigned bytes, unsigned len)
+static void
+mask(uint8_t *ip, unsigned bytes, unsigned len)
 {
 	for (unsigned i = 0; i<bytes; i++, len = len> 8 ? len - 8 : 0)
 		ip[i] &= (uint8_t)(len >= 8 ? 0xff : 0xff00 >> len);
 }
 
-int hb_cidr_parse(struct hb_str prefix, unsigned len, struct hb_cidr *ret, struct hb_err *reterr)
+int
+hb_cidr_parse(struct hb_str prefix, unsigned len, struct hb_cidr *ret, struct hb_err *reterr)
 {
 	struct hb_cidr c = { 0 };
 	struct hb_addr a;
@@ -37,7 +39,8 @@ int hb_cidr_parse(struct hb_str prefix, unsigned len, struct hb_cidr *ret, struc
 	return (0);
 }
 
-bool hb_cidr_contains(const struct hb_cidr *c, const struct hb_addr *a)
+bool
+hb_cidr_contains(const struct hb_cidr *c, const struct hb_addr *a)
 {
 	unsigned whole = c->len / 8, rest = c->len % 8;
 

@@ -1,19 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/facts/facts.h"
 
-void hb_facts_init(struct hb_facts *f)
+void
+hb_facts_init(struct hb_facts *f)
 {
 	memset(f, 0, sizeof *f);
 }
 
-void hb_facts_fini(struct hb_facts *f)
+void
+hb_facts_fini(struct hb_facts *f)
 {
 	hb_arena_fini(&f->arena);
 	memset(f, 0, sizeof *f);
 }
 
-static struct hb_fact_entry *entry_find(
-	struct hb_fact_entry *list, struct hb_str ns, struct hb_str key)
+static struct hb_fact_entry *
+entry_find(struct hb_fact_entry *list, struct hb_str ns, struct hb_str key)
 {
 	for (struct hb_fact_entry *e = list; e != NULL; e = e->next) {
 		if (hb_str_eq(e->key, key) && hb_str_eq(e->ns, ns))
@@ -23,8 +25,8 @@ static struct hb_fact_entry *entry_find(
 }
 
 /* Appends, so that lists keep the order in which things became known. */
-static struct hb_fact_entry *entry_add(
-	struct hb_facts *f, struct hb_fact_entry **list, struct hb_str ns, struct hb_str key)
+static struct hb_fact_entry *
+entry_add(struct hb_facts *f, struct hb_fact_entry **list, struct hb_str ns, struct hb_str key)
 {
 	struct hb_fact_entry *e = hb_arena_alloc(&f->arena, sizeof *e), **tail = list;
 
@@ -40,7 +42,8 @@ static struct hb_fact_entry *entry_add(
  * An older value that is as long is overwritten, so that a value which is set again and again
  * (one for each request of a long connection) does not grow the arena.
  */
-static void entry_value(struct hb_facts *f, struct hb_fact_entry *e, struct hb_str value)
+static void
+entry_value(struct hb_facts *f, struct hb_fact_entry *e, struct hb_str value)
 {
 	struct hb_addr ignored;
 
@@ -57,8 +60,8 @@ static void entry_value(struct hb_facts *f, struct hb_fact_entry *e, struct hb_s
 	e->is_address = hb_addr_parse(e->value, &ignored) || hb_addr_parse_ip(e->value, &ignored);
 }
 
-bool hb_facts_metadata_set(
-	struct hb_facts *f, struct hb_str ns, struct hb_str key, struct hb_str value)
+bool
+hb_facts_metadata_set(struct hb_facts *f, struct hb_str ns, struct hb_str key, struct hb_str value)
 {
 	struct hb_fact_entry *e = entry_find(f->metadata, ns, key);
 
@@ -72,7 +75,8 @@ bool hb_facts_metadata_set(
 	return (true);
 }
 
-bool hb_facts_state_set(
+bool
+hb_facts_state_set(
 	struct hb_facts *f, struct hb_str key, struct hb_str value, bool read_only, uint8_t shared)
 {
 	struct hb_fact_entry *e = entry_find(f->filter_state, HB_STR(""), key);
@@ -91,14 +95,16 @@ bool hb_facts_state_set(
 	return (true);
 }
 
-struct hb_str hb_facts_metadata(const struct hb_facts *f, struct hb_str ns, struct hb_str key)
+struct hb_str
+hb_facts_metadata(const struct hb_facts *f, struct hb_str ns, struct hb_str key)
 {
 	const struct hb_fact_entry *e = entry_find(f->metadata, ns, key);
 
 	return (e == NULL ? (struct hb_str){ 0 } : e->value);
 }
 
-const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *f, struct hb_str key)
+const struct hb_fact_entry *
+hb_facts_state_entry(const struct hb_facts *f, struct hb_str key)
 {
 	for (; f != NULL; f = f->parent) {
 		const struct hb_fact_entry *e = entry_find(f->filter_state, HB_STR(""), key);
@@ -109,14 +115,16 @@ const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *f, struc
 	return (NULL);
 }
 
-struct hb_str hb_facts_state(const struct hb_facts *f, struct hb_str key)
+struct hb_str
+hb_facts_state(const struct hb_facts *f, struct hb_str key)
 {
 	const struct hb_fact_entry *e = hb_facts_state_entry(f, key);
 
 	return (e == NULL ? (struct hb_str){ 0 } : e->value);
 }
 
-const struct hb_facts *hb_facts_identity(const struct hb_facts *f)
+const struct hb_facts *
+hb_facts_identity(const struct hb_facts *f)
 {
 	for (; f != NULL; f = f->parent) {
 		if (f->peer_cert != NULL || f->principal.len > 0)
@@ -127,14 +135,16 @@ const struct hb_facts *hb_facts_identity(const struct hb_facts *f)
 	return (NULL);
 }
 
-const struct hb_facts *hb_facts_root(const struct hb_facts *f)
+const struct hb_facts *
+hb_facts_root(const struct hb_facts *f)
 {
 	while (f->parent != NULL)
 		f = f->parent;
 	return (f);
 }
 
-static void entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint16_t *n,
+static void
+entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint16_t *n,
 	const struct hb_fact_entry *from)
 {
 	struct hb_fact_entry *e;
@@ -148,17 +158,20 @@ static void entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint16_
 	(*n)++;
 }
 
-static struct hb_str str_copy(struct hb_facts *to, struct hb_str s)
+static struct hb_str
+str_copy(struct hb_facts *to, struct hb_str s)
 {
 	return (s.p == NULL ? s : hb_arena_str(&to->arena, s));
 }
 
-static const char *z_copy(struct hb_facts *to, const char *z)
+static const char *
+z_copy(struct hb_facts *to, const char *z)
 {
 	return (z == NULL ? NULL : hb_arena_str(&to->arena, hb_str(z)).p);
 }
 
-void hb_facts_copy(struct hb_facts *to, const struct hb_facts *from)
+void
+hb_facts_copy(struct hb_facts *to, const struct hb_facts *from)
 {
 	HB_ASSERT(to != from);
 	hb_facts_init(to);

@@ -11,7 +11,8 @@
 
 #include "core/facts/facts.h"
 
-static struct hb_addr ip(const char *text)
+static struct hb_addr
+ip(const char *text)
 {
 	struct hb_addr a;
 
@@ -19,7 +20,8 @@ static struct hb_addr ip(const char *text)
 	return (a);
 }
 
-static void test_parse_ip(void **state)
+static void
+test_parse_ip(void **state)
 {
 	static const char *const bad[] = { "", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ",
 		"01.2.3.4", "fe80::1%eth0", "[::1]", "1.2.3.4:80", "g::1", ":::", "localhost",
@@ -41,7 +43,8 @@ static void test_parse_ip(void **state)
 	assert_memory_equal(a.u.ip, "\x0a\x01\x02\x03", 4);
 }
 
-static void test_parse_format(void **state)
+static void
+test_parse_format(void **state)
 {
 	static const char *const good[] = { "10.0.0.1:80", "[::1]:443", "0.0.0.0:0",
 		"[2001:db8::7]:65535" };
@@ -71,7 +74,8 @@ static void test_parse_format(void **state)
 	assert_string_equal(text, "-");
 }
 
-static void roundtrip(const char *text)
+static void
+roundtrip(const char *text)
 {
 	struct sockaddr_storage ss;
 	struct hb_addr a, b;
@@ -84,7 +88,8 @@ static void roundtrip(const char *text)
 	assert_true(hb_addr_eq(&a, &b));
 }
 
-static void test_sockaddr_ip(void **state)
+static void
+test_sockaddr_ip(void **state)
 {
 	struct sockaddr_in6 mapped = { .sin6_family = AF_INET6, .sin6_port = htons(9) };
 	struct hb_addr a, four = ip("1.2.3.4");
@@ -106,7 +111,8 @@ static void test_sockaddr_ip(void **state)
 	assert_int_equal(hb_addr_to_sockaddr(&a, &ss), 0);
 }
 
-static void unix_roundtrip(const char *name, size_t n, const char *text)
+static void
+unix_roundtrip(const char *name, size_t n, const char *text)
 {
 	struct hb_addr a = { .kind = HB_ADDR_UNIX, .u.name = name }, b;
 	struct sockaddr_storage ss;
@@ -121,7 +127,8 @@ static void unix_roundtrip(const char *name, size_t n, const char *text)
 	assert_string_equal(got, text);
 }
 
-static void test_sockaddr_unix(void **state)
+static void
+test_sockaddr_unix(void **state)
 {
 	char longest[109] = { 0 };
 	struct hb_addr a = { .kind = HB_ADDR_UNIX, .u.name = longest };
@@ -144,7 +151,8 @@ static void test_sockaddr_unix(void **state)
 	assert_int_equal(a.kind, HB_ADDR_NONE);
 }
 
-static void test_loopback(void **state)
+static void
+test_loopback(void **state)
 {
 	static const char *const yes[] = { "127.0.0.1", "127.255.0.3", "::1", "::ffff:127.0.0.1" };
 	static const char *const no[] = { "128.0.0.1", "::", "::2", "10.0.0.1", "fe80::1" };
@@ -162,7 +170,8 @@ static void test_loopback(void **state)
 	}
 }
 
-static bool contains(const char *prefix, unsigned len, const char *addr)
+static bool
+contains(const char *prefix, unsigned len, const char *addr)
 {
 	struct hb_addr a = ip(addr);
 	struct hb_cidr c;
@@ -171,7 +180,8 @@ static bool contains(const char *prefix, unsigned len, const char *addr)
 	return (hb_cidr_contains(&c, &a));
 }
 
-static void test_cidr(void **state)
+static void
+test_cidr(void **state)
 {
 	(void)state;
 	assert_true(contains("10.0.0.0", 8, "10.255.1.2"));
@@ -191,7 +201,8 @@ static void test_cidr(void **state)
 	assert_true(contains("::ffff:0:0", 96, "10.1.1.1"));
 }
 
-static void test_cidr_errors(void **state)
+static void
+test_cidr_errors(void **state)
 {
 	struct hb_cidr c;
 	struct hb_err e = { 0 };
@@ -206,7 +217,8 @@ static void test_cidr_errors(void **state)
 	assert_int_equal(hb_cidr_parse((struct hb_str){ 0 }, 0, &c, &e), -EINVAL);
 }
 
-int main(void)
+int
+main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_parse_ip),

@@ -7,7 +7,8 @@
 
 #include "core/facts/facts.h"
 
-static void test_alloc(void **state)
+static void
+test_alloc(void **state)
 {
 	struct hb_arena a = { 0 };
 	size_t total = 0;
@@ -31,7 +32,8 @@ static void test_alloc(void **state)
 	hb_arena_fini(&a);
 }
 
-static void test_str(void **state)
+static void
+test_str(void **state)
 {
 	struct hb_arena a = { 0 };
 	struct hb_str s = hb_arena_str(&a, HB_STR("x\0y")), empty = hb_arena_str(&a, HB_STR(""));
@@ -48,7 +50,8 @@ static void test_str(void **state)
 	hb_arena_fini(&a);
 }
 
-int main(void)
+int
+main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_alloc),

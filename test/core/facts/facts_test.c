@@ -10,7 +10,8 @@
 
 #define ASSERT_STR(s, lit) assert_true(hb_str_eq((s), HB_STR(lit)))
 
-static void test_metadata(void **state)
+static void
+test_metadata(void **state)
 {
 	struct hb_facts f;
 
@@ -29,7 +30,8 @@ static void test_metadata(void **state)
 	hb_facts_fini(&f);
 }
 
-static void test_limits(void **state)
+static void
+test_limits(void **state)
 {
 	struct hb_facts f;
 	char key[16];
@@ -49,7 +51,8 @@ static void test_limits(void **state)
 	hb_facts_fini(&f);
 }
 
-static void test_state(void **state)
+static void
+test_state(void **state)
 {
 	struct hb_facts below, f;
 
@@ -74,7 +77,8 @@ static void test_state(void **state)
 }
 
 /* A long connection that sets the same key for each of its requests stays as small as it is. */
-static void test_replace_is_bounded(void **state)
+static void
+test_replace_is_bounded(void **state)
 {
 	struct hb_facts f;
 	size_t used = 0;
@@ -94,7 +98,8 @@ static void test_replace_is_bounded(void **state)
 	hb_facts_fini(&f);
 }
 
-static void fill(struct hb_facts *f, char *buf)
+static void
+fill(struct hb_facts *f, char *buf)
 {
 	f->local = (struct hb_addr){ .kind = HB_ADDR_INTERNAL, .u.name = strcpy(buf, "internal") };
 	assert_true(hb_addr_parse(HB_STR("10.0.0.1:80"), &f->remote));
@@ -115,7 +120,8 @@ static void fill(struct hb_facts *f, char *buf)
 	assert_true(hb_facts_state_set(f, HB_STR("both"), HB_STR("own"), false, 0));
 }
 
-static void test_copy(void **state)
+static void
+test_copy(void **state)
 {
 	struct hb_facts below, f, copy;
 	char *buf = hb_calloc(1, 64);
@@ -156,7 +162,8 @@ static void test_copy(void **state)
 	hb_facts_fini(&copy);
 }
 
-int main(void)
+int
+main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_metadata),

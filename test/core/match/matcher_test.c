@@ -78,6 +78,9 @@ eval(const char *conn)
 
 #define EVAL(conn, action) assert_string_equal(eval(conn), action)
 
+/* The documents are easier to read in lines of their own. */
+/* clang-format off */
+
 /* ------------------------------------------------------------------ trees */
 
 /* As a gateway has it: an IP tree, then ports as decimal text. */
@@ -86,20 +89,15 @@ test_ip_then_port(void **state)
 {
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " INPUT(
-			"DestinationIPInput") "\n"
-					      "  " CUSTOM(
-						      "IPMatcher") "range_matchers: [\n"
-								   "    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], on_match: {matcher: {\n"
-								   "      matcher_tree: {" INPUT(
-									   "DestinationPortInput") ",\n"
-												   "        exact_match_map: {map: {'80': {" ACTION(
-													   "http") "}}}}}}},\n"
-														   "    {ranges: [{address_prefix: 10.1.0.0, prefix_len: 16},\n"
-														   "              {address_prefix: 'fd00::', prefix_len: 8}], on_match: {" ACTION(
-															   "narrow") "}}]}}\n"
-																     "on_no_match: {" ACTION(
-																	     "fallback") "}\n");
+		"  " INPUT("DestinationIPInput") "\n"
+		"  " CUSTOM("IPMatcher") "range_matchers: [\n"
+		"    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], on_match: {matcher: {\n"
+		"      matcher_tree: {" INPUT("DestinationPortInput") ",\n"
+		"        exact_match_map: {map: {'80': {" ACTION("http") "}}}}}}},\n"
+		"    {ranges: [{address_prefix: 10.1.0.0, prefix_len: 16},\n"
+		"              {address_prefix: 'fd00::', prefix_len: 8}], on_match: {"
+		ACTION("narrow") "}}]}}\n"
+		"on_no_match: {" ACTION("fallback") "}\n");
 	EVAL("local=10.9.9.9:80", "http");
 	EVAL("local=10.9.9.9:81", "fallback"); /* nested miss: on_no_match of the outer one */
 	EVAL("local=10.1.9.9:81", "narrow");
@@ -112,20 +110,14 @@ test_ip_then_port(void **state)
 static void
 test_exclusive(void **state)
 {
-	static const char fmt[] =
-		"matcher_tree:\n"
-		"  " INPUT(
-			"SourceIPInput") "\n"
-					 "  " CUSTOM(
-						 "IPMatcher") "range_matchers: [\n"
-							      "    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], exclusive: %s,\n"
-							      "     on_match: {" ACTION(
-								      "wide") "}},\n"
-									      "    {ranges: [{address_prefix: 10.1.0.0, prefix_len: 16}], on_match: {matcher: {\n"
-									      "      matcher_tree: {" INPUT(
-										      "ServerNameInput") ",\n"
-													 "        exact_match_map: {map: {a.com: {" ACTION(
-														 "narrow") "}}}}}}}]}}\n";
+	static const char fmt[] = "matcher_tree:\n"
+		"  " INPUT("SourceIPInput") "\n"
+		"  " CUSTOM("IPMatcher") "range_matchers: [\n"
+		"    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], exclusive: %s,\n"
+		"     on_match: {" ACTION("wide") "}},\n"
+		"    {ranges: [{address_prefix: 10.1.0.0, prefix_len: 16}], on_match: {matcher: {\n"
+		"      matcher_tree: {" INPUT("ServerNameInput") ",\n"
+		"        exact_match_map: {map: {a.com: {" ACTION("narrow") "}}}}}}}]}}\n";
 	char yaml[2048];
 
 	(void)state;
@@ -148,17 +140,13 @@ test_equal_ranges(void **state)
 {
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " INPUT(
-			"DirectSourceIPInput") "\n"
-					       "  " CUSTOM(
-						       "IPMatcher") "range_matchers: [\n"
-								    "    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], on_match: {matcher: {\n"
-								    "      matcher_tree: {" INPUT(
-									    "SourcePortInput") ",\n"
-											       "        exact_match_map: {map: {'7': {" ACTION(
-												       "seven") "}}}}}}},\n"
-														"    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], on_match: {" ACTION(
-															"rest") "}}]}}\n");
+		"  " INPUT("DirectSourceIPInput") "\n"
+		"  " CUSTOM("IPMatcher") "range_matchers: [\n"
+		"    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], on_match: {matcher: {\n"
+		"      matcher_tree: {" INPUT("SourcePortInput") ",\n"
+		"        exact_match_map: {map: {'7': {" ACTION("seven") "}}}}}}},\n"
+		"    {ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}], on_match: {"
+		ACTION("rest") "}}]}}\n");
 	EVAL("remote=10.1.0.1:7", "seven");
 	EVAL("remote=10.1.0.1:8", "rest");
 	EVAL("direct=11.1.0.1:7 remote=10.1.0.1:7", "none");
@@ -170,12 +158,9 @@ test_protocols(void **state)
 {
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " INPUT(
-			"ApplicationProtocolInput") "\n"
-						    "  exact_match_map: {map: {\"'h2c'\": {" ACTION(
-							    "h2c") "},\n"
-								   "    \"'h2','http/1.1'\": {" ACTION(
-									   "both") "}, h2: {" ACTION("never") "}}}\n");
+		"  " INPUT("ApplicationProtocolInput") "\n"
+		"  exact_match_map: {map: {\"'h2c'\": {" ACTION("h2c") "},\n"
+		"    \"'h2','http/1.1'\": {" ACTION("both") "}, h2: {" ACTION("never") "}}}\n");
 	EVAL("alpn=h2c", "h2c");
 	EVAL("alpn=h2,http/1.1", "both");
 	EVAL("alpn=http/1.1,h2", "none");
@@ -206,19 +191,14 @@ test_prefixes(void **state)
 {
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " INPUT(
-			"ServerNameInput") "\n"
-					   "  prefix_match_map: {map: {\n"
-					   "    outbound_: {" ACTION(
-						   "out") "},\n"
-							  "    outbound_.80: {" ACTION(
-								  "eighty") "},\n"
-									    "    outbound_.8080: {matcher: {matcher_tree: {" INPUT(
-										    "TransportProtocolInput") ",\n"
-													      "      exact_match_map: {map: {tls: {" ACTION(
-														      "long") "}}}}}},\n"
-															      "    z: {" ACTION("z") "}, outbound_.9: {" ACTION(
-																      "nine") "}}}\n");
+		"  " INPUT("ServerNameInput") "\n"
+		"  prefix_match_map: {map: {\n"
+		"    outbound_: {" ACTION("out") "},\n"
+		"    outbound_.80: {" ACTION("eighty") "},\n"
+		"    outbound_.8080: {matcher: {matcher_tree: {" INPUT("TransportProtocolInput")
+		",\n"
+		"      exact_match_map: {map: {tls: {" ACTION("long") "}}}}}},\n"
+		"    z: {" ACTION("z") "}, outbound_.9: {" ACTION("nine") "}}}\n");
 	EVAL("sni=outbound_.8080_._.x transport=tls", "long");
 	EVAL("sni=outbound_.8080_._.x", "eighty"); /* the nested one has no result */
 	EVAL("sni=outbound_.80", "eighty");
@@ -234,22 +214,15 @@ test_server_names(void **state)
 {
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " INPUT(
-			"ServerNameInput") "\n"
-					   "  " CUSTOM(
-						   "ServerNameMatcher") "domain_matchers: [\n"
-									"    {domains: [WWW.example.com, example.com], on_match: {" ACTION(
-										"exact") "}},\n"
-											 "    {domains: ['*.example.com'], on_match: {" ACTION(
-												 "sub") "}},\n"
-													"    {domains: [b.example.com], on_match: {keep_matching: true, " ACTION(
-														"kept") "}},\n"
-															"    {domains: ['*.com'], on_match: {" ACTION(
-																"com") "}},\n"
-																       "    {domains: ['*'], on_match: {" ACTION(
-																	       "all") "}}]}}\n"
-																		      "on_no_match: {" ACTION(
-																			      "nothing") "}\n");
+		"  " INPUT("ServerNameInput") "\n"
+		"  " CUSTOM("ServerNameMatcher") "domain_matchers: [\n"
+		"    {domains: [WWW.example.com, example.com], on_match: {" ACTION("exact") "}},\n"
+		"    {domains: ['*.example.com'], on_match: {" ACTION("sub") "}},\n"
+		"    {domains: [b.example.com], on_match: {keep_matching: true, " ACTION("kept")
+		"}},\n"
+		"    {domains: ['*.com'], on_match: {" ACTION("com") "}},\n"
+		"    {domains: ['*'], on_match: {" ACTION("all") "}}]}}\n"
+		"on_no_match: {" ACTION("nothing") "}\n");
 	EVAL("sni=www.example.com", "exact");
 	EVAL("sni=example.com", "exact");
 	EVAL("sni=x.y.example.com", "sub");
@@ -268,13 +241,11 @@ test_state_and_metadata(void **state)
 
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " KEY_INPUT("FilterStateInput",
-			"key: io.istio.connect_authority") "\n"
-							   "  exact_match_map: {map: {'svc:80': {matcher: {matcher_tree: {\n"
-							   "    " KEY_INPUT("DynamicMetadataInput",
-								   "filter: n, path: [{key: a}, {key: b}]") ",\n"
-													    "    exact_match_map: {map: {x: {" ACTION(
-														    "yes") "}}}}}}}}\n");
+		"  " KEY_INPUT("FilterStateInput", "key: io.istio.connect_authority") "\n"
+		"  exact_match_map: {map: {'svc:80': {matcher: {matcher_tree: {\n"
+		"    " KEY_INPUT("DynamicMetadataInput", "filter: n, path: [{key: a}, {key: b}]")
+		",\n"
+		"    exact_match_map: {map: {x: {" ACTION("yes") "}}}}}}}}\n");
 	hb_facts_init(&below);
 	hb_facts_init(&f);
 	f.parent = &below;
@@ -295,14 +266,10 @@ test_ssl_and_source_type(void **state)
 
 	(void)state;
 	compile("matcher_tree:\n"
-		"  " SSL_INPUT(
-			"UriSanInput") "\n"
-				       "  prefix_match_map: {map: {'spiffe://td/': {" ACTION(
-					       "td") "}}}\n"
-						     "on_no_match: {matcher: {matcher_tree: {" INPUT(
-							     "SourceTypeInput") ",\n"
-										"  exact_match_map: {map: {local: {" ACTION(
-											"local") "}}}}}}\n");
+		"  " SSL_INPUT("UriSanInput") "\n"
+		"  prefix_match_map: {map: {'spiffe://td/': {" ACTION("td") "}}}\n"
+		"on_no_match: {matcher: {matcher_tree: {" INPUT("SourceTypeInput") ",\n"
+		"  exact_match_map: {map: {local: {" ACTION("local") "}}}}}}\n");
 	hb_facts_init(&f);
 	assert_string_equal(eval_facts(&f), "none");
 	assert_true(hb_addr_parse(HB_STR("127.0.0.1:1"), &f.remote));
@@ -320,23 +287,20 @@ test_list(void **state)
 	(void)state;
 	compile("matcher_list: {matchers: [\n"
 		"  {predicate: {and_matcher: {predicate: [\n"
-		"     {single_predicate: {" INPUT(
-			"ServerNameInput") ", value_match: {suffix: .com}}},\n"
-					   "     {not_matcher: {single_predicate: {" INPUT(
-						   "DestinationPortInput") ", value_match: {exact: '80'}}}}]}},\n"
-									   "   on_match: {" ACTION(
-										   "com") "}},\n"
-											  "  {predicate: {or_matcher: {predicate: [\n"
-											  "     {single_predicate: {" INPUT(
-												  "ServerNameInput") ", value_match: {exact: a.org}}},\n"
-														     "     {single_predicate: {" INPUT(
-															     "SourcePortInput") ", value_match: {exact: '7'}}}]}},\n"
-																		"   on_match: {" ACTION(
-																			"or") "}},\n"
-																			      "  {predicate: {not_matcher: {single_predicate: {" INPUT(
-																				      "ServerNameInput") ", value_match: {contains: .}}}},\n"
-																							 "   on_match: {" ACTION(
-																								 "nameless") "}}]}\n");
+		"     {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {suffix: .com}}},\n"
+		"     {not_matcher: {single_predicate: {" INPUT("DestinationPortInput")
+		", value_match: {exact: '80'}}}}]}},\n"
+		"   on_match: {" ACTION("com") "}},\n"
+		"  {predicate: {or_matcher: {predicate: [\n"
+		"     {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {exact: a.org}}},\n"
+		"     {single_predicate: {" INPUT("SourcePortInput")
+		", value_match: {exact: '7'}}}]}},\n"
+		"   on_match: {" ACTION("or") "}},\n"
+		"  {predicate: {not_matcher: {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {contains: .}}}},\n"
+		"   on_match: {" ACTION("nameless") "}}]}\n");
 	EVAL("local=1.1.1.1:443 sni=a.com", "com");
 	EVAL("local=1.1.1.1:80 sni=a.com remote=1.1.1.1:7", "or");
 	EVAL("local=1.1.1.1:80 sni=a.com", "none");
@@ -350,12 +314,15 @@ test_list_goes_on(void **state)
 {
 	(void)state;
 	compile("matcher_list: {matchers: [\n"
-		"  {predicate: {single_predicate: {" INPUT("ServerNameInput") ", value_match: {prefix: a}}}, on_match: {keep_matching: true, " ACTION(
-			"kept") "}},\n"
-				"  {predicate: {single_predicate: {" INPUT("ServerNameInput") ", value_match: {prefix: a}}}, on_match: {matcher: {matcher_tree: {" INPUT("DestinationPortInput") ", exact_match_map: {map: {'80': {" ACTION(
-					"eighty") "}}}}}}},\n"
-						  "  {predicate: {single_predicate: {" INPUT("ServerNameInput") ", value_match: {prefix: a}}}, on_match: {" ACTION(
-							  "last") "}}]}\n");
+		"  {predicate: {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {prefix: a}}}, on_match: {keep_matching: true, " ACTION("kept")
+		"}},\n"
+		"  {predicate: {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {prefix: a}}}, on_match: {matcher: {matcher_tree: {"
+		INPUT("DestinationPortInput") ", exact_match_map: {map: {'80': {" ACTION("eighty")
+		"}}}}}}},\n"
+		"  {predicate: {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {prefix: a}}}, on_match: {" ACTION("last") "}}]}\n");
 	EVAL("local=1.1.1.1:80 sni=a", "eighty");
 	EVAL("local=1.1.1.1:81 sni=a", "last");
 	EVAL("local=1.1.1.1:81 sni=b", "none");
@@ -386,11 +353,10 @@ test_actions(void **state)
 	char all[64] = "";
 
 	(void)state;
-	compile("matcher_tree: {" INPUT(
-		"ServerNameInput") ", exact_match_map: {map: {a: {matcher: {\n"
-				   "  on_no_match: {" ACTION("one") "}}}}}}\n"
-								    "on_no_match: {" ACTION(
-									    "two") "}\n");
+	compile("matcher_tree: {" INPUT("ServerNameInput")
+		", exact_match_map: {map: {a: {matcher: {\n"
+		"  on_no_match: {" ACTION("one") "}}}}}}\n"
+		"on_no_match: {" ACTION("two") "}\n");
 	hb_matcher_actions(matcher, count_action, all);
 	assert_string_equal(all, "one;two;");
 }
@@ -425,33 +391,33 @@ test_refused(void **state)
 			"key: ''") ", exact_match_map: {map: {a: {" ACTION("x") "}}}}}",
 		"matcher_tree.input.typed_config.key", "must not be empty");
 	refused("{matcher_tree: {input: {name: i, typed_config: {'@type': "
-		"type.googleapis.com/google.protobuf.StringValue, value: x}}, exact_match_map: {map: {a: {" ACTION(
-			"x") "}}}}}",
-		"matcher_tree.input.typed_config", "not an input");
+		"type.googleapis.com/google.protobuf.StringValue, value: x}}, exact_match_map: {map: {a: {"
+		ACTION("x") "}}}}}", "matcher_tree.input.typed_config", "not an input");
 	refused("{on_no_match: {action: {name: a, typed_config: {'@type': "
 		"type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.ServerNameInput}}}}",
 		"on_no_match.action.typed_config", "is no action here");
 	refused("{on_no_match: {" ACTION("''") "}}", "on_no_match.action.typed_config",
 		"must not be empty");
-	refused("{matcher_tree: {" INPUT("ServerNameInput") ", " CUSTOM(
-			"ServerNameMatcher") "domain_matchers: [{domains: ['*foo'], on_match: {" ACTION("x") "}}]}}}}",
+	refused("{matcher_tree: {" INPUT("ServerNameInput") ", " CUSTOM("ServerNameMatcher")
+		"domain_matchers: [{domains: ['*foo'], on_match: {" ACTION("x") "}}]}}}}",
 		"matcher_tree.custom_match.typed_config.domain_matchers[0].domains[0]",
 		"is no server name");
-	refused("{matcher_tree: {" INPUT("ServerNameInput") ", " CUSTOM(
-			"ServerNameMatcher") "domain_matchers: [{domains: [a.com, A.com], on_match: {" ACTION("x") "}}]}}}}",
+	refused("{matcher_tree: {" INPUT("ServerNameInput") ", " CUSTOM("ServerNameMatcher")
+		"domain_matchers: [{domains: [a.com, A.com], on_match: {" ACTION("x") "}}]}}}}",
 		"matcher_tree.custom_match.typed_config.domain_matchers[0].domains[1]",
 		"there twice");
-	refused("{matcher_tree: {" INPUT("SourceIPInput") ", " CUSTOM(
-			"IPMatcher") "range_matchers: [{ranges: [{address_prefix: x}], on_match: {" ACTION("x") "}}]}}}}",
+	refused("{matcher_tree: {" INPUT("SourceIPInput") ", " CUSTOM("IPMatcher")
+		"range_matchers: [{ranges: [{address_prefix: x}], on_match: {" ACTION("x") "}}]}}}}",
 		"matcher_tree.custom_match.typed_config.range_matchers[0].ranges[0]",
 		"not an IP address");
-	refused("{matcher_list: {matchers: [{predicate: {and_matcher: {predicate: [{single_predicate: {" INPUT(
-			"ServerNameInput") ", value_match: {exact: a}}}]}}, on_match: {" ACTION("x") "}}]}}",
-		"matcher_list.matchers[0].predicate.and_matcher.predicate", "at least two");
+	refused(
+		"{matcher_list: {matchers: [{predicate: {and_matcher: {predicate: [{single_predicate: {"
+		INPUT("ServerNameInput") ", value_match: {exact: a}}}]}}, on_match: {" ACTION("x")
+		"}}]}}", "matcher_list.matchers[0].predicate.and_matcher.predicate", "at least two");
 	refused("{matcher_list: {matchers: [{on_match: {" ACTION("x") "}}]}}",
 		"matcher_list.matchers[0].predicate", "needs one of single_predicate");
-	refused("{matcher_list: {matchers: [{predicate: {single_predicate: {" INPUT(
-			"ServerNameInput") "}}, on_match: {" ACTION("x") "}}]}}",
+	refused("{matcher_list: {matchers: [{predicate: {single_predicate: {"
+		INPUT("ServerNameInput") "}}, on_match: {" ACTION("x") "}}]}}",
 		"matcher_list.matchers[0].predicate.single_predicate.value_match",
 		"needs one of exact");
 }
@@ -493,11 +459,12 @@ test_explain(void **state)
 
 	(void)state;
 	compile("matcher_list: {matchers: [\n"
-		"  {predicate: {not_matcher: {single_predicate: {" INPUT("ServerNameInput") ", value_match: {suffix: .com}}}}, on_match: {" ACTION(
-			"x") "}}]}\n"
-			     "on_no_match: {matcher: {matcher_tree: {" INPUT("DestinationIPInput") ", " CUSTOM(
-				     "IPMatcher") "range_matchers: [{ranges: [{address_prefix: 10.0.0.0, prefix_len: "
-						  "8}], on_match: {" ACTION("ten") "}}]}}}}}\n");
+		"  {predicate: {not_matcher: {single_predicate: {" INPUT("ServerNameInput")
+		", value_match: {suffix: .com}}}}, on_match: {" ACTION("x") "}}]}\n"
+		"on_no_match: {matcher: {matcher_tree: {" INPUT("DestinationIPInput") ", "
+		CUSTOM("IPMatcher")
+		"range_matchers: [{ranges: [{address_prefix: 10.0.0.0, prefix_len: "
+		"8}], on_match: {" ACTION("ten") "}}]}}}}}\n");
 	chain_case_parse(&c, HB_STR("conn local=10.2.3.4:80 sni=a.com"));
 	assert_string_equal(hb_matcher_explain(matcher, &c.conns[0], &sink), "ten");
 	chain_case_fini(&c);
