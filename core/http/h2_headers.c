@@ -6,7 +6,7 @@
 
 void
 hb_h2__fields_add(struct h2_fields **pf, const struct hb_h2_options *opt, struct hb_str name,
-    struct hb_str value)
+	struct hb_str value)
 {
 	struct h2_fields *f = *pf;
 	struct h2_field *e;
@@ -61,8 +61,7 @@ pseudo(struct hb_h2_request *r, struct hb_str name)
 }
 
 void
-hb_h2__fields_request(const struct h2_fields *f, struct hb_h2_request *r,
-    struct hb_h2_header *list)
+hb_h2__fields_request(const struct h2_fields *f, struct hb_h2_request *r, struct hb_h2_header *list)
 {
 	struct hb_str name, value, *slot;
 	uint32_t i;
@@ -76,7 +75,7 @@ hb_h2__fields_request(const struct h2_fields *f, struct hb_h2_request *r,
 		if (slot != NULL)
 			*slot = value;
 		else
-			list[r->n_headers++] = (struct hb_h2_header){name, value};
+			list[r->n_headers++] = (struct hb_h2_header){ name, value };
 	}
 }
 

@@ -6,22 +6,22 @@
 #include <pthread.h>
 #include "core/http/h2_priv.h"
 
-#define BATCH              HB_SCRATCH_SIZE
-#define STREAMS_MAX        1024u
-#define STREAM_WINDOW      (256u * 1024u)
-#define SESSION_WINDOW     (16u * 1024u * 1024u)
-#define FRAME_MAX          (1024u * 1024u)
-#define BUFFERED_MAX       (16u * 1024u * 1024u)
-#define HEADERS_MAX        100u
-#define HEADER_BYTES_MAX   (64u * 1024u)
-#define WINDOW_LIMIT       0x7fffffffu
+#define BATCH            HB_SCRATCH_SIZE
+#define STREAMS_MAX      1024u
+#define STREAM_WINDOW    (256u * 1024u)
+#define SESSION_WINDOW   (16u * 1024u * 1024u)
+#define FRAME_MAX        (1024u * 1024u)
+#define BUFFERED_MAX     (16u * 1024u * 1024u)
+#define HEADERS_MAX      100u
+#define HEADER_BYTES_MAX (64u * 1024u)
+#define WINDOW_LIMIT     0x7fffffffu
 /* Resets by the peer: nghttp2 ends the session at 33 a second, and a tunnel's streams are reset as
  * often as its connections are. */
-#define FRAME_MIN          16384u /* RFC 9113 6.5.2: what everybody takes */
-#define RESETS_BURST       100000u
-#define RESETS_PER_S       10000u
-#define SETTING_SIZE       6u
-#define FRAME_HEADER       9u
+#define FRAME_MIN        16384u /* RFC 9113 6.5.2: what everybody takes */
+#define RESETS_BURST     100000u
+#define RESETS_PER_S     10000u
+#define SETTING_SIZE     6u
+#define FRAME_HEADER     9u
 
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options;
@@ -76,7 +76,7 @@ hb_h2__credit(struct hb_h2 *h2, size_t n)
 static void
 flush(struct hb_h2 *h2)
 {
-	struct hb_buf b = {NULL, NULL, 0};
+	struct hb_buf b = { NULL, NULL, 0 };
 
 	hb_buf_move(&b, &h2->out);
 	if (h2->lower == NULL)
@@ -95,8 +95,8 @@ put_u32(uint8_t *p, uint32_t v)
 }
 
 /*
- * nghttp2 ends the session when a peer exceeds the limit that it announced, so it knows a higher one
- * than the wire: excess streams are refused one by one (on_begin_headers).
+ * nghttp2 ends the session when a peer exceeds the limit that it announced, so it knows a higher
+ * one than the wire: excess streams are refused one by one (on_begin_headers).
  */
 static void
 first_frame(struct hb_h2 *h2, const uint8_t *p, size_t n)
@@ -144,8 +144,9 @@ static bool
 needs_settling(const struct hb_h2 *h2)
 {
 	return ((h2->draining && h2->active == 0) || (h2->goaway_got && !h2->goaway_told) ||
-	    (!h2->server && hb_h2_room(h2) > h2->room_told) ||
-	    (nghttp2_session_want_read(h2->ng) == 0 && nghttp2_session_want_write(h2->ng) == 0));
+		(!h2->server && hb_h2_room(h2) > h2->room_told) ||
+		(nghttp2_session_want_read(h2->ng) == 0 &&
+			nghttp2_session_want_write(h2->ng) == 0));
 }
 
 void
@@ -153,7 +154,7 @@ hb_h2__send(struct hb_h2 *h2)
 {
 	HB_CHECK(h2, HB_H2_MAGIC);
 	if (h2->sending || h2->receiving || h2->blocked || h2->dead || h2->lower == NULL ||
-	    !h2->lower->connected)
+		!h2->lower->connected)
 		return;
 	if (!send_all(h2)) {
 		h2->reason = HB_CLOSE_PROTOCOL_ERROR;
@@ -165,7 +166,7 @@ hb_h2__send(struct hb_h2 *h2)
 
 static int
 on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *header, size_t n,
-    nghttp2_data_source *source, void *user_data)
+	nghttp2_data_source *source, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
@@ -184,7 +185,7 @@ on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *header, s
 
 static ssize_t
 on_frame_length(nghttp2_session *ng, uint8_t type, int32_t id, int32_t session_window,
-    int32_t stream_window, uint32_t frame_max, void *user_data)
+	int32_t stream_window, uint32_t frame_max, void *user_data)
 {
 	const struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
 	size_t n = s == NULL ? 0 : s->tx.len;
@@ -206,7 +207,7 @@ on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
 		h2->reason = HB_CLOSE_PROTOCOL_ERROR;
 	if ((frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) ||
-	    !(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
+		!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
 		return (0);
 	s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
 	if (s == NULL)
@@ -232,8 +233,8 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user_dat
 	h2->active++;
 	if (h2->active > h2->opt.streams_max) {
 		h2->refused++;
-		(void)nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
-		    NGHTTP2_REFUSED_STREAM);
+		(void)nghttp2_submit_rst_stream(
+			ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
 		return (0);
 	}
 	s = hb_h2__stream_new(h2, frame->hd.stream_id);
@@ -243,7 +244,7 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user_dat
 
 static int
 on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
-    const uint8_t *value, size_t value_len, uint8_t flags, void *user_data)
+	const uint8_t *value, size_t value_len, uint8_t flags, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
@@ -252,8 +253,7 @@ on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, 
 	/* Trailers end the stream; nobody asks for them here. */
 	if (s == NULL || s->headers_done)
 		return (0);
-	hb_h2__fields_add(&s->fields, &h2->opt, hb_strn(name, name_len),
-	    hb_strn(value, value_len));
+	hb_h2__fields_add(&s->fields, &h2->opt, hb_strn(name, name_len), hb_strn(value, value_len));
 	return (0);
 }
 
@@ -266,8 +266,8 @@ status_of(const struct h2_fields *f)
 
 	for (i = 0; f != NULL && i < f->n; i++) {
 		if (hb_str_eq(hb_strn(f->text.p + f->v[i].name, f->v[i].name_len),
-		    HB_STR(":status")) && hb_str_u64(hb_strn(f->text.p + f->v[i].value,
-		    f->v[i].value_len), 999, &n))
+			    HB_STR(":status")) &&
+			hb_str_u64(hb_strn(f->text.p + f->v[i].value, f->v[i].value_len), 999, &n))
 			break;
 	}
 	return ((unsigned)n);
@@ -324,7 +324,8 @@ on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 		/* Ours, of hb_h2_drain: the client has seen the first GOAWAY. */
 		if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->server && h2->draining)
 			(void)nghttp2_submit_goaway(ng, NGHTTP2_FLAG_NONE,
-			    nghttp2_session_get_last_proc_stream_id(ng), NGHTTP2_NO_ERROR, NULL, 0);
+				nghttp2_session_get_last_proc_stream_id(ng), NGHTTP2_NO_ERROR, NULL,
+				0);
 		return (0);
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
@@ -344,8 +345,8 @@ on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 }
 
 static int
-on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
-    void *user_data)
+on_data_chunk(
+	nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
@@ -364,8 +365,9 @@ on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, voi
 
 	(void)error;
 	(void)user_data;
-	s = frame->hd.stream_id == 0 ? NULL :
-	    nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+	s = frame->hd.stream_id == 0 ?
+		NULL :
+		nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
 	if (s != NULL && s->reason == HB_CLOSE_NONE)
 		s->reason = HB_CLOSE_PROTOCOL_ERROR;
 	return (0);
@@ -526,8 +528,8 @@ settle(struct hb_h2 *h2)
 	else if (h2->lower_ended)
 		close_session(h2, h2->active > 0 ? HB_CLOSE_PEER_RESET : HB_CLOSE_DONE, false);
 	else if ((h2->draining && h2->active == 0) || nghttp2_is_done(h2))
-		close_session(h2, h2->goaway_got && h2->active > 0 ? HB_CLOSE_GOAWAY :
-		    HB_CLOSE_DONE, false);
+		close_session(h2,
+			h2->goaway_got && h2->active > 0 ? HB_CLOSE_GOAWAY : HB_CLOSE_DONE, false);
 	else
 		tell_room(h2);
 }
@@ -561,7 +563,7 @@ lose_streams(struct hb_h2 *h2, enum hb_close_reason reason)
 {
 	struct hb_list *n, *tmp;
 
-	HB_LIST_FOREACH_SAFE(n, tmp, &h2->streams)
+	HB_LIST_FOREACH_SAFE (n, tmp, &h2->streams)
 		hb_h2__stream_lost(HB_LIST_ENTRY(n, struct h2_stream, node), reason);
 }
 
@@ -581,8 +583,9 @@ close_session(struct hb_h2 *h2, enum hb_close_reason reason, bool reset)
 
 	HB_ASSERT(!h2->dead);
 	if (h2->lower != NULL && !reset && h2->lower->connected && !h2->sending) {
-		(void)nghttp2_session_terminate_session(h2->ng, reason == HB_CLOSE_PROTOCOL_ERROR ?
-		    NGHTTP2_PROTOCOL_ERROR : NGHTTP2_NO_ERROR);
+		(void)nghttp2_session_terminate_session(h2->ng,
+			reason == HB_CLOSE_PROTOCOL_ERROR ? NGHTTP2_PROTOCOL_ERROR :
+							    NGHTTP2_NO_ERROR);
 		(void)send_all(h2);
 		/* A watermark event inside send_all may have ended us. */
 		if (h2->dead)
@@ -685,8 +688,8 @@ lower_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 	h2->lower = NULL;
 	if (h2->dead)
 		return;
-	close_session(h2, reason == HB_CLOSE_DONE && h2->active > 0 ? HB_CLOSE_PEER_RESET : reason,
-	    true);
+	close_session(
+		h2, reason == HB_CLOSE_DONE && h2->active > 0 ? HB_CLOSE_PEER_RESET : reason, true);
 }
 
 static const struct hb_transport_events lower_events = {
@@ -740,22 +743,23 @@ static void
 announce(struct hb_h2 *h2)
 {
 	nghttp2_settings_entry entries[] = {
-		{NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h2->opt.stream_window},
-		{NGHTTP2_SETTINGS_MAX_FRAME_SIZE, h2->opt.frame_max},
-		{NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->opt.header_bytes_max},
-		{h2->server ? NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS : NGHTTP2_SETTINGS_ENABLE_PUSH,
-		    h2->server ? NGHTTP2_MAX_WINDOW_SIZE : 0},
+		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h2->opt.stream_window },
+		{ NGHTTP2_SETTINGS_MAX_FRAME_SIZE, h2->opt.frame_max },
+		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->opt.header_bytes_max },
+		{ h2->server ? NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS :
+			       NGHTTP2_SETTINGS_ENABLE_PUSH,
+			h2->server ? NGHTTP2_MAX_WINDOW_SIZE : 0 },
 	};
 
-	HB_ASSERT(nghttp2_submit_settings(h2->ng, NGHTTP2_FLAG_NONE, entries,
-	    HB_ARRAY_LEN(entries)) == 0);
-	HB_ASSERT(nghttp2_session_set_local_window_size(h2->ng, NGHTTP2_FLAG_NONE, 0,
-	    (int32_t)h2->opt.session_window) == 0);
+	HB_ASSERT(nghttp2_submit_settings(
+			  h2->ng, NGHTTP2_FLAG_NONE, entries, HB_ARRAY_LEN(entries)) == 0);
+	HB_ASSERT(nghttp2_session_set_local_window_size(
+			  h2->ng, NGHTTP2_FLAG_NONE, 0, (int32_t)h2->opt.session_window) == 0);
 }
 
 struct hb_h2 *
 hb_h2_new(struct hb_transport *lower, bool server, const struct hb_h2_options *opt,
-    const struct hb_h2_events *ev, void *sink)
+	const struct hb_h2_events *ev, void *sink)
 {
 	struct hb_h2 *h2;
 
@@ -773,7 +777,7 @@ hb_h2_new(struct hb_transport *lower, bool server, const struct hb_h2_options *o
 	hb_run_init(&h2->run, session_run);
 	set_options(&h2->opt, opt);
 	HB_ASSERT((server ? nghttp2_session_server_new2(&h2->ng, callbacks, h2, options) :
-	    nghttp2_session_client_new2(&h2->ng, callbacks, h2, options)) == 0);
+			    nghttp2_session_client_new2(&h2->ng, callbacks, h2, options)) == 0);
 	announce(h2);
 	h2->room_told = hb_h2_room(h2);
 	hb_transport_attach(lower, &lower_events, h2);
@@ -811,7 +815,7 @@ hb_h2_room(const struct hb_h2 *h2)
 
 	HB_CHECK(h2, HB_H2_MAGIC);
 	if (h2->server || h2->dead || h2->draining || h2->goaway_got || h2->lower_ended ||
-	    nghttp2_session_check_request_allowed(h2->ng) == 0)
+		nghttp2_session_check_request_allowed(h2->ng) == 0)
 		return (0);
 	max = nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 	return (max > h2->active ? max - h2->active : 0);

@@ -119,7 +119,7 @@ discard(struct h2_stream *s)
 static void
 tell_data(struct h2_stream *s)
 {
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 	size_t n = s->rx.len;
 
 	if ((n == 0 && (!s->rx_end || s->rx_end_told)) || !hb_transport_can_read(&s->base)) {
@@ -155,7 +155,7 @@ tell_sent(struct h2_stream *s)
 	if (sink_there(s))
 		hb_transport_level(&s->base, s->tx.len);
 	if (sink_there(s) && s->base.write_ended && !s->base.write_flushed &&
-	    (s->tx_end_sent || s->tx_gone))
+		(s->tx_end_sent || s->tx_gone))
 		hb_transport_write_flushed(&s->base);
 }
 
@@ -240,7 +240,7 @@ stream_read(struct h2_stream *s, size_t max, uint32_t *flags)
 
 static ssize_t
 read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *flags,
-    nghttp2_data_source *source, void *user_data)
+	nghttp2_data_source *source, void *user_data)
 {
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
 
@@ -253,20 +253,20 @@ read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *f
 	return (stream_read(s, max, flags));
 }
 
-const nghttp2_data_provider hb_h2__provider = {.read_callback = read_data};
+const nghttp2_data_provider hb_h2__provider = { .read_callback = read_data };
 
 /* ------------------------------------------------------------------ header blocks */
 
 static nghttp2_nv
 nv(struct hb_str name, struct hb_str value)
 {
-	return ((nghttp2_nv){(uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.len,
-	    value.len, NGHTTP2_NV_FLAG_NONE});
+	return ((nghttp2_nv){ (uint8_t *)(uintptr_t)name.p, (uint8_t *)(uintptr_t)value.p, name.len,
+		value.len, NGHTTP2_NV_FLAG_NONE });
 }
 
 int
 hb_h2__stream_submit(struct h2_stream *s, unsigned status, const struct hb_h2_header *headers,
-    size_t n, bool body)
+	size_t n, bool body)
 {
 	nghttp2_nv *v = hb_calloc(n + 1, sizeof *v);
 	char text[8];
@@ -291,11 +291,11 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 	const struct {
 		struct hb_str name, value;
 	} pseudo[] = {
-		{HB_STR(":method"), r->method.len > 0 ? r->method : HB_STR("CONNECT")},
-		{HB_STR(":protocol"), r->protocol},
-		{HB_STR(":scheme"), r->scheme},
-		{HB_STR(":authority"), r->authority},
-		{HB_STR(":path"), r->path},
+		{ HB_STR(":method"), r->method.len > 0 ? r->method : HB_STR("CONNECT") },
+		{ HB_STR(":protocol"), r->protocol },
+		{ HB_STR(":scheme"), r->scheme },
+		{ HB_STR(":authority"), r->authority },
+		{ HB_STR(":path"), r->path },
 	};
 	nghttp2_nv *v = hb_calloc(r->n_headers + HB_ARRAY_LEN(pseudo), sizeof *v);
 	size_t i, n = 0;
@@ -547,8 +547,8 @@ hb_h2_stream_accept(struct hb_transport *t, const struct hb_h2_header *headers, 
 }
 
 void
-hb_h2_stream_reject(struct hb_transport **tp, unsigned status, const struct hb_h2_header *headers,
-    size_t n)
+hb_h2_stream_reject(
+	struct hb_transport **tp, unsigned status, const struct hb_h2_header *headers, size_t n)
 {
 	struct h2_stream *s = stream_of(*tp);
 

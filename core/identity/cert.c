@@ -15,7 +15,7 @@
 
 struct password {
 	struct hb_str text;
-	bool          asked;
+	bool asked;
 };
 
 static int
@@ -33,14 +33,16 @@ give_password(char *dst, int cap, int writing, void *arg)
 static int
 read_key(const struct hb_credential_pem *pem, EVP_PKEY **ret, struct hb_err *reterr)
 {
-	struct password pw = {.text = pem->password};
+	struct password pw = { .text = pem->password };
 	const char *what = pem->key_file == NULL ? "the inline private key" : pem->key_file;
 	BIO *bio;
 	int reason;
 
 	if (pem->key.len == 0)
-		return (hb_err_set(reterr, -EINVAL, "%s is empty: give the private key of the "
-		    "certificate in PEM", what));
+		return (hb_err_set(reterr, -EINVAL,
+			"%s is empty: give the private key of the "
+			"certificate in PEM",
+			what));
 	bio = BIO_new_mem_buf(pem->key.p, (int)pem->key.len);
 	HB_ASSERT(bio != NULL);
 	ERR_clear_error();
@@ -53,18 +55,24 @@ read_key(const struct hb_credential_pem *pem, EVP_PKEY **ret, struct hb_err *ret
 	if (pw.asked && pem->password.len == 0)
 		return (hb_err_set(reterr, -EINVAL, "%s is encrypted: give its password", what));
 	if (pw.asked)
-		return (hb_err_set(reterr, -EINVAL, "%s cannot be decrypted: the password is "
-		    "wrong, or the cipher is not supported", what));
+		return (hb_err_set(reterr, -EINVAL,
+			"%s cannot be decrypted: the password is "
+			"wrong, or the cipher is not supported",
+			what));
 	if (reason == PEM_R_NO_START_LINE)
-		return (hb_err_set(reterr, -EINVAL, "%s holds no PEM private key (no line "
-		    "-----BEGIN PRIVATE KEY-----)", what));
-	return (hb_err_set(reterr, -EINVAL, "%s cannot be read: damaged, or of a kind that is not "
-	    "supported (RSA, P-256, P-384 and P-521 are)", what));
+		return (hb_err_set(reterr, -EINVAL,
+			"%s holds no PEM private key (no line "
+			"-----BEGIN PRIVATE KEY-----)",
+			what));
+	return (hb_err_set(reterr, -EINVAL,
+		"%s cannot be read: damaged, or of a kind that is not "
+		"supported (RSA, P-256, P-384 and P-521 are)",
+		what));
 }
 
 static int
 check_key(struct hb_credential *c, X509 *leaf, const struct hb_credential_pem *pem,
-    struct hb_err *reterr)
+	struct hb_err *reterr)
 {
 	const char *what = pem->key_file == NULL ? "the inline private key" : pem->key_file;
 	int nid;
@@ -73,24 +81,32 @@ check_key(struct hb_credential *c, X509 *leaf, const struct hb_credential_pem *p
 	case EVP_PKEY_RSA:
 		c->type = HB_KEY_RSA;
 		if (EVP_PKEY_bits(c->key) < RSA_BITS_MIN)
-			return (hb_err_set(reterr, -EINVAL, "%s is RSA of %d bits: at least %d are "
-			    "needed", what, EVP_PKEY_bits(c->key), RSA_BITS_MIN));
+			return (hb_err_set(reterr, -EINVAL,
+				"%s is RSA of %d bits: at least %d are "
+				"needed",
+				what, EVP_PKEY_bits(c->key), RSA_BITS_MIN));
 		break;
 	case EVP_PKEY_EC:
 		c->type = HB_KEY_EC;
 		nid = EC_GROUP_get_curve_name(EC_KEY_get0_group(EVP_PKEY_get0_EC_KEY(c->key)));
 		if (nid != NID_X9_62_prime256v1 && nid != NID_secp384r1 && nid != NID_secp521r1)
-			return (hb_err_set(reterr, -EINVAL, "%s is on curve %s: only P-256, P-384 "
-			    "and P-521 are supported", what, OBJ_nid2sn(nid)));
+			return (hb_err_set(reterr, -EINVAL,
+				"%s is on curve %s: only P-256, P-384 "
+				"and P-521 are supported",
+				what, OBJ_nid2sn(nid)));
 		break;
 	default:
-		return (hb_err_set(reterr, -EINVAL, "%s is of a kind that is not supported: use "
-		    "RSA, P-256, P-384 or P-521", what));
+		return (hb_err_set(reterr, -EINVAL,
+			"%s is of a kind that is not supported: use "
+			"RSA, P-256, P-384 or P-521",
+			what));
 	}
 	if (X509_check_private_key(leaf, c->key) != 1) {
 		ERR_clear_error();
-		return (hb_err_set(reterr, -EINVAL, "%s does not belong to the first certificate "
-		    "of %s", what, pem->chain_file == NULL ? "the inline chain" : pem->chain_file));
+		return (hb_err_set(reterr, -EINVAL,
+			"%s does not belong to the first certificate "
+			"of %s",
+			what, pem->chain_file == NULL ? "the inline chain" : pem->chain_file));
 	}
 	return (0);
 }
@@ -110,10 +126,11 @@ der_of(X509 *x)
 }
 
 int
-hb_credential_new(const struct hb_credential_pem *pem, struct hb_credential **ret,
-    struct hb_err *reterr)
+hb_credential_new(
+	const struct hb_credential_pem *pem, struct hb_credential **ret, struct hb_err *reterr)
 {
-	const char *what = pem->chain_file == NULL ? "the inline certificate chain" : pem->chain_file;
+	const char *what = pem->chain_file == NULL ? "the inline certificate chain" :
+						     pem->chain_file;
 	struct hb_credential *c;
 	STACK_OF(X509) *sk = NULL;
 	struct hb_err err;
@@ -124,13 +141,15 @@ hb_credential_new(const struct hb_credential_pem *pem, struct hb_credential **re
 	if (r != 0)
 		return (r);
 	HB_NEW(c, HB_CREDENTIAL_MAGIC);
+	c->refs = 1;
 	n = sk_X509_num(sk);
 	c->chain = hb_calloc(n, sizeof c->chain[0]);
 	c->info = hb_calloc(n, sizeof c->info[0]);
 	for (i = 0; i < n && r == 0; i++) {
 		r = hb_identity__info(sk_X509_value(sk, i), &c->info[i], &err);
 		if (r != 0) {
-			r = hb_err_set(reterr, r, "certificate %zu of %s: %s", i + 1, what, err.text);
+			r = hb_err_set(
+				reterr, r, "certificate %zu of %s: %s", i + 1, what, err.text);
 			break;
 		}
 		c->chain[i] = der_of(sk_X509_value(sk, i));
@@ -148,6 +167,14 @@ hb_credential_new(const struct hb_credential_pem *pem, struct hb_credential **re
 	return (r);
 }
 
+struct hb_credential *
+hb_credential_ref(struct hb_credential *c)
+{
+	HB_CHECK(c, HB_CREDENTIAL_MAGIC);
+	c->refs++;
+	return (c);
+}
+
 void
 hb_credential_free(struct hb_credential **pc)
 {
@@ -158,6 +185,9 @@ hb_credential_free(struct hb_credential **pc)
 		return;
 	HB_CHECK(c, HB_CREDENTIAL_MAGIC);
 	*pc = NULL;
+	if (--c->refs > 0)
+		return;
+	hb_identity__unshare(&c->shared_as);
 	for (i = 0; i < c->n; i++) {
 		CRYPTO_BUFFER_free(c->chain[i]);
 		hb_cert_info_free(&c->info[i]);
@@ -178,8 +208,8 @@ wildcard_covers(struct hb_str pattern, struct hb_str name)
 	if (!hb_str_starts(pattern, HB_STR("*.")) || dot == NULL || dot == name.p)
 		return (false);
 	skip = (size_t)(dot - name.p);
-	return (hb_str_ieq(hb_strn(pattern.p + 1, pattern.len - 1),
-	    hb_strn(name.p + skip, name.len - skip)));
+	return (hb_str_ieq(
+		hb_strn(pattern.p + 1, pattern.len - 1), hb_strn(name.p + skip, name.len - skip)));
 }
 
 bool

@@ -10,7 +10,7 @@ static bool
 is_trust_domain_char(char c)
 {
 	return ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-	    c == '_');
+		c == '_');
 }
 
 static bool
@@ -19,7 +19,7 @@ is_path_char(char c)
 	return (is_trust_domain_char(c) || (c >= 'A' && c <= 'Z'));
 }
 
-/* SPIFFE-ID 2.2: segments of letters, digits, dots, dashes, underscores; none empty, "." or "..". */
+/* SPIFFE-ID 2.2: segments of letters, digits, dots, dashes and underscores, none empty or dots. */
 static int
 check_path(struct hb_str path, struct hb_err *reterr)
 {
@@ -28,16 +28,18 @@ check_path(struct hb_str path, struct hb_err *reterr)
 	for (i = 1; i <= path.len; i++) {
 		if (i < path.len && path.p[i] != '/') {
 			if (!is_path_char(path.p[i]))
-				return (hb_err_set(reterr, -EINVAL, "SPIFFE id: a path segment may "
-				    "have letters, digits, '.', '-' and '_' only"));
+				return (hb_err_set(reterr, -EINVAL,
+					"SPIFFE id: a path segment may "
+					"have letters, digits, '.', '-' and '_' only"));
 			continue;
 		}
 		if (i == start)
 			return (hb_err_set(reterr, -EINVAL, "SPIFFE id: empty path segment"));
-		if (path.p[start] == '.' && (i - start == 1 ||
-		    (i - start == 2 && path.p[start + 1] == '.')))
-			return (hb_err_set(reterr, -EINVAL, "SPIFFE id: '.' or '..' as a path "
-			    "segment"));
+		if (path.p[start] == '.' &&
+			(i - start == 1 || (i - start == 2 && path.p[start + 1] == '.')))
+			return (hb_err_set(reterr, -EINVAL,
+				"SPIFFE id: '.' or '..' as a path "
+				"segment"));
 		start = i + 1;
 	}
 	return (0);
@@ -66,8 +68,8 @@ istio_form(struct hb_spiffe *s)
 	struct hb_str rest = s->path, k1, ns, k2, sa;
 
 	if (segment(&rest, &k1) && segment(&rest, &ns) && segment(&rest, &k2) &&
-	    segment(&rest, &sa) && rest.len == 0 && hb_str_eq(k1, HB_STR("ns")) &&
-	    hb_str_eq(k2, HB_STR("sa"))) {
+		segment(&rest, &sa) && rest.len == 0 && hb_str_eq(k1, HB_STR("ns")) &&
+		hb_str_eq(k2, HB_STR("sa"))) {
 		s->ns = ns;
 		s->sa = sa;
 	}
@@ -76,7 +78,7 @@ istio_form(struct hb_spiffe *s)
 int
 hb_spiffe_parse(struct hb_str uri, struct hb_spiffe *ret, struct hb_err *reterr)
 {
-	struct hb_spiffe s = {0};
+	struct hb_spiffe s = { 0 };
 	size_t i;
 	int r;
 
@@ -87,15 +89,16 @@ hb_spiffe_parse(struct hb_str uri, struct hb_spiffe *ret, struct hb_err *reterr)
 	s.trust_domain.p = uri.p + scheme.len;
 	for (i = scheme.len; i < uri.len && uri.p[i] != '/'; i++) {
 		if (!is_trust_domain_char(uri.p[i]))
-			return (hb_err_set(reterr, -EINVAL, "SPIFFE id: a trust domain may have "
-			    "lower-case letters, digits, '.', '-' and '_' only"));
+			return (hb_err_set(reterr, -EINVAL,
+				"SPIFFE id: a trust domain may have "
+				"lower-case letters, digits, '.', '-' and '_' only"));
 	}
 	s.trust_domain.len = i - scheme.len;
 	if (s.trust_domain.len == 0)
 		return (hb_err_set(reterr, -EINVAL, "SPIFFE id: no trust domain"));
 	if (s.trust_domain.len > TRUST_DOMAIN_MAX)
 		return (hb_err_set(reterr, -EINVAL, "SPIFFE id: trust domain longer than %u bytes",
-		    TRUST_DOMAIN_MAX));
+			TRUST_DOMAIN_MAX));
 	s.path = hb_strn(uri.p + i, uri.len - i);
 	if (s.path.len > 0) {
 		r = check_path(s.path, reterr);

@@ -22,8 +22,8 @@ hb_identity__lib_error(const char *otherwise)
 }
 
 int
-hb_identity__pem_certs(struct hb_str pem, const char *what, size_t max, STACK_OF(X509) **ret,
-    struct hb_err *reterr)
+hb_identity__pem_certs(struct hb_str pem, const char *what, size_t max, STACK_OF(X509) * *ret,
+	struct hb_err *reterr)
 {
 	BIO *bio = BIO_new_mem_buf(pem.p == NULL ? "" : pem.p, (int)pem.len);
 	STACK_OF(X509) *sk = sk_X509_new_null();
@@ -35,15 +35,17 @@ hb_identity__pem_certs(struct hb_str pem, const char *what, size_t max, STACK_OF
 	while (r == 0 && (x = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
 		HB_ASSERT(sk_X509_push(sk, x) != 0);
 		if (sk_X509_num(sk) > max)
-			r = hb_err_set(reterr, -EINVAL, "%s has more than %zu certificates", what,
-			    max);
+			r = hb_err_set(
+				reterr, -EINVAL, "%s has more than %zu certificates", what, max);
 	}
 	if (r == 0 && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
 		r = hb_err_set(reterr, -EINVAL, "certificate %zu of %s cannot be read: %s",
-		    sk_X509_num(sk) + 1, what, hb_identity__lib_error("damaged"));
+			sk_X509_num(sk) + 1, what, hb_identity__lib_error("damaged"));
 	if (r == 0 && sk_X509_num(sk) == 0)
-		r = hb_err_set(reterr, -EINVAL, "%s holds no PEM certificate (no line -----BEGIN "
-		    "CERTIFICATE-----)", what);
+		r = hb_err_set(reterr, -EINVAL,
+			"%s holds no PEM certificate (no line -----BEGIN "
+			"CERTIFICATE-----)",
+			what);
 	ERR_clear_error();
 	BIO_free(bio);
 	if (r != 0)
@@ -84,8 +86,8 @@ serial_text(X509 *x)
 	return (text);
 }
 
-static bool
-time_s(const ASN1_TIME *t, int64_t *ret)
+bool
+hb_identity__time(const ASN1_TIME *t, int64_t *ret)
 {
 	static const int64_t epoch = 0;
 	ASN1_TIME *zero = ASN1_TIME_set(NULL, epoch);
@@ -107,8 +109,8 @@ ip_text(const ASN1_OCTET_STRING *s)
 
 	if (n != 4 && n != 16)
 		return (NULL);
-	if (inet_ntop(n == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(s), text,
-	    sizeof text) == NULL)
+	if (inet_ntop(n == 4 ? AF_INET : AF_INET6, ASN1_STRING_get0_data(s), text, sizeof text) ==
+		NULL)
 		return (NULL);
 	return (hb_strdup(text));
 }
@@ -172,20 +174,23 @@ read_sans(X509 *x, struct hb_cert_info *info, struct hb_err *reterr)
 	if (names == NULL) {
 		ERR_clear_error();
 		if (critical != -1)
-			return (hb_err_set(reterr, -EINVAL, "the subject alternative names cannot "
-			    "be read"));
+			return (hb_err_set(reterr, -EINVAL,
+				"the subject alternative names cannot "
+				"be read"));
 		return (0);
 	}
 	n = sk_GENERAL_NAME_num(names);
 	if (n > HB_SANS_MAX) {
-		r = hb_err_set(reterr, -EINVAL, "more than %u subject alternative names",
-		    HB_SANS_MAX);
+		r = hb_err_set(
+			reterr, -EINVAL, "more than %u subject alternative names", HB_SANS_MAX);
 	} else {
 		info->san = hb_calloc(n + 1, sizeof *info->san);
 		for (i = 0; i < n && r == 0; i++) {
 			if (!add_san(info, sk_GENERAL_NAME_value(names, i)))
-				r = hb_err_set(reterr, -EINVAL, "subject alternative name %zu has "
-				    "an illegal value", i + 1);
+				r = hb_err_set(reterr, -EINVAL,
+					"subject alternative name %zu has "
+					"an illegal value",
+					i + 1);
 		}
 	}
 	GENERAL_NAMES_free(names);
@@ -210,7 +215,7 @@ only_uri(const struct hb_cert_info *info)
 
 bool
 hb_cert_san_any(const struct hb_cert_info *info, enum hb_san_type type,
-    bool (*match)(const void *arg, struct hb_str value), const void *arg)
+	bool (*match)(const void *arg, struct hb_str value), const void *arg)
 {
 	size_t i, uris = 0;
 	bool spiffe = false;
@@ -262,8 +267,8 @@ hb_identity__info(X509 *x, struct hb_cert_info **ret, struct hb_err *reterr)
 	info->serial = serial_text(x);
 	HB_ASSERT(X509_digest(x, EVP_sha256(), digest, &len) == 1 && len == sizeof digest);
 	hex(info->sha256, digest, sizeof digest);
-	if (!time_s(X509_get0_notBefore(x), &info->not_before) ||
-	    !time_s(X509_get0_notAfter(x), &info->not_after))
+	if (!hb_identity__time(X509_get0_notBefore(x), &info->not_before) ||
+		!hb_identity__time(X509_get0_notAfter(x), &info->not_after))
 		r = hb_err_set(reterr, -EINVAL, "the validity dates cannot be read");
 	if (r == 0)
 		r = read_sans(x, info, reterr);

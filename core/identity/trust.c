@@ -8,46 +8,88 @@
 #include <openssl/pool.h>
 #include <openssl/x509v3.h>
 
-#define DEPTH_DEFAULT 100u
+#define DEPTH_DEFAULT  100u
 /* Certificates of a peer's chain that are looked at; the message that carries them is bounded by
  * the TLS transport too. */
 #define PEER_CHAIN_MAX 64u
 
 struct hb_trust {
-	unsigned              magic;
+	unsigned magic;
 #define HB_TRUST_MAGIC 0x52c3d8f7
-	X509_STORE           *store;
-	STACK_OF(X509)       *anchors;
+	unsigned              refs;
+	char                 *shared_as;
+	X509_STORE *store;
+	STACK_OF(X509) * anchors;
 	struct hb_cert_info **info; /* of the anchors */
-	size_t                n;
-	bool                  allow_expired;
-	unsigned              max_depth;
+	size_t n;
+	bool allow_expired;
+	unsigned max_depth;
 };
+
+static void
+add_crl(struct hb_trust *t, X509_CRL *crl)
+{
+	int64_t due = INT64_MAX;
+
+	if (X509_CRL_get0_nextUpdate(crl) != NULL &&
+	    !hb_identity__time(X509_CRL_get0_nextUpdate(crl), &due))
+		due = 0;
+	t->crl_due = HB_MIN(t->crl_due, due);
+	HB_ASSERT(X509_STORE_add_crl(t->store, crl) == 1);
+	X509_CRL_free(crl);
+}
+
+/* NULL at the end, and when the next one cannot be read: then *ret_bad says so. */
+static X509_CRL *
+next_der_crl(const uint8_t **p, const uint8_t *end, bool *ret_bad)
+{
+	X509_CRL *crl;
+
+	/* An editor's newline at the end. */
+	while (*p < end && (**p == '\n' || **p == '\r'))
+		(*p)++;
+	if (*p == end)
+		return (NULL);
+	crl = d2i_X509_CRL(NULL, p, (long)(end - *p));
+	*ret_bad = crl == NULL;
+	return (crl);
+}
+
+static X509_CRL *
+next_pem_crl(BIO *bio, bool *ret_bad)
+{
+	X509_CRL *crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL);
+
+	*ret_bad = crl == NULL && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE;
+	return (crl);
+}
 
 static int
 add_crls(struct hb_trust *t, const struct hb_trust_options *o, struct hb_err *reterr)
 {
 	const char *what = o->crl_file == NULL ? "the inline revocation list" : o->crl_file;
+	const uint8_t *p = (const uint8_t *)o->crl_pem.p, *end = p + o->crl_pem.len;
 	BIO *bio = BIO_new_mem_buf(o->crl_pem.p, (int)o->crl_pem.len);
+	bool der = *p == 0x30, bad = false; /* a SEQUENCE */
 	X509_CRL *crl;
 	size_t n = 0;
 	int r = 0;
 
 	HB_ASSERT(bio != NULL);
 	ERR_clear_error();
-	while (r == 0 && (crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL)) != NULL) {
-		HB_ASSERT(X509_STORE_add_crl(t->store, crl) == 1);
-		X509_CRL_free(crl);
-		if (++n > HB_TRUST_MAX)
-			r = hb_err_set(reterr, -EINVAL, "%s has more than %u lists", what,
-			    HB_TRUST_MAX);
+	while (n <= HB_TRUST_MAX &&
+	    (crl = der ? next_der_crl(&p, end, &bad) : next_pem_crl(bio, &bad)) != NULL) {
+		add_crl(t, crl);
+		n++;
 	}
-	if (r == 0 && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+	if (bad)
 		r = hb_err_set(reterr, -EINVAL, "list %zu of %s cannot be read: %s", n + 1, what,
 		    hb_identity__lib_error("damaged"));
-	if (r == 0 && n == 0)
-		r = hb_err_set(reterr, -EINVAL, "%s holds no PEM revocation list (no line "
-		    "-----BEGIN X509 CRL-----)", what);
+	else if (n > HB_TRUST_MAX)
+		r = hb_err_set(reterr, -EINVAL, "%s has more than %u lists", what, HB_TRUST_MAX);
+	else if (n == 0)
+		r = hb_err_set(reterr, -EINVAL, "%s holds no revocation list (no line -----BEGIN "
+		    "X509 CRL-----, and it is not DER)", what);
 	ERR_clear_error();
 	BIO_free(bio);
 	if (r == 0)
@@ -100,8 +142,8 @@ add_anchors(struct hb_trust *t, const char *what, struct hb_err *reterr)
 	for (i = 0; i < n; i++) {
 		r = hb_identity__info(sk_X509_value(t->anchors, i), &t->info[i], &err);
 		if (r != 0)
-			return (hb_err_set(reterr, r, "certificate %zu of %s: %s", i + 1, what,
-			    err.text));
+			return (hb_err_set(
+				reterr, r, "certificate %zu of %s: %s", i + 1, what, err.text));
 		t->n = i + 1;
 		HB_ASSERT(X509_STORE_add_cert(t->store, sk_X509_value(t->anchors, i)) == 1);
 	}
@@ -118,13 +160,15 @@ hb_trust_new(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_
 	int r;
 
 	HB_NEW(t, HB_TRUST_MAGIC);
+	t->refs = 1;
+	t->crl_due = INT64_MAX;
 	t->allow_expired = o->allow_expired;
 	t->max_depth = o->max_depth == 0 ? DEPTH_DEFAULT : o->max_depth;
 	t->store = X509_STORE_new();
 	HB_ASSERT(t->store != NULL);
 	/* Partial chains: an intermediate, or a leaf, in the bundle is an anchor of its own. */
-	HB_ASSERT(X509_STORE_set_flags(t->store,
-	    X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN) == 1);
+	HB_ASSERT(X509_STORE_set_flags(
+			  t->store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN) == 1);
 	r = hb_identity__pem_certs(o->pem, what, HB_TRUST_MAX, &t->anchors, reterr);
 	if (r == 0)
 		r = add_anchors(t, what, reterr);
@@ -137,6 +181,28 @@ hb_trust_new(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_
 	return (r);
 }
 
+struct hb_trust *
+hb_trust_ref(struct hb_trust *t)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	t->refs++;
+	return (t);
+}
+
+char **
+hb_identity__trust_name(struct hb_trust *t)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	return (&t->shared_as);
+}
+
+int64_t
+hb_trust_crl_due(const struct hb_trust *t)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	return (t->crl_due);
+}
+
 void
 hb_trust_free(struct hb_trust **pt)
 {
@@ -147,6 +213,9 @@ hb_trust_free(struct hb_trust **pt)
 		return;
 	HB_CHECK(t, HB_TRUST_MAGIC);
 	*pt = NULL;
+	if (--t->refs > 0)
+		return;
+	hb_identity__unshare(&t->shared_as);
 	for (i = 0; i < t->n; i++)
 		hb_cert_info_free(&t->info[i]);
 	hb_free(t->info);
@@ -191,8 +260,8 @@ ignore_dates(int ok, X509_STORE_CTX *ctx)
 {
 	int error = X509_STORE_CTX_get_error(ctx);
 
-	if (ok == 0 && (error == X509_V_ERR_CERT_HAS_EXPIRED ||
-	    error == X509_V_ERR_CERT_NOT_YET_VALID)) {
+	if (ok == 0 &&
+		(error == X509_V_ERR_CERT_HAS_EXPIRED || error == X509_V_ERR_CERT_NOT_YET_VALID)) {
 		X509_STORE_CTX_set_error(ctx, X509_V_OK);
 		return (1);
 	}
@@ -205,10 +274,10 @@ prepare(const struct hb_trust *t, X509_STORE_CTX *ctx, enum hb_purpose purpose, 
 	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
 	bool client = purpose == HB_PURPOSE_CLIENT;
 
-	HB_ASSERT(X509_VERIFY_PARAM_set_purpose(param,
-	    client ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER) == 1);
-	HB_ASSERT(X509_VERIFY_PARAM_set_trust(param,
-	    client ? X509_TRUST_SSL_CLIENT : X509_TRUST_SSL_SERVER) == 1);
+	HB_ASSERT(X509_VERIFY_PARAM_set_purpose(
+			  param, client ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER) == 1);
+	HB_ASSERT(X509_VERIFY_PARAM_set_trust(
+			  param, client ? X509_TRUST_SSL_CLIENT : X509_TRUST_SSL_SERVER) == 1);
 	X509_VERIFY_PARAM_set_time(param, (time_t)now_s);
 	X509_VERIFY_PARAM_set_depth(param, (int)HB_MIN(t->max_depth, 1000u));
 	if (t->allow_expired)
@@ -216,10 +285,10 @@ prepare(const struct hb_trust *t, X509_STORE_CTX *ctx, enum hb_purpose purpose, 
 }
 
 static struct hb_verdict
-run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) *others, enum hb_purpose purpose,
-    int64_t now_s)
+run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) * others, enum hb_purpose purpose,
+	int64_t now_s)
 {
-	struct hb_verdict v = {0};
+	struct hb_verdict v = { 0 };
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 
 	HB_ASSERT(ctx != NULL);
@@ -241,9 +310,9 @@ run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) *others, enum hb_purpos
 
 struct hb_verdict
 hb_trust_verify(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
-    enum hb_purpose purpose, int64_t now_s)
+	enum hb_purpose purpose, int64_t now_s)
 {
-	struct hb_verdict v = {.error = X509_V_ERR_INVALID_CALL, .text = "not a certificate"};
+	struct hb_verdict v = { .error = X509_V_ERR_INVALID_CALL, .text = "not a certificate" };
 	STACK_OF(X509) *others = sk_X509_new_null();
 	X509 *x, *leaf = NULL;
 	size_t i;
@@ -260,8 +329,8 @@ hb_trust_verify(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
 			HB_ASSERT(sk_X509_push(others, x) != 0);
 	}
 	if (i == PEER_CHAIN_MAX && i < n)
-		v = (struct hb_verdict){X509_V_ERR_CERT_CHAIN_TOO_LONG, (int)i,
-		    "certificate chain too long"};
+		v = (struct hb_verdict){ X509_V_ERR_CERT_CHAIN_TOO_LONG, (int)i,
+			"certificate chain too long" };
 	else if (i == n && leaf != NULL)
 		v = run(t, leaf, others, purpose, now_s);
 	else

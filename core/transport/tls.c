@@ -11,7 +11,7 @@
 #define RECORD_EXTRA 256u   /* header, nonce, tag, padding of any version and cipher      */
 /* Session tickets of a server in one connection: OpenSSL sends 2, some send 4. */
 #define TICKETS_MAX  32u
-#define ALERT_OFFSET 1000   /* SSL_AD_REASON_OFFSET: errors above are alerts of the peer  */
+#define ALERT_OFFSET 1000 /* SSL_AD_REASON_OFFSET: errors above are alerts of the peer  */
 
 static const struct hb_transport_ops tls_ops;
 
@@ -63,7 +63,7 @@ tls_pending(const struct hb_transport *base)
 static void
 flush(struct hb_tls *t, bool end)
 {
-	struct hb_buf b = {NULL, NULL, 0};
+	struct hb_buf b = { NULL, NULL, 0 };
 	struct hb_slice s;
 
 	if (t->enc_len > 0)
@@ -150,10 +150,10 @@ encrypt(struct hb_tls *t, struct hb_buf *buf, bool end)
 static void
 encrypt_early(struct hb_tls *t)
 {
-	struct hb_buf early = {NULL, NULL, 0};
+	struct hb_buf early = { NULL, NULL, 0 };
 
 	while (alive(t) && t->lower != NULL &&
-	    (t->early.len > 0 || (t->base.write_ended && !t->end_sent))) {
+		(t->early.len > 0 || (t->base.write_ended && !t->end_sent))) {
 		hb_buf_move(&early, &t->early);
 		encrypt(t, &early, t->base.write_ended);
 	}
@@ -167,7 +167,7 @@ level_changed(struct hb_tls *t)
 		return;
 	hb_transport_level(&t->base, tls_pending(&t->base));
 	if (!t->base.dead && alive(t) && t->base.write_ended && !t->base.write_flushed &&
-	    t->secured && t->lower != NULL && hb_transport_pending(t->lower) == 0)
+		t->secured && t->lower != NULL && hb_transport_pending(t->lower) == 0)
 		hb_transport_write_flushed(&t->base);
 }
 
@@ -260,7 +260,7 @@ tls_abort(struct hb_transport *base, enum hb_close_reason reason)
 static void
 finish_lower(struct hb_tls *t)
 {
-	struct hb_buf none = {NULL, NULL, 0};
+	struct hb_buf none = { NULL, NULL, 0 };
 
 	if (!t->end_sent && t->lower != NULL)
 		encrypt(t, &none, true);
@@ -398,15 +398,15 @@ classify(struct hb_tls *t)
 	if (t->verdict != HB_CLOSE_NONE)
 		return ((enum hb_close_reason)t->verdict);
 	if (alert != 0) {
-		hb_tls__failure(t, "the peer sent alert %d (%s)", alert,
-		    SSL_alert_desc_string_long(alert));
+		hb_tls__failure(
+			t, "the peer sent alert %d (%s)", alert, SSL_alert_desc_string_long(alert));
 		/* A TLS 1.3 server looks at our certificate after we have finished. */
 		if (is_refusal(alert) || (t->secured && !t->ctx->server && !t->got_data))
 			return (HB_CLOSE_TLS_PEER_REFUSED);
 		return (t->secured ? HB_CLOSE_TLS_ERROR : HB_CLOSE_TLS_HANDSHAKE);
 	}
 	if (ERR_GET_LIB(error) == ERR_LIB_SSL &&
-	    ERR_GET_REASON(error) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
+		ERR_GET_REASON(error) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
 		hb_tls__failure(t, "the peer sent no certificate");
 		return (HB_CLOSE_TLS_NO_CERT);
 	}
@@ -473,7 +473,7 @@ static bool
 read_batch(struct hb_tls *t)
 {
 	uint8_t *scratch = hb_scratch_lease(t->base.worker);
-	struct hb_buf b = {NULL, NULL, 0};
+	struct hb_buf b = { NULL, NULL, 0 };
 	enum hb_close_reason reason = HB_CLOSE_NONE;
 	struct hb_slice s;
 	enum got got;
@@ -504,7 +504,7 @@ read_batch(struct hb_tls *t)
 static void
 input_ended(struct hb_tls *t)
 {
-	struct hb_buf none = {NULL, NULL, 0};
+	struct hb_buf none = { NULL, NULL, 0 };
 
 	if (!t->secured) {
 		hb_tls__failure(t, "the peer closed during the handshake");
@@ -538,7 +538,7 @@ consume(struct hb_tls *t)
 	if (!t->secured && t->in.len > 0)
 		handshake(t);
 	while (alive(t) && t->secured && !t->got_close && t->in.len > 0 &&
-	    hb_transport_can_read(&t->base)) {
+		hb_transport_can_read(&t->base)) {
 		if (!read_batch(t))
 			break;
 	}

@@ -14,9 +14,9 @@
 #define PEER_CHAIN_MAX       32u
 
 static const char default_ciphers[] =
-    "[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"
-    "[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
+	"[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"
+	"[ECDHE-RSA-AES128-GCM-SHA256|ECDHE-RSA-CHACHA20-POLY1305]:"
+	"ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 
 static const char *
 lib_error(void)
@@ -91,13 +91,14 @@ judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_aler
 	*ret_alert = SSL_AD_CERTIFICATE_UNKNOWN;
 	if (ctx->trust != NULL) {
 		v = hb_trust_verify(ctx->trust, chain, n,
-		    ctx->server ? HB_PURPOSE_CLIENT : HB_PURPOSE_SERVER,
-		    hb_wall_us(t->base.worker) / 1000000);
+			ctx->server ? HB_PURPOSE_CLIENT : HB_PURPOSE_SERVER,
+			hb_wall_us(t->base.worker) / 1000000);
 		if (v.error != 0) {
 			hb_tls__failure(t, "%s (certificate %d of the chain)", v.text, v.depth);
 			/* Another CA of the same name is not a broken signature to its peer. */
 			*ret_alert = v.error == X509_V_ERR_CERT_SIGNATURE_FAILURE ?
-			    SSL_AD_UNKNOWN_CA : (uint8_t)SSL_alert_from_verify_result(v.error);
+				SSL_AD_UNKNOWN_CA :
+				(uint8_t)SSL_alert_from_verify_result(v.error);
 			return (HB_CLOSE_TLS_VERIFY);
 		}
 	}
@@ -107,8 +108,8 @@ judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_aler
 	}
 	if (ctx->sni_is_identity && t->sni != NULL) {
 		if (!hb_cert_san_any(t->peer, HB_SAN_DNS, covers_sni, t)) {
-			hb_tls__failure(t, "no DNS name of the certificate covers the server name %s",
-			    t->sni);
+			hb_tls__failure(t,
+				"no DNS name of the certificate covers the server name %s", t->sni);
 			return (HB_CLOSE_TLS_SAN);
 		}
 	} else if (!san_allowed(ctx, t->peer)) {
@@ -158,13 +159,13 @@ offers_ecdsa_suite(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello)
 
 	for (i = 0; i + 1 < hello->cipher_suites_len; i += 2) {
 		uint16_t suite = (uint16_t)(hello->cipher_suites[i] << 8 |
-		    hello->cipher_suites[i + 1]);
+			hello->cipher_suites[i + 1]);
 
 		cipher = SSL_get_cipher_by_value(suite);
 		if (cipher == NULL)
 			continue;
 		if (SSL_CIPHER_get_auth_nid(cipher) == NID_auth_ecdsa ||
-		    (v13 && SSL_CIPHER_get_auth_nid(cipher) == NID_auth_any))
+			(v13 && SSL_CIPHER_get_auth_nid(cipher) == NID_auth_any))
 			return (true);
 	}
 	return (false);
@@ -182,8 +183,8 @@ client_takes_ecdsa(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello)
 		uint16_t alg = (uint16_t)(p[i] << 8 | p[i + 1]);
 
 		if (alg == SSL_SIGN_ECDSA_SECP256R1_SHA256 ||
-		    alg == SSL_SIGN_ECDSA_SECP384R1_SHA384 ||
-		    alg == SSL_SIGN_ECDSA_SECP521R1_SHA512)
+			alg == SSL_SIGN_ECDSA_SECP384R1_SHA384 ||
+			alg == SSL_SIGN_ECDSA_SECP521R1_SHA512)
 			return (offers_ecdsa_suite(ctx, hello));
 	}
 	return (false);
@@ -232,8 +233,8 @@ select_certificate(const SSL_CLIENT_HELLO *hello)
 		return (ssl_select_cert_error);
 	}
 	t->cred = ctx->n_creds == 1 ? ctx->creds[0] : choose(ctx, hello, hb_str(t->sni));
-	if (SSL_set_chain_and_key(hello->ssl, t->cred->chain, t->cred->n, t->cred->key,
-	    NULL) != 1) {
+	if (SSL_set_chain_and_key(hello->ssl, t->cred->chain, t->cred->n, t->cred->key, NULL) !=
+		1) {
 		hb_tls__failure(t, "the certificate cannot be used: %s", lib_error());
 		return (ssl_select_cert_error);
 	}
@@ -242,7 +243,7 @@ select_certificate(const SSL_CLIENT_HELLO *hello)
 
 static int
 select_alpn(SSL *ssl, const uint8_t **ret, uint8_t *ret_len, const uint8_t *offered, unsigned n,
-    void *arg)
+	void *arg)
 {
 	const struct hb_tls_ctx *ctx = arg;
 	uint8_t *chosen;
@@ -250,7 +251,7 @@ select_alpn(SSL *ssl, const uint8_t **ret, uint8_t *ret_len, const uint8_t *offe
 	(void)ssl;
 	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
 	if (SSL_select_next_proto(&chosen, ret_len, ctx->alpn, (unsigned)ctx->alpn_len, offered,
-	    n) != OPENSSL_NPN_NEGOTIATED)
+		    n) != OPENSSL_NPN_NEGOTIATED)
 		return (SSL_TLSEXT_ERR_NOACK);
 	*ret = chosen;
 	return (SSL_TLSEXT_ERR_OK);
@@ -297,7 +298,8 @@ set_versions(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_er
 	if (min > max && c->min == HB_TLS_AUTO)
 		min = max;
 	if (min > max)
-		return (hb_err_set(reterr, -EINVAL, "the minimum TLS version is above the maximum"));
+		return (hb_err_set(
+			reterr, -EINVAL, "the minimum TLS version is above the maximum"));
 	HB_ASSERT(SSL_CTX_set_min_proto_version(ctx->ssl_ctx, min) == 1);
 	HB_ASSERT(SSL_CTX_set_max_proto_version(ctx->ssl_ctx, max) == 1);
 	return (0);
@@ -310,11 +312,13 @@ set_ciphers(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err
 	const char *groups = c->groups == NULL ? "X25519:P-256" : c->groups;
 
 	if (SSL_CTX_set_strict_cipher_list(ctx->ssl_ctx, list) != 1)
-		return (hb_err_set(reterr, -EINVAL, "cipher suites \"%s\": %s (these are TLS 1.2 "
-		    "suites in OpenSSL notation)", list, lib_error()));
+		return (hb_err_set(reterr, -EINVAL,
+			"cipher suites \"%s\": %s (these are TLS 1.2 "
+			"suites in OpenSSL notation)",
+			list, lib_error()));
 	if (SSL_CTX_set1_curves_list(ctx->ssl_ctx, groups) != 1)
-		return (hb_err_set(reterr, -EINVAL, "key exchange groups \"%s\": %s", groups,
-		    lib_error()));
+		return (hb_err_set(
+			reterr, -EINVAL, "key exchange groups \"%s\": %s", groups, lib_error()));
 	return (0);
 }
 
@@ -326,8 +330,10 @@ set_alpn(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *r
 	for (i = 0; i < c->n_alpn; i++) {
 		n = strlen(c->alpn[i]);
 		if (n == 0 || n > 255)
-			return (hb_err_set(reterr, -EINVAL, "ALPN protocol %zu must have 1 to 255 "
-			    "bytes", i + 1));
+			return (hb_err_set(reterr, -EINVAL,
+				"ALPN protocol %zu must have 1 to 255 "
+				"bytes",
+				i + 1));
 		len += 1 + n;
 	}
 	if (len == 0)
@@ -359,9 +365,11 @@ set_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 	ctx->creds = hb_calloc(c->n_certs + 1, sizeof ctx->creds[0]);
 	for (i = 0; i < c->n_certs; i++) {
 		const struct hb_tls_cert *cert = &c->certs[i];
-		struct hb_credential_pem pem = {.chain = cert->chain, .key = cert->key,
-		    .password = cert->password, .chain_file = cert->chain_file,
-		    .key_file = cert->key_file};
+		struct hb_credential_pem pem = { .chain = cert->chain,
+			.key = cert->key,
+			.password = cert->password,
+			.chain_file = cert->chain_file,
+			.key_file = cert->key_file };
 
 		r = hb_credential_new(&pem, &ctx->creds[i], reterr);
 		if (r != 0)
@@ -378,10 +386,11 @@ set_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 		SSL_CTX_set_select_certificate_cb(ctx->ssl_ctx, select_certificate);
 		return (0);
 	}
-	if (ctx->n_creds > 0 && SSL_CTX_set_chain_and_key(ctx->ssl_ctx, ctx->creds[0]->chain,
-	    ctx->creds[0]->n, ctx->creds[0]->key, NULL) != 1)
-		return (hb_err_set(reterr, -EINVAL, "the client certificate cannot be used: %s",
-		    lib_error()));
+	if (ctx->n_creds > 0 &&
+		SSL_CTX_set_chain_and_key(ctx->ssl_ctx, ctx->creds[0]->chain, ctx->creds[0]->n,
+			ctx->creds[0]->key, NULL) != 1)
+		return (hb_err_set(
+			reterr, -EINVAL, "the client certificate cannot be used: %s", lib_error()));
 	return (0);
 }
 
@@ -390,7 +399,7 @@ announce_anchors(struct hb_tls_ctx *ctx)
 {
 	CRYPTO_BUFFER *names[CA_NAMES_MAX];
 	const struct hb_cert_info *const *unused;
-	STACK_OF(CRYPTO_BUFFER) *sk;
+	STACK_OF(CRYPTO_BUFFER) * sk;
 	size_t i, n;
 
 	if (hb_trust_info(ctx->trust, &unused) > CA_NAMES_MAX)
@@ -406,18 +415,24 @@ announce_anchors(struct hb_tls_ctx *ctx)
 static int
 set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
 {
-	struct hb_trust_options o = {.pem = c->trust_pem, .crl_pem = c->crl_pem,
-	    .crl_leaf_only = c->crl_leaf_only, .allow_expired = c->allow_expired,
-	    .max_depth = c->max_verify_depth, .file = c->trust_file, .crl_file = c->crl_file};
+	struct hb_trust_options o = { .pem = c->trust_pem,
+		.crl_pem = c->crl_pem,
+		.crl_leaf_only = c->crl_leaf_only,
+		.allow_expired = c->allow_expired,
+		.max_depth = c->max_verify_depth,
+		.file = c->trust_file,
+		.crl_file = c->crl_file };
 	bool judged = c->n_sans + c->n_cert_hashes + c->n_spki_hashes > 0;
 	int r, mode = SSL_VERIFY_PEER;
 
 	if (c->trust_pem.len == 0 && c->crl_pem.len > 0)
-		return (hb_err_set(reterr, -EINVAL, "a revocation list without a trust bundle has "
-		    "no effect: give the trusted CA"));
+		return (hb_err_set(reterr, -EINVAL,
+			"a revocation list without a trust bundle has "
+			"no effect: give the trusted CA"));
 	if (c->trust_pem.len == 0 && (c->n_sans > 0 || c->sni_is_identity))
-		return (hb_err_set(reterr, -EINVAL, "names can be matched only in certificates "
-		    "that are verified: give the trusted CA"));
+		return (hb_err_set(reterr, -EINVAL,
+			"names can be matched only in certificates "
+			"that are verified: give the trusted CA"));
 	if (c->trust_pem.len > 0) {
 		r = hb_trust_new(&o, &ctx->trust, reterr);
 		if (r != 0)
@@ -435,13 +450,15 @@ set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 
 static uint8_t (*copy_hashes(const struct hb_str *v, size_t n, struct hb_err *reterr))[32]
 {
-	uint8_t (*h)[32] = hb_calloc(n + 1, sizeof *h);
+	uint8_t(*h)[32] = hb_calloc(n + 1, sizeof *h);
 	size_t i;
 
 	for (i = 0; i < n; i++) {
 		if (v[i].len != 32) {
-			(void)hb_err_set(reterr, -EINVAL, "certificate hash %zu must have 32 bytes "
-			    "(SHA-256)", i + 1);
+			(void)hb_err_set(reterr, -EINVAL,
+				"certificate hash %zu must have 32 bytes "
+				"(SHA-256)",
+				i + 1);
 			hb_free(h);
 			return (NULL);
 		}
@@ -455,7 +472,7 @@ copy_rules(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err 
 {
 	if (c->sni != NULL && (c->sni[0] == '\0' || strlen(c->sni) > TLSEXT_MAXLEN_host_name))
 		return (hb_err_set(reterr, -EINVAL, "the server name must have 1 to %d bytes",
-		    TLSEXT_MAXLEN_host_name));
+			TLSEXT_MAXLEN_host_name));
 	ctx->sni = c->sni == NULL ? NULL : hb_strdup(c->sni);
 	ctx->sans = hb_calloc(c->n_sans + 1, sizeof ctx->sans[0]);
 	if (c->n_sans > 0)
@@ -474,7 +491,7 @@ copy_rules(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err 
 	ctx->bare_fin_is_end = c->bare_fin_is_end;
 	ctx->sni_is_identity = c->sni_is_identity;
 	ctx->handshake_timeout_ms = c->handshake_timeout_ms == 0 ? HANDSHAKE_TIMEOUT_MS :
-	    c->handshake_timeout_ms;
+								   c->handshake_timeout_ms;
 	return (0);
 }
 
@@ -489,12 +506,13 @@ hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
 	HB_ASSERT(ctx->ssl_ctx != NULL);
 	/* Resumption would skip verification against today's trust. */
 	(void)SSL_CTX_set_options(ctx->ssl_ctx, SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
-	SSL_CTX_set_session_cache_mode(ctx->ssl_ctx, c->server ? SSL_SESS_CACHE_OFF :
-	    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+	SSL_CTX_set_session_cache_mode(ctx->ssl_ctx,
+		c->server ? SSL_SESS_CACHE_OFF :
+			    SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(ctx->ssl_ctx, new_session);
 	if (copy_rules(ctx, c, reterr) != 0 || set_versions(ctx, c, reterr) != 0 ||
-	    set_ciphers(ctx, c, reterr) != 0 || set_alpn(ctx, c, reterr) != 0 ||
-	    set_certs(ctx, c, reterr) != 0 || set_trust(ctx, c, reterr) != 0)
+		set_ciphers(ctx, c, reterr) != 0 || set_alpn(ctx, c, reterr) != 0 ||
+		set_certs(ctx, c, reterr) != 0 || set_trust(ctx, c, reterr) != 0)
 		hb_tls_ctx_free(&ctx);
 	return (ctx);
 }

@@ -28,26 +28,26 @@ static struct hbt_pki pki;
 /* The wire that breaks: passes `left` bytes, then resets both sides. */
 struct cutter {
 	struct hb_transport *t[2];
-	size_t               left, passed;
+	size_t left, passed;
 };
 
 static struct {
-	struct hbt_sink a, b;           /* client; echo                                     */
-	struct hb_h2   *client, *server;
-	struct hb_transport *near;      /* the pair's end that the pump will take           */
-	struct hb_transport *stream;    /* waits for it                                     */
-	struct hb_transport *blocker;   /* below the client's TLS; NULL = none              */
-	struct hb_pump  pump;
-	unsigned        pump_done, server_streams;
+	struct hbt_sink a, b; /* client; echo                                     */
+	struct hb_h2 *client, *server;
+	struct hb_transport *near;    /* the pair's end that the pump will take           */
+	struct hb_transport *stream;  /* waits for it                                     */
+	struct hb_transport *blocker; /* below the client's TLS; NULL = none              */
+	struct hb_pump pump;
+	unsigned pump_done, server_streams;
 	enum hb_close_reason pump_reason;
-	uint64_t        idle_timeout_ms;
-	size_t          piece;          /* of the wire and of the stream                    */
-	bool            silent;         /* the far end of the pair is no TLS                */
-	bool            blocked;
-	struct cutter   cut;
+	uint64_t idle_timeout_ms;
+	size_t piece; /* of the wire and of the stream                    */
+	bool silent;  /* the far end of the pair is no TLS                */
+	bool blocked;
+	struct cutter cut;
 } n;
 
-/* ------------------------------------------------------------------ the server's stream to the pair */
+/* ------------------------------------------------------------------ the stream to the pair */
 
 static void
 on_done(struct hb_pump *p, enum hb_pump_side by, enum hb_close_reason reason)
@@ -56,7 +56,7 @@ on_done(struct hb_pump *p, enum hb_pump_side by, enum hb_close_reason reason)
 	n.pump_reason = reason;
 }
 
-static const struct hb_pump_ops pump_ops = {.on_done = on_done};
+static const struct hb_pump_ops pump_ops = { .on_done = on_done };
 
 /* Until the pump takes over, one sink waits at the stream and one at the pair. */
 static void
@@ -68,7 +68,7 @@ waiting_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
 static void
 near_connected(void *sink, struct hb_transport *t)
 {
-	const struct hb_pump_options opt = {.idle_timeout_ms = n.idle_timeout_ms};
+	const struct hb_pump_options opt = { .idle_timeout_ms = n.idle_timeout_ms };
 
 	hb_transport_accept(n.stream);
 	n.near = NULL;
@@ -102,8 +102,8 @@ static const struct hb_transport_events stream_events = {
 };
 
 static void
-on_request(void *sink, struct hb_h2 *h2, const struct hb_h2_request *req,
-    struct hb_transport *stream)
+on_request(
+	void *sink, struct hb_h2 *h2, const struct hb_h2_request *req, struct hb_transport *stream)
 {
 	struct hb_transport *far;
 
@@ -151,7 +151,7 @@ static void
 cut_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
 {
 	struct hb_transport *to = n.cut.t[t == n.cut.t[0] ? 1 : 0];
-	struct hb_buf part = {NULL, NULL, 0};
+	struct hb_buf part = { NULL, NULL, 0 };
 	size_t k = HB_MIN(n.cut.left, buf->len);
 
 	hb_buf_move_n(&part, buf, k);
@@ -202,7 +202,7 @@ make_wire(enum wire wire, struct hb_transport **a, struct hb_transport **b)
 static void
 start(enum wire wire)
 {
-	const struct hb_h2_request req = {.authority = HB_STR("inner.example:443")};
+	const struct hb_h2_request req = { .authority = HB_STR("inner.example:443") };
 	struct hb_transport *a, *b, *stream;
 
 	make_wire(wire, &a, &b);
@@ -212,8 +212,10 @@ start(enum wire wire)
 		a = hbt_splitter(a, n.piece);
 		b = hbt_splitter(b, n.piece);
 	}
-	n.client = hb_h2_new(hb_tls_new(a, pki.client_ctx, NULL), false, NULL, &session_events, NULL);
-	n.server = hb_h2_new(hb_tls_new(b, pki.server_ctx, NULL), true, NULL, &session_events, NULL);
+	n.client = hb_h2_new(
+		hb_tls_new(a, pki.client_ctx, NULL), false, NULL, &session_events, NULL);
+	n.server = hb_h2_new(
+		hb_tls_new(b, pki.server_ctx, NULL), true, NULL, &session_events, NULL);
 	stream = hb_h2_open(n.client, &req);
 	if (n.piece > 0)
 		stream = hbt_splitter(stream, n.piece);
@@ -262,7 +264,7 @@ teardown(void **state)
 
 struct source {
 	const uint8_t *p;
-	size_t         len, off, chunk;
+	size_t len, off, chunk;
 };
 
 static void
@@ -284,7 +286,7 @@ static void
 bulk(size_t piece, size_t len, size_t chunk)
 {
 	uint8_t *p = hbt_pattern(len, 21);
-	struct source src = {.p = p, .len = len, .chunk = chunk};
+	struct source src = { .p = p, .len = len, .chunk = chunk };
 
 	n.piece = piece;
 	n.a.hook = feed;
@@ -384,7 +386,7 @@ static void
 test_nest__reader_stops(void **state)
 {
 	uint8_t *p = hbt_pattern(32 * MIB, 4);
-	struct source src = {.p = p, .len = 32 * MIB, .chunk = 256 * 1024};
+	struct source src = { .p = p, .len = 32 * MIB, .chunk = 256 * 1024 };
 
 	n.a.hook = feed;
 	n.a.arg = &src;
@@ -406,7 +408,7 @@ static void
 test_nest__blocked_wire(void **state)
 {
 	uint8_t *p = hbt_pattern(4 * MIB, 4);
-	struct source src = {.p = p, .len = 4 * MIB, .chunk = 256 * 1024};
+	struct source src = { .p = p, .len = 4 * MIB, .chunk = 256 * 1024 };
 	unsigned i;
 
 	n.blocked = true;
@@ -434,7 +436,7 @@ static void
 let_go(bool server, unsigned event, bool finish)
 {
 	uint8_t *p = hbt_pattern(3 * MIB, 5);
-	struct source src = {.p = p, .len = 3 * MIB, .chunk = 512 * 1024};
+	struct source src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
 	struct hbt_sink *one = server ? &n.b : &n.a, *other = server ? &n.a : &n.b;
 
 	n.a.hook = feed;
@@ -445,8 +447,8 @@ let_go(bool server, unsigned event, bool finish)
 	start(WIRE_TCP);
 	HBT_UNTIL((one->connected || one->closed) && one->t == NULL);
 	HBT_UNTIL(other->closed > 0 || other->ends > 0 ||
-	    (!server && n.server_streams == 0 && hb_h2_streams(n.client) == 0) ||
-	    (n.server_streams == 1 && n.b.t == NULL));
+		(!server && n.server_streams == 0 && hb_h2_streams(n.client) == 0) ||
+		(n.server_streams == 1 && n.b.t == NULL));
 	stop();
 	hb_free(p);
 }
@@ -467,7 +469,7 @@ test_nest__let_go(void **state)
 static size_t
 cut_at(size_t bytes, const uint8_t *p, size_t len)
 {
-	struct source src = {.p = p, .len = len, .chunk = 300};
+	struct source src = { .p = p, .len = len, .chunk = 300 };
 	size_t passed;
 
 	n.cut.left = bytes;

@@ -4,8 +4,8 @@
 #include <stdio.h>
 
 static void
-on_request(void *sink, struct hb_h2 *h2, const struct hb_h2_request *req,
-    struct hb_transport *stream)
+on_request(
+	void *sink, struct hb_h2 *h2, const struct hb_h2_request *req, struct hb_transport *stream)
 {
 	struct rig *r = sink;
 	struct hbt_sink *b = &r->b[r->requests];
@@ -104,7 +104,7 @@ rig_start(struct rig *r, enum rig_below below, size_t piece)
 unsigned
 rig_open(struct rig *r)
 {
-	const struct hb_h2_request req = {.authority = HB_STR("10.0.0.1:80")};
+	const struct hb_h2_request req = { .authority = HB_STR("10.0.0.1:80") };
 	struct hb_transport *t = hb_h2_open(r->client, &req);
 	unsigned i = r->opened++;
 

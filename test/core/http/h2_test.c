@@ -10,7 +10,7 @@
 #define MIB (1024u * 1024u)
 
 static struct hbt_pki pki;
-static struct rig     r;
+static struct rig r;
 
 static int
 setup(void **state)
@@ -97,7 +97,7 @@ echo(enum rig_below below, size_t piece)
 static void
 test_h2__echo(void **state)
 {
-	static const size_t pieces[] = {0, 1, 7, 8};
+	static const size_t pieces[] = { 0, 1, 7, 8 };
 	unsigned i;
 
 	for (i = 0; i < HB_ARRAY_LEN(pieces); i++) {
@@ -111,7 +111,7 @@ test_h2__echo(void **state)
 
 struct source {
 	const uint8_t *p;
-	size_t         len, off, chunk;
+	size_t len, off, chunk;
 };
 
 static void
@@ -139,7 +139,7 @@ bulk(enum rig_below below, size_t piece, size_t len, size_t chunk)
 	r.prepare = echoes;
 	rig_start(&r, below, piece);
 	for (i = 0; i < 3; i++) {
-		src[i] = (struct source){.p = p, .len = len, .chunk = chunk};
+		src[i] = (struct source){ .p = p, .len = len, .chunk = chunk };
 		r.a[i].hook = feed;
 		r.a[i].arg = &src[i];
 		rig_open(&r);
@@ -204,7 +204,7 @@ note_status(struct hbt_sink *s, enum hbt_event event)
 static void
 rejects(struct rig *rig, const struct hb_h2_request *req, struct hb_transport **t)
 {
-	const struct hb_h2_header h = {HB_STR("retry-after"), HB_STR("1")};
+	const struct hb_h2_header h = { HB_STR("retry-after"), HB_STR("1") };
 
 	(void)req;
 	if (rig->arg == NULL)
@@ -392,7 +392,7 @@ static void
 let_go(enum rig_below below, bool server, unsigned event, bool finish)
 {
 	uint8_t *p = hbt_pattern(3 * MIB, 5);
-	struct source src = {.p = p, .len = 3 * MIB, .chunk = 512 * 1024};
+	struct source src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
 	struct hbt_sink *one = server ? &r.b[0] : &r.a[0], *other = server ? &r.a[0] : &r.b[0];
 
 	r.a[0].hook = feed;
@@ -515,7 +515,7 @@ static void
 test_h2__watermarks(void **state)
 {
 	uint8_t *p = hbt_pattern(8 * MIB, 9);
-	struct source src = {.p = p, .len = 8 * MIB, .chunk = 100000};
+	struct source src = { .p = p, .len = 8 * MIB, .chunk = 100000 };
 
 	r.paused = true;
 	r.a[0].hook = feed;
@@ -538,7 +538,7 @@ static void
 test_h2__blocked_below(void **state)
 {
 	uint8_t *p = hbt_pattern(8 * MIB, 9);
-	struct source src = {.p = p, .len = 8 * MIB, .chunk = 256 * 1024};
+	struct source src = { .p = p, .len = 8 * MIB, .chunk = 256 * 1024 };
 	struct hb_transport *a, *b, *blocker;
 
 	r.server_opt.stream_window = 64 * MIB;
@@ -578,7 +578,7 @@ test_h2__copies_nothing(void **state)
 	rig_connect(&r, 0);
 	hbt_turns(4);
 	for (i = 0; i < 16; i++) {
-		struct hb_buf buf = {NULL, NULL, 0};
+		struct hb_buf buf = { NULL, NULL, 0 };
 		struct hb_slice slice;
 
 		before = hb_buf_copied();
@@ -609,7 +609,7 @@ test_h2__stream_limit(void **state)
 	assert_int_equal(hb_h2_refused(r.server), 2);
 	rig_connect(&r, 3);
 	assert_int_equal(hb_h2_room(r.client), 0);
-	assert_null(hb_h2_open(r.client, &(struct hb_h2_request){.authority = HB_STR("a:1")}));
+	assert_null(hb_h2_open(r.client, &(struct hb_h2_request){ .authority = HB_STR("a:1") }));
 	r.rooms = 0;
 	hb_transport_abort(&r.a[0].t, HB_CLOSE_LOCAL_CLOSE);
 	HBT_UNTIL(r.rooms > 0);
@@ -648,7 +648,7 @@ test_h2__drain_server(void **state)
 	hb_h2_drain(r.server);
 	HBT_UNTIL(r.goaways == 1);
 	assert_int_equal(hb_h2_room(r.client), 0);
-	assert_null(hb_h2_open(r.client, &(struct hb_h2_request){.authority = HB_STR("a:1")}));
+	assert_null(hb_h2_open(r.client, &(struct hb_h2_request){ .authority = HB_STR("a:1") }));
 	hbt_writez(&r.a[0], "still", true);
 	HBT_UNTIL(r.client_closed == 1 && r.server_closed == 1);
 	assert_true(hbt_gotz(&r.a[0], "still"));
@@ -747,11 +747,11 @@ static void
 test_h2__headers(void **state)
 {
 	struct hb_h2_header h[101];
-	struct hb_h2_request req = {.authority = HB_STR("a:1"), .headers = h};
+	struct hb_h2_request req = { .authority = HB_STR("a:1"), .headers = h };
 	unsigned i;
 
 	for (i = 0; i < HB_ARRAY_LEN(h); i++)
-		h[i] = (struct hb_h2_header){HB_STR("x-n"), HB_STR("v")};
+		h[i] = (struct hb_h2_header){ HB_STR("x-n"), HB_STR("v") };
 	rig_start(&r, OVER_TCP, 0);
 	req.n_headers = 98; /* and two pseudo-headers */
 	hbt_attach(&r.a[0], hb_h2_open(r.client, &req));
@@ -772,8 +772,10 @@ test_h2__headers(void **state)
 static void
 test_h2__post(void **state)
 {
-	struct hb_h2_request req = {.method = HB_STR("POST"), .scheme = HB_STR("https"),
-	    .authority = HB_STR("a"), .path = HB_STR("/tunnel")};
+	struct hb_h2_request req = { .method = HB_STR("POST"),
+		.scheme = HB_STR("https"),
+		.authority = HB_STR("a"),
+		.path = HB_STR("/tunnel") };
 
 	r.prepare = echoes;
 	rig_start(&r, OVER_TCP, 0);

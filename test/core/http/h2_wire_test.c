@@ -9,7 +9,15 @@
 #include "core/http/h2.h"
 #include "test/support/harness.h"
 
-enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6, GOAWAY = 7, WINDOW_UPDATE = 8 };
+enum {
+	DATA = 0,
+	HEADERS = 1,
+	RST_STREAM = 3,
+	SETTINGS = 4,
+	PING = 6,
+	GOAWAY = 7,
+	WINDOW_UPDATE = 8
+};
 #define END_STREAM  1u
 #define ACK         1u
 #define END_HEADERS 4u
@@ -17,18 +25,18 @@ enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, PING = 6, GOAWAY = 7
 #define PREFACE     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 static struct {
-	int             fd;
-	struct hb_h2   *h2;
+	int fd;
+	struct hb_h2 *h2;
 	struct hbt_sink s[8];
-	unsigned        requests, closed, goaways;
+	unsigned requests, closed, goaways;
 	enum hb_close_reason reason;
 	struct hb_h2_options opt;
-	struct hb_text  in; /* what we sent and the peer has read */
+	struct hb_text in; /* what we sent and the peer has read */
 } w;
 
 static void
-on_request(void *sink, struct hb_h2 *h2, const struct hb_h2_request *req,
-    struct hb_transport *stream)
+on_request(
+	void *sink, struct hb_h2 *h2, const struct hb_h2_request *req, struct hb_transport *stream)
 {
 	HB_ASSERT(w.requests < HB_ARRAY_LEN(w.s));
 	hbt_attach(&w.s[w.requests++], stream);
@@ -60,9 +68,9 @@ static const struct hb_h2_events events = {
 static void
 frame(struct hb_text *t, uint8_t type, uint8_t flags, uint32_t stream, const void *p, size_t n)
 {
-	uint8_t h[9] = {(uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags,
-	    (uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8),
-	    (uint8_t)stream};
+	uint8_t h[9] = { (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags,
+		(uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8),
+		(uint8_t)stream };
 
 	hb_text_add(t, h, sizeof h);
 	if (n > 0)
@@ -83,7 +91,7 @@ field(struct hb_text *t, const char *name, const char *value)
 static void
 connect_headers(struct hb_text *t, uint32_t stream, uint8_t flags)
 {
-	struct hb_text block = {0};
+	struct hb_text block = { 0 };
 
 	field(&block, ":method", "CONNECT");
 	field(&block, ":authority", "10.0.0.1:80");
@@ -101,8 +109,8 @@ preface(struct hb_text *t)
 static void
 code_frame(struct hb_text *t, uint8_t type, uint32_t stream, uint32_t code)
 {
-	uint8_t p[4] = {(uint8_t)(code >> 24), (uint8_t)(code >> 16), (uint8_t)(code >> 8),
-	    (uint8_t)code};
+	uint8_t p[4] = { (uint8_t)(code >> 24), (uint8_t)(code >> 16), (uint8_t)(code >> 8),
+		(uint8_t)code };
 
 	frame(t, type, 0, stream, p, sizeof p);
 }
@@ -128,7 +136,7 @@ saw(uint8_t type, uint32_t stream, struct hb_str *ret_payload)
 		const uint8_t *p = (const uint8_t *)w.in.p + off;
 		size_t len = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
 		uint32_t id = (uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 |
-		    p[8];
+			p[8];
 
 		if (off + 9 + len > w.in.len)
 			break;
@@ -196,8 +204,8 @@ stop(void **state)
 static void
 test_wire__announces(void **state)
 {
-	static const uint8_t streams[] = {0, 3, 0, 0, 0, 77}, window[] = {0, 4, 0, 4, 0, 0};
-	static const uint8_t frame_max[] = {0, 5, 0, 16, 0, 0};
+	static const uint8_t streams[] = { 0, 3, 0, 0, 0, 77 }, window[] = { 0, 4, 0, 4, 0, 0 };
+	static const uint8_t frame_max[] = { 0, 5, 0, 16, 0, 0 };
 	struct hb_str p;
 
 	w.opt.streams_max = 77;
@@ -212,7 +220,7 @@ test_wire__announces(void **state)
 static void
 test_wire__no_error_after_end(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	start(true);
 	preface(&t);
@@ -234,7 +242,7 @@ test_wire__no_error_after_end(void **state)
 static void
 test_wire__no_error_without_end(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	start(true);
 	preface(&t);
@@ -253,7 +261,7 @@ test_wire__no_error_without_end(void **state)
 static void
 test_wire__reset_at_once(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	start(true);
 	preface(&t);
@@ -269,7 +277,7 @@ test_wire__reset_at_once(void **state)
 static void
 test_wire__padding_and_trailers(void **state)
 {
-	struct hb_text t = {0}, trailer = {0};
+	struct hb_text t = { 0 }, trailer = { 0 };
 
 	start(true);
 	preface(&t);
@@ -287,7 +295,7 @@ test_wire__padding_and_trailers(void **state)
 static void
 test_wire__ping(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct hb_str p;
 
 	start(true);
@@ -302,7 +310,7 @@ test_wire__ping(void **state)
 static void
 test_wire__stream_limit(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct hb_str p;
 	uint32_t id;
 
@@ -327,7 +335,7 @@ test_wire__stream_limit(void **state)
 static void
 test_wire__headers_too_big(void **state)
 {
-	struct hb_text t = {0}, block = {0};
+	struct hb_text t = { 0 }, block = { 0 };
 	char value[121];
 	unsigned i;
 
@@ -365,7 +373,7 @@ closes_with_error(struct hb_text *t)
 static void
 test_wire__protocol_errors(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	hb_text_addz(&t, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 	closes_with_error(&t);
@@ -386,7 +394,7 @@ test_wire__protocol_errors(void **state)
 static void
 test_wire__bad_request(void **state)
 {
-	struct hb_text t = {0}, block = {0};
+	struct hb_text t = { 0 }, block = { 0 };
 	struct hb_str p;
 
 	start(true);
@@ -408,7 +416,7 @@ test_wire__bad_request(void **state)
 static void
 test_wire__fin_with_streams(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	start(true);
 	preface(&t);
@@ -427,10 +435,10 @@ test_wire__fin_with_streams(void **state)
 static void
 test_wire__client_goaway(void **state)
 {
-	const struct hb_h2_request req = {.authority = HB_STR("a:1")};
-	static const uint8_t ok[] = {0x88}; /* :status 200 */
-	static const uint8_t last1[] = {0, 0, 0, 1, 0, 0, 0, 0};
-	struct hb_text t = {0};
+	const struct hb_h2_request req = { .authority = HB_STR("a:1") };
+	static const uint8_t ok[] = { 0x88 }; /* :status 200 */
+	static const uint8_t last1[] = { 0, 0, 0, 1, 0, 0, 0, 0 };
+	struct hb_text t = { 0 };
 
 	start(false);
 	hbt_attach(&w.s[0], hb_h2_open(w.h2, &req));
@@ -455,9 +463,9 @@ test_wire__client_goaway(void **state)
 static void
 test_wire__client_interim_response(void **state)
 {
-	const struct hb_h2_request req = {.authority = HB_STR("a:1")};
-	static const uint8_t ok[] = {0x88};
-	struct hb_text t = {0}, early = {0};
+	const struct hb_h2_request req = { .authority = HB_STR("a:1") };
+	static const uint8_t ok[] = { 0x88 };
+	struct hb_text t = { 0 }, early = { 0 };
 
 	start(false);
 	hbt_attach(&w.s[0], hb_h2_open(w.h2, &req));
@@ -478,7 +486,7 @@ test_wire__client_interim_response(void **state)
 static void
 test_wire__cut_at_every_byte(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	size_t n, whole;
 	char *copy;
 

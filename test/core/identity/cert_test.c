@@ -28,10 +28,11 @@ teardown(void **state)
 
 static int
 load(const char *chain, const char *key, const char *password, struct hb_credential **ret,
-    struct hb_err *err)
+	struct hb_err *err)
 {
-	struct hb_credential_pem pem = {.chain = hb_str(chain), .key = hb_str(key),
-	    .password = hb_str(password)};
+	struct hb_credential_pem pem = {
+		.chain = hb_str(chain), .key = hb_str(key), .password = hb_str(password)
+	};
 
 	return (hb_credential_new(&pem, ret, err));
 }
@@ -40,7 +41,7 @@ static void
 load_fails(const char *chain, const char *key, const char *password, const char *words)
 {
 	struct hb_credential *c = NULL;
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 
 	assert_int_equal(load(chain, key, password, &c, &err), -EINVAL);
 	assert_null(c);
@@ -51,8 +52,9 @@ load_fails(const char *chain, const char *key, const char *password, const char 
 static void
 test_cert__says(void **state)
 {
-	struct hb_test_cert *leaf = hb_test_leaf(root, "URI:" SPIFFE ",DNS:A.example,IP:10.0.0.1,"
-	    "IP:::1,email:x@y.example");
+	struct hb_test_cert *leaf = hb_test_leaf(root,
+		"URI:" SPIFFE ",DNS:A.example,IP:10.0.0.1,"
+		"IP:::1,email:x@y.example");
 	struct hb_credential *c;
 	const struct hb_cert_info *i;
 	struct hb_err err;
@@ -85,8 +87,8 @@ test_cert__says(void **state)
 static void
 test_cert__key_forms(void **state)
 {
-	static const enum hb_test_key keys[] = {HB_TEST_P256, HB_TEST_P384, HB_TEST_RSA2048};
-	struct hb_test_cert_options o = {.issuer = root, .sans = "DNS:a.example"};
+	static const enum hb_test_key keys[] = { HB_TEST_P256, HB_TEST_P384, HB_TEST_RSA2048 };
+	struct hb_test_cert_options o = { .issuer = root, .sans = "DNS:a.example" };
 	struct hb_test_cert *leaf;
 	struct hb_credential *c;
 	struct hb_err err;
@@ -98,7 +100,7 @@ test_cert__key_forms(void **state)
 		leaf = hb_test_cert_new(&o);
 		for (form = HB_TEST_KEY_PKCS8; form <= HB_TEST_KEY_TRADITIONAL_ENCRYPTED; form++) {
 			bool secret = form == HB_TEST_KEY_PKCS8_ENCRYPTED ||
-			    form == HB_TEST_KEY_TRADITIONAL_ENCRYPTED;
+				form == HB_TEST_KEY_TRADITIONAL_ENCRYPTED;
 
 			key = hb_test_key_pem(leaf, (enum hb_test_key_form)form, "sesame");
 			if (load(leaf->pem, key, secret ? "sesame" : NULL, &c, &err) != 0)
@@ -119,10 +121,10 @@ test_cert__refused(void **state)
 {
 	struct hb_test_cert *a = hb_test_leaf(root, "DNS:a.example");
 	struct hb_test_cert *b = hb_test_leaf(root, "DNS:b.example");
-	struct hb_test_cert_options o = {.issuer = root, .key = HB_TEST_RSA1024};
+	struct hb_test_cert_options o = { .issuer = root, .key = HB_TEST_RSA1024 };
 	struct hb_test_cert *weak = hb_test_cert_new(&o), *ed;
 	char *cut = hb_strndup(a->pem, strlen(a->pem) / 2);
-	struct hb_text many = {0};
+	struct hb_text many = { 0 };
 	unsigned i;
 
 	load_fails("", a->key_pem, NULL, "holds no PEM certificate");
@@ -131,7 +133,7 @@ test_cert__refused(void **state)
 	load_fails(a->pem, "", NULL, "is empty");
 	load_fails(a->pem, a->pem, NULL, "holds no PEM private key");
 	load_fails(a->pem, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", NULL,
-	    "cannot be read");
+		"cannot be read");
 	load_fails(a->pem, b->key_pem, NULL, "does not belong");
 	load_fails(weak->pem, weak->key_pem, NULL, "at least 2048");
 	o.key = HB_TEST_ED25519;
@@ -152,7 +154,7 @@ static void
 test_cert__too_many_names(void **state)
 {
 	struct hb_test_cert *leaf;
-	struct hb_text sans = {0};
+	struct hb_text sans = { 0 };
 	struct hb_credential *c;
 	struct hb_err err;
 	unsigned i;
@@ -205,15 +207,15 @@ test_cert__san_any(void **state)
 {
 	static const struct {
 		const char *sans;
-		bool        uri, id;
+		bool uri, id;
 	} cases[] = {
-		{"URI:" SPIFFE, true, true},
-		{"DNS:x,URI:" SPIFFE, true, true},
-		{"URI:" SPIFFE ",URI:spiffe://cluster.local/ns/default/sa/admin", false, false},
-		{"URI:https://a.example/,URI:" SPIFFE, false, false},
-		{"URI:https://a.example/", false, false},
-		{"DNS:" SPIFFE, false, false},
-		{NULL, false, false},
+		{ "URI:" SPIFFE, true, true },
+		{ "DNS:x,URI:" SPIFFE, true, true },
+		{ "URI:" SPIFFE ",URI:spiffe://cluster.local/ns/default/sa/admin", false, false },
+		{ "URI:https://a.example/,URI:" SPIFFE, false, false },
+		{ "URI:https://a.example/", false, false },
+		{ "DNS:" SPIFFE, false, false },
+		{ NULL, false, false },
 	};
 	struct hb_test_cert *leaf;
 	struct hb_credential *c;
@@ -223,8 +225,8 @@ test_cert__san_any(void **state)
 	for (i = 0; i < HB_ARRAY_LEN(cases); i++) {
 		leaf = hb_test_leaf(root, cases[i].sans);
 		assert_int_equal(load(leaf->pem, leaf->key_pem, NULL, &c, &err), 0);
-		assert_int_equal(hb_cert_san_any(c->info[0], HB_SAN_URI, equals, SPIFFE),
-		    cases[i].uri);
+		assert_int_equal(
+			hb_cert_san_any(c->info[0], HB_SAN_URI, equals, SPIFFE), cases[i].uri);
 		assert_int_equal(c->info[0]->spiffe_id != NULL, cases[i].id);
 		hb_credential_free(&c);
 		hb_test_cert_free(&leaf);

@@ -18,8 +18,9 @@ test_spiffe__parts(void **state)
 {
 	struct hb_spiffe s;
 
-	assert_int_equal(hb_spiffe_parse(hb_str("spiffe://cluster.local/ns/default/sa/client"), &s,
-	    NULL), 0);
+	assert_int_equal(
+		hb_spiffe_parse(hb_str("spiffe://cluster.local/ns/default/sa/client"), &s, NULL),
+		0);
 	assert_str(s.trust_domain, "cluster.local");
 	assert_str(s.path, "/ns/default/sa/client");
 	assert_str(s.ns, "default");
@@ -38,14 +39,34 @@ static void
 test_spiffe__refused(void **state)
 {
 	static const char *const bad[] = {
-		"", "spiffe:", "spiffe://", "spiffe:///ns/a", "https://td/a", "SPIFFE://td/a",
-		"Spiffe://td/a", "spiffe://TD/a", "spiffe://td:443/a", "spiffe://u@td/a",
-		"spiffe://td/a?q", "spiffe://td/a#f", "spiffe://td?q", "spiffe://td/", "spiffe://td//a",
-		"spiffe://td/a/", "spiffe://td/a//b", "spiffe://td/.", "spiffe://td/..",
-		"spiffe://td/a/../b", "spiffe://td/a/./b", "spiffe://td/a b", "spiffe://td/%41",
-		"spiffe://td/\xc3\xa4", "spiffe://t\xc3\xa4/a", "spiffe://td/a\n",
+		"",
+		"spiffe:",
+		"spiffe://",
+		"spiffe:///ns/a",
+		"https://td/a",
+		"SPIFFE://td/a",
+		"Spiffe://td/a",
+		"spiffe://TD/a",
+		"spiffe://td:443/a",
+		"spiffe://u@td/a",
+		"spiffe://td/a?q",
+		"spiffe://td/a#f",
+		"spiffe://td?q",
+		"spiffe://td/",
+		"spiffe://td//a",
+		"spiffe://td/a/",
+		"spiffe://td/a//b",
+		"spiffe://td/.",
+		"spiffe://td/..",
+		"spiffe://td/a/../b",
+		"spiffe://td/a/./b",
+		"spiffe://td/a b",
+		"spiffe://td/%41",
+		"spiffe://td/\xc3\xa4",
+		"spiffe://t\xc3\xa4/a",
+		"spiffe://td/a\n",
 	};
-	struct hb_spiffe s = {0};
+	struct hb_spiffe s = { 0 };
 	struct hb_err err;
 	size_t i;
 
@@ -61,7 +82,7 @@ test_spiffe__refused(void **state)
 static void
 test_spiffe__limits(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct hb_spiffe s;
 
 	hb_text_addz(&t, "spiffe://");

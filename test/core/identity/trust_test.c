@@ -19,7 +19,7 @@ static struct hb_test_cert *root, *other, *inter, *leaf, *chained;
 static int
 setup(void **state)
 {
-	struct hb_test_cert_options o = {.cn = "intermediate", .ca = true};
+	struct hb_test_cert_options o = { .cn = "intermediate", .ca = true };
 
 	root = hb_test_root("cluster.local");
 	other = hb_test_root("cluster.local"); /* same name, another key */
@@ -65,9 +65,9 @@ trust(const struct hb_trust_options *o)
 
 static struct hb_verdict
 judge_at(const struct hb_trust *t, const struct hb_test_cert *a, const struct hb_test_cert *b,
-    enum hb_purpose purpose, int64_t now)
+	enum hb_purpose purpose, int64_t now)
 {
-	CRYPTO_BUFFER *chain[2] = {der(a), b == NULL ? NULL : der(b)};
+	CRYPTO_BUFFER *chain[2] = { der(a), b == NULL ? NULL : der(b) };
 	struct hb_verdict v = hb_trust_verify(t, chain, b == NULL ? 1 : 2, purpose, now);
 
 	CRYPTO_BUFFER_free(chain[0]);
@@ -84,7 +84,7 @@ judge(const struct hb_trust *t, const struct hb_test_cert *a, const struct hb_te
 static void
 test_trust__chains(void **state)
 {
-	struct hb_trust_options o = {.pem = hb_str(root->pem)};
+	struct hb_trust_options o = { .pem = hb_str(root->pem) };
 	struct hb_trust *t = trust(&o);
 	struct hb_test_cert *foreign = hb_test_leaf(other, ID), *alone = hb_test_root("alone");
 	struct hb_verdict v;
@@ -106,7 +106,7 @@ test_trust__chains(void **state)
 static void
 test_trust__intermediate_as_anchor(void **state)
 {
-	struct hb_trust_options o = {.pem = hb_str(inter->pem)};
+	struct hb_trust_options o = { .pem = hb_str(inter->pem) };
 	struct hb_trust *t = trust(&o);
 
 	assert_int_equal(judge(t, chained, NULL).error, 0);
@@ -123,7 +123,7 @@ static void
 test_trust__bundle(void **state)
 {
 	char *both = hb_asprintf("%s\n# second\n%s", other->pem, root->pem);
-	struct hb_trust_options o = {.pem = hb_str(both)};
+	struct hb_trust_options o = { .pem = hb_str(both) };
 	struct hb_trust *t = trust(&o);
 	struct hb_test_cert *foreign = hb_test_leaf(other, ID);
 	const struct hb_cert_info *const *info;
@@ -148,10 +148,11 @@ test_trust__bundle(void **state)
 static void
 test_trust__dates(void **state)
 {
-	struct hb_test_cert_options c = {.issuer = root, .sans = ID, .from_s = -48 * HOUR,
-	    .to_s = -24 * HOUR};
+	struct hb_test_cert_options c = {
+		.issuer = root, .sans = ID, .from_s = -48 * HOUR, .to_s = -24 * HOUR
+	};
 	struct hb_test_cert *expired = hb_test_cert_new(&c), *early;
-	struct hb_trust_options o = {.pem = hb_str(root->pem)};
+	struct hb_trust_options o = { .pem = hb_str(root->pem) };
 	struct hb_trust *t = trust(&o);
 	int64_t now = (int64_t)time(NULL);
 
@@ -175,9 +176,9 @@ test_trust__dates(void **state)
 static void
 test_trust__purpose(void **state)
 {
-	struct hb_test_cert_options c = {.issuer = root, .sans = ID, .eku = HB_TEST_EKU_SERVER};
+	struct hb_test_cert_options c = { .issuer = root, .sans = ID, .eku = HB_TEST_EKU_SERVER };
 	struct hb_test_cert *server = hb_test_cert_new(&c), *client, *any;
-	struct hb_trust_options o = {.pem = hb_str(root->pem)};
+	struct hb_trust_options o = { .pem = hb_str(root->pem) };
 	struct hb_trust *t = trust(&o);
 	int64_t now = (int64_t)time(NULL);
 
@@ -186,11 +187,11 @@ test_trust__purpose(void **state)
 	c.eku = HB_TEST_EKU_NONE;
 	any = hb_test_cert_new(&c);
 	assert_int_equal(judge_at(t, server, NULL, HB_PURPOSE_CLIENT, now).error,
-	    X509_V_ERR_INVALID_PURPOSE);
+		X509_V_ERR_INVALID_PURPOSE);
 	assert_int_equal(judge_at(t, server, NULL, HB_PURPOSE_SERVER, now).error, 0);
 	assert_int_equal(judge_at(t, client, NULL, HB_PURPOSE_CLIENT, now).error, 0);
 	assert_int_equal(judge_at(t, client, NULL, HB_PURPOSE_SERVER, now).error,
-	    X509_V_ERR_INVALID_PURPOSE);
+		X509_V_ERR_INVALID_PURPOSE);
 	assert_int_equal(judge_at(t, any, NULL, HB_PURPOSE_CLIENT, now).error, 0);
 	assert_int_equal(judge_at(t, any, NULL, HB_PURPOSE_SERVER, now).error, 0);
 	hb_trust_free(&t);
@@ -203,9 +204,9 @@ static void
 test_trust__leaf_signs_nothing(void **state)
 {
 	struct hb_test_cert *forged = hb_test_leaf(leaf, ID);
-	struct hb_test_cert_options c = {.issuer = inter, .cn = "below", .ca = true};
+	struct hb_test_cert_options c = { .issuer = inter, .cn = "below", .ca = true };
 	struct hb_test_cert *below = hb_test_cert_new(&c);
-	struct hb_trust_options o = {.pem = hb_str(root->pem)};
+	struct hb_trust_options o = { .pem = hb_str(root->pem) };
 	struct hb_trust *t = trust(&o);
 	CRYPTO_BUFFER *chain[3];
 	struct hb_test_cert *deep = hb_test_leaf(below, ID);
@@ -216,8 +217,8 @@ test_trust__leaf_signs_nothing(void **state)
 	chain[0] = der(deep);
 	chain[1] = der(below);
 	chain[2] = der(inter);
-	assert_int_equal(hb_trust_verify(t, chain, 3, HB_PURPOSE_CLIENT,
-	    (int64_t)time(NULL)).error, X509_V_ERR_PATH_LENGTH_EXCEEDED);
+	assert_int_equal(hb_trust_verify(t, chain, 3, HB_PURPOSE_CLIENT, (int64_t)time(NULL)).error,
+		X509_V_ERR_PATH_LENGTH_EXCEEDED);
 	for (i = 0; i < 3; i++)
 		CRYPTO_BUFFER_free(chain[i]);
 	hb_trust_free(&t);
@@ -229,9 +230,9 @@ test_trust__leaf_signs_nothing(void **state)
 static void
 test_trust__depth(void **state)
 {
-	struct hb_test_cert_options c = {.cn = "i", .ca = true, .pathlen = -1, .issuer = root};
+	struct hb_test_cert_options c = { .cn = "i", .ca = true, .pathlen = -1, .issuer = root };
 	struct hb_test_cert *a = hb_test_cert_new(&c), *b, *deep;
-	struct hb_trust_options o = {.pem = hb_str(root->pem), .max_depth = 1};
+	struct hb_trust_options o = { .pem = hb_str(root->pem), .max_depth = 1 };
 	struct hb_trust *t = trust(&o);
 	CRYPTO_BUFFER *chain[3];
 	unsigned i;
@@ -249,13 +250,13 @@ test_trust__depth(void **state)
 	o.max_depth = 2;
 	t = trust(&o);
 	assert_int_equal(judge(t, chained, inter).error, 0);
-	assert_int_equal(hb_trust_verify(t, chain, 3, HB_PURPOSE_CLIENT,
-	    (int64_t)time(NULL)).error, X509_V_ERR_CERT_CHAIN_TOO_LONG);
+	assert_int_equal(hb_trust_verify(t, chain, 3, HB_PURPOSE_CLIENT, (int64_t)time(NULL)).error,
+		X509_V_ERR_CERT_CHAIN_TOO_LONG);
 	hb_trust_free(&t);
 	o.max_depth = 3;
 	t = trust(&o);
-	assert_int_equal(hb_trust_verify(t, chain, 3, HB_PURPOSE_CLIENT,
-	    (int64_t)time(NULL)).error, 0);
+	assert_int_equal(
+		hb_trust_verify(t, chain, 3, HB_PURPOSE_CLIENT, (int64_t)time(NULL)).error, 0);
 	for (i = 0; i < 3; i++)
 		CRYPTO_BUFFER_free(chain[i]);
 	hb_trust_free(&t);
@@ -269,7 +270,7 @@ test_trust__revoked(void **state)
 {
 	struct hb_test_cert *second = hb_test_leaf(root, ID);
 	char *crl = hb_test_crl(root, leaf);
-	struct hb_trust_options o = {.pem = hb_str(root->pem), .crl_pem = hb_str(crl)};
+	struct hb_trust_options o = { .pem = hb_str(root->pem), .crl_pem = hb_str(crl) };
 	struct hb_trust *t = trust(&o);
 
 	assert_int_equal(judge(t, leaf, NULL).error, X509_V_ERR_CERT_REVOKED);
@@ -294,7 +295,7 @@ test_trust__revoked(void **state)
 static void
 test_trust__garbage(void **state)
 {
-	struct hb_trust_options o = {.pem = hb_str(root->pem)};
+	struct hb_trust_options o = { .pem = hb_str(root->pem) };
 	struct hb_trust *t = trust(&o), *none = NULL;
 	CRYPTO_BUFFER *chain[65];
 	struct hb_err err;
@@ -307,7 +308,9 @@ test_trust__garbage(void **state)
 	for (i = 0; i < HB_ARRAY_LEN(chain); i++)
 		chain[i] = der(leaf);
 	assert_int_equal(hb_trust_verify(t, chain, HB_ARRAY_LEN(chain), HB_PURPOSE_CLIENT,
-	    (int64_t)time(NULL)).error, X509_V_ERR_CERT_CHAIN_TOO_LONG);
+				 (int64_t)time(NULL))
+				 .error,
+		X509_V_ERR_CERT_CHAIN_TOO_LONG);
 	for (i = 0; i < HB_ARRAY_LEN(chain); i++)
 		CRYPTO_BUFFER_free(chain[i]);
 	hb_trust_free(&t);

@@ -14,7 +14,7 @@
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 
-#define HOUR 3600
+#define HOUR  3600
 #define YEARS (10 * 365 * 24 * HOUR)
 
 static EVP_PKEY *
@@ -92,7 +92,8 @@ extensions(X509 *x, X509 *issuer, const struct hb_test_cert_options *o)
 
 	if (o->ca) {
 		if (o->pathlen >= 0)
-			(void)snprintf(text, sizeof text, "critical,CA:TRUE,pathlen:%d", o->pathlen);
+			(void)snprintf(
+				text, sizeof text, "critical,CA:TRUE,pathlen:%d", o->pathlen);
 		else
 			(void)snprintf(text, sizeof text, "critical,CA:TRUE");
 		extension(x, issuer, NID_basic_constraints, text);
@@ -102,8 +103,9 @@ extensions(X509 *x, X509 *issuer, const struct hb_test_cert_options *o)
 		extension(x, issuer, NID_key_usage, "critical,digitalSignature");
 		if (!(eku & HB_TEST_EKU_NONE))
 			extension(x, issuer, NID_ext_key_usage,
-			    eku == HB_TEST_EKU_CLIENT ? "clientAuth" :
-			    eku == HB_TEST_EKU_SERVER ? "serverAuth" : "serverAuth,clientAuth");
+				eku == HB_TEST_EKU_CLIENT         ? "clientAuth" :
+					eku == HB_TEST_EKU_SERVER ? "serverAuth" :
+								    "serverAuth,clientAuth");
 	}
 	if (o->sans != NULL)
 		extension(x, issuer, NID_subject_alt_name, o->sans);
@@ -137,8 +139,8 @@ set_serial(X509 *x)
 	static uint32_t next;
 	ASN1_INTEGER *serial = ASN1_INTEGER_new();
 
-	HB_ASSERT(ASN1_INTEGER_set(serial, (long)(0x1000 + __atomic_add_fetch(&next, 1,
-	    __ATOMIC_RELAXED))) == 1);
+	HB_ASSERT(ASN1_INTEGER_set(serial,
+			  (long)(0x1000 + __atomic_add_fetch(&next, 1, __ATOMIC_RELAXED))) == 1);
 	HB_ASSERT(X509_set_serialNumber(x, serial) == 1);
 	ASN1_INTEGER_free(serial);
 }
@@ -162,16 +164,16 @@ hb_test_cert_new(const struct hb_test_cert_options *o)
 	name = X509_get_subject_name(c->x);
 	if (o->cn != NULL)
 		HB_ASSERT(X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8,
-		    (const uint8_t *)o->cn, -1, -1, 0) == 1);
+				  (const uint8_t *)o->cn, -1, -1, 0) == 1);
 	HB_ASSERT(X509_set_issuer_name(c->x, X509_get_subject_name(issuer)) == 1);
 	HB_ASSERT(ASN1_TIME_set((ASN1_TIME *)X509_getm_notBefore(c->x),
-	    now + (dates ? o->from_s : -HOUR)) != NULL);
+			  now + (dates ? o->from_s : -HOUR)) != NULL);
 	HB_ASSERT(ASN1_TIME_set((ASN1_TIME *)X509_getm_notAfter(c->x),
-	    now + (dates ? o->to_s : YEARS)) != NULL);
+			  now + (dates ? o->to_s : YEARS)) != NULL);
 	HB_ASSERT(X509_set_pubkey(c->x, c->key) == 1);
 	extensions(c->x, issuer, o);
 	HB_ASSERT(X509_sign(c->x, sign,
-	    EVP_PKEY_id(sign) == EVP_PKEY_ED25519 ? NULL : EVP_sha256()) != 0);
+			  EVP_PKEY_id(sign) == EVP_PKEY_ED25519 ? NULL : EVP_sha256()) != 0);
 	c->pem = cert_pem(c->x);
 	/* A root is not sent. */
 	if (o->issuer != NULL && X509_check_issued(o->issuer->x, o->issuer->x) != X509_V_OK)
@@ -201,7 +203,7 @@ hb_test_cert_free(struct hb_test_cert **pc)
 struct hb_test_cert *
 hb_test_root(const char *cn)
 {
-	struct hb_test_cert_options o = {.cn = cn, .ca = true, .pathlen = -1};
+	struct hb_test_cert_options o = { .cn = cn, .ca = true, .pathlen = -1 };
 
 	return (hb_test_cert_new(&o));
 }
@@ -209,7 +211,7 @@ hb_test_root(const char *cn)
 struct hb_test_cert *
 hb_test_leaf(const struct hb_test_cert *issuer, const char *sans)
 {
-	struct hb_test_cert_options o = {.issuer = issuer, .sans = sans};
+	struct hb_test_cert_options o = { .issuer = issuer, .sans = sans };
 
 	if (sans == NULL)
 		o.cn = "no names";
@@ -230,8 +232,8 @@ hb_test_crl(const struct hb_test_cert *issuer, const struct hb_test_cert *revoke
 	HB_ASSERT(X509_CRL_set1_lastUpdate(crl, t) == 1);
 	if (revoked != NULL) {
 		entry = X509_REVOKED_new();
-		HB_ASSERT(X509_REVOKED_set_serialNumber(entry,
-		    X509_get_serialNumber(revoked->x)) == 1);
+		HB_ASSERT(X509_REVOKED_set_serialNumber(entry, X509_get_serialNumber(revoked->x)) ==
+			1);
 		HB_ASSERT(X509_REVOKED_set_revocationDate(entry, t) == 1);
 		HB_ASSERT(X509_CRL_add0_revoked(crl, entry) == 1);
 	}
@@ -249,7 +251,7 @@ hb_test_key_pem(const struct hb_test_cert *c, enum hb_test_key_form form, const 
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 	bool secret = form == HB_TEST_KEY_PKCS8_ENCRYPTED ||
-	    form == HB_TEST_KEY_TRADITIONAL_ENCRYPTED;
+		form == HB_TEST_KEY_TRADITIONAL_ENCRYPTED;
 	const EVP_CIPHER *cipher = secret ? EVP_aes_256_cbc() : NULL;
 	uint8_t *pw = secret ? (uint8_t *)(uintptr_t)password : NULL;
 	int n = secret ? (int)strlen(password) : 0, r;
@@ -257,11 +259,11 @@ hb_test_key_pem(const struct hb_test_cert *c, enum hb_test_key_form form, const 
 	if (form == HB_TEST_KEY_PKCS8 || form == HB_TEST_KEY_PKCS8_ENCRYPTED)
 		r = PEM_write_bio_PKCS8PrivateKey(bio, c->key, cipher, (char *)pw, n, NULL, NULL);
 	else if (EVP_PKEY_id(c->key) == EVP_PKEY_RSA)
-		r = PEM_write_bio_RSAPrivateKey(bio, EVP_PKEY_get0_RSA(c->key), cipher, pw, n, NULL,
-		    NULL);
+		r = PEM_write_bio_RSAPrivateKey(
+			bio, EVP_PKEY_get0_RSA(c->key), cipher, pw, n, NULL, NULL);
 	else
-		r = PEM_write_bio_ECPrivateKey(bio, EVP_PKEY_get0_EC_KEY(c->key), cipher, pw, n,
-		    NULL, NULL);
+		r = PEM_write_bio_ECPrivateKey(
+			bio, EVP_PKEY_get0_EC_KEY(c->key), cipher, pw, n, NULL, NULL);
 	HB_ASSERT(r == 1);
 	return (bio_text(bio));
 }

@@ -4,7 +4,7 @@
 struct hb_tls_cert
 hbt_tls_cert(const struct hb_test_cert *c)
 {
-	return ((struct hb_tls_cert){.chain = hb_str(c->chain_pem), .key = hb_str(c->key_pem)});
+	return ((struct hb_tls_cert){ .chain = hb_str(c->chain_pem), .key = hb_str(c->key_pem) });
 }
 
 struct hb_tls_ctx *
@@ -21,8 +21,8 @@ hbt_tls_ctx(const struct hb_tls_config *c)
 void
 hbt_pki_init(struct hbt_pki *p)
 {
-	static const char *const alpn[] = {"h2"};
-	struct hb_tls_config c = {.n_certs = 1, .alpn = alpn, .n_alpn = 1};
+	static const char *const alpn[] = { "h2" };
+	struct hb_tls_config c = { .n_certs = 1, .alpn = alpn, .n_alpn = 1 };
 	struct hb_tls_cert cert;
 
 	p->root = hb_test_root("cluster.local");

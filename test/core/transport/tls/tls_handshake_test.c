@@ -33,14 +33,15 @@ teardown(void **state)
 	return (0);
 }
 
-struct try {
+struct
+try {
 	struct hb_tls_config client, server; /* set up by try_init, changed by the test */
-	struct hb_tls_cert   client_cert, server_cert;
-	const char          *sni;
-	struct hbt_sink      a, b;           /* after try_run: reasons, or secured      */
-	char                 a_text[256], b_text[256];
-	bool                 a_verified, b_verified;
-	struct hb_tls_ctx   *ctx[2];
+	struct hb_tls_cert client_cert, server_cert;
+	const char *sni;
+	struct hbt_sink a, b; /* after try_run: reasons, or secured      */
+	char a_text[256], b_text[256];
+	bool a_verified, b_verified;
+	struct hb_tls_ctx *ctx[2];
 };
 
 static void
@@ -60,7 +61,7 @@ try_init(struct try *t)
 
 /* The text is known while on_closed runs only, when the sink has no transport any more. */
 static struct hb_transport *watched[2];
-static char                *watched_text[2];
+static char *watched_text[2];
 
 static void
 closed_text(struct hbt_sink *s, enum hbt_event event)
@@ -130,7 +131,7 @@ expect(struct try *t, enum hb_close_reason client, enum hb_close_reason server)
 	try_run(t);
 	if (t->a.reason != client || t->b.reason != server)
 		fail_msg("client %s (%s), server %s (%s)", hb_close_info(t->a.reason)->name,
-		    t->a_text, hb_close_info(t->b.reason)->name, t->b_text);
+			t->a_text, hb_close_info(t->b.reason)->name, t->b_text);
 	assert_true(strlen(t->a_text) > 0 && strlen(t->b_text) > 0);
 	assert_int_equal(t->a.data + t->b.data, 0);
 	try_fini(t);
@@ -139,8 +140,9 @@ expect(struct try *t, enum hb_close_reason client, enum hb_close_reason server)
 static struct hb_test_cert *
 dated(int64_t from_s, int64_t to_s)
 {
-	struct hb_test_cert_options o = {.issuer = pki.root, .sans = "URI:" ID("x"),
-	    .from_s = from_s, .to_s = to_s};
+	struct hb_test_cert_options o = {
+		.issuer = pki.root, .sans = "URI:" ID("x"), .from_s = from_s, .to_s = to_s
+	};
 
 	return (hb_test_cert_new(&o));
 }
@@ -168,8 +170,9 @@ static void
 test_handshake__certificates(void **state)
 {
 	struct hb_test_cert *c = hb_test_leaf(pki.other, "URI:" HBT_CLIENT_ID);
-	struct hb_test_cert_options o = {.issuer = pki.root, .sans = "URI:" ID("x"),
-	    .eku = HB_TEST_EKU_SERVER};
+	struct hb_test_cert_options o = {
+		.issuer = pki.root, .sans = "URI:" ID("x"), .eku = HB_TEST_EKU_SERVER
+	};
 	struct try t;
 
 	refused_cert(c);
@@ -229,9 +232,9 @@ same(const void *arg, struct hb_str value)
 static void
 test_handshake__names(void **state)
 {
-	struct hb_tls_san_match right = {HB_SAN_URI, same, HBT_SERVER_ID};
-	struct hb_tls_san_match wrong = {HB_SAN_URI, same, ID("other")};
-	struct hb_tls_san_match both[2] = {wrong, {HB_SAN_DNS, same, HBT_SERVER_DNS}};
+	struct hb_tls_san_match right = { HB_SAN_URI, same, HBT_SERVER_ID };
+	struct hb_tls_san_match wrong = { HB_SAN_URI, same, ID("other") };
+	struct hb_tls_san_match both[2] = { wrong, { HB_SAN_DNS, same, HBT_SERVER_DNS } };
 	struct hb_test_cert *two = hb_test_leaf(pki.root, "URI:" HBT_SERVER_ID ",URI:" ID("admin"));
 	struct try t;
 
@@ -263,12 +266,12 @@ test_handshake__names(void **state)
 static void
 test_handshake__pins(void **state)
 {
-	struct hb_credential_pem pem = {.chain = hb_str(pki.server->pem),
-	    .key = hb_str(pki.server->key_pem)};
+	struct hb_credential_pem pem = { .chain = hb_str(pki.server->pem),
+		.key = hb_str(pki.server->key_pem) };
 	struct hb_credential *c = NULL;
-	uint8_t cert[32], spki[32], wrong[32] = {1};
+	uint8_t cert[32], spki[32], wrong[32] = { 1 };
 	struct hb_str right_cert = hb_strn(cert, 32), right_spki = hb_strn(spki, 32);
-	struct hb_str none = hb_strn(wrong, 32), mixed[2] = {none, right_cert};
+	struct hb_str none = hb_strn(wrong, 32), mixed[2] = { none, right_cert };
 	struct try t;
 
 	assert_int_equal(hb_credential_new(&pem, &c, NULL), 0);
@@ -338,8 +341,7 @@ test_handshake__versions(void **state)
 	t.client.max = HB_TLS_1_2;
 	try_run(&t);
 	assert_string_equal(hb_transport_tls_info(t.a.t)->version, "TLSv1.2");
-	assert_string_equal(hb_transport_tls_info(t.a.t)->cipher,
-	    "ECDHE-ECDSA-AES128-GCM-SHA256");
+	assert_string_equal(hb_transport_tls_info(t.a.t)->cipher, "ECDHE-ECDSA-AES128-GCM-SHA256");
 	try_fini(&t);
 	try_init(&t);
 	t.client.max = HB_TLS_1_2;
@@ -362,8 +364,8 @@ test_handshake__versions(void **state)
 static void
 test_handshake__alpn_and_sni(void **state)
 {
-	static const char *const ours[] = {"istio", "h2"}, *const theirs[] = {"h2", "istio"};
-	static const char *const none[] = {"http/1.1"};
+	static const char *const ours[] = { "istio", "h2" }, *const theirs[] = { "h2", "istio" };
+	static const char *const none[] = { "http/1.1" };
 	struct try t;
 
 	try_init(&t);
@@ -398,7 +400,7 @@ static void
 test_handshake__bad_sni(void **state)
 {
 	struct hb_transport *a, *b;
-	struct hbt_sink s = {0};
+	struct hbt_sink s = { 0 };
 	char name[300];
 
 	memset(name, 'a', sizeof name - 1);
@@ -422,8 +424,7 @@ served(struct try *t, const char *sni)
 	t->sni = sni;
 	t->a.secured = t->b.secured = 0;
 	try_run(t);
-	(void)snprintf(dns, sizeof dns, "%s",
-	    hb_transport_tls_info(t->a.t)->peer->san[0].value);
+	(void)snprintf(dns, sizeof dns, "%s", hb_transport_tls_info(t->a.t)->peer->san[0].value);
 	try_fini(t);
 	memset(&t->a, 0, sizeof t->a);
 	memset(&t->b, 0, sizeof t->b);
@@ -433,9 +434,9 @@ served(struct try *t, const char *sni)
 static void
 test_handshake__chooses_certificate(void **state)
 {
-	static const char *const sans[] = {"DNS:first.example", "DNS:second.example",
-	    "DNS:*.third.example", "DNS:second.example,DNS:rsa", "DNS:rsa.example"};
-	struct hb_test_cert_options o = {.issuer = pki.root};
+	static const char *const sans[] = { "DNS:first.example", "DNS:second.example",
+		"DNS:*.third.example", "DNS:second.example,DNS:rsa", "DNS:rsa.example" };
+	struct hb_test_cert_options o = { .issuer = pki.root };
 	struct hb_test_cert *c[HB_ARRAY_LEN(sans)];
 	struct hb_tls_cert certs[HB_ARRAY_LEN(sans)];
 	struct try t;
@@ -493,9 +494,9 @@ static void
 test_handshake__garbage(void **state)
 {
 	static const char http[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-	static const uint8_t record[] = {22, 3, 1, 0, 4, 1, 0, 0, 0}, zero[64];
+	static const uint8_t record[] = { 22, 3, 1, 0, 4, 1, 0, 0, 0 }, zero[64];
 	char text[256] = "";
-	struct hbt_sink s = {.hook = closed_text, .arg = text};
+	struct hbt_sink s = { .hook = closed_text, .arg = text };
 
 	watched_text[0] = text;
 	speak_to_server(http, sizeof http - 1, false, &s);
@@ -509,7 +510,7 @@ test_handshake__garbage(void **state)
 static void
 test_handshake__server_is_no_tls(void **state)
 {
-	struct hbt_sink s = {0};
+	struct hbt_sink s = { 0 };
 	uint8_t hello[2048];
 	int fd;
 
@@ -526,7 +527,7 @@ test_handshake__server_is_no_tls(void **state)
 static void
 test_handshake__peer_leaves(void **state)
 {
-	struct hbt_sink s = {0};
+	struct hbt_sink s = { 0 };
 	int fd;
 
 	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.server_ctx, NULL));
@@ -547,7 +548,7 @@ test_handshake__peer_leaves(void **state)
 static void
 test_handshake__timeout(void **state)
 {
-	const struct hb_tls_ctx *ctx[2] = {pki.server_ctx, pki.client_ctx};
+	const struct hb_tls_ctx *ctx[2] = { pki.server_ctx, pki.client_ctx };
 	struct hbt_sink s;
 	unsigned i;
 	int fd;
@@ -570,7 +571,7 @@ test_handshake__timeout(void **state)
 static void
 test_handshake__linger_timeout(void **state)
 {
-	struct hbt_sink s = {0};
+	struct hbt_sink s = { 0 };
 	int fd;
 
 	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.server_ctx, NULL));
@@ -589,8 +590,8 @@ test_handshake__linger_timeout(void **state)
 
 struct cut {
 	struct hb_transport *t[2];
-	size_t               left;
-	size_t               passed;
+	size_t left;
+	size_t passed;
 };
 
 static void
@@ -609,7 +610,7 @@ cut_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
 {
 	struct cut *c = sink;
 	struct hb_transport *to = t == c->t[0] ? c->t[1] : c->t[0];
-	struct hb_buf part = {NULL, NULL, 0};
+	struct hb_buf part = { NULL, NULL, 0 };
 	size_t n = HB_MIN(c->left, buf->len);
 
 	hb_buf_move_n(&part, buf, n);
@@ -642,8 +643,8 @@ static const struct hb_transport_events cut_events = {
 static size_t
 cut_at(size_t n)
 {
-	struct cut c = {.left = n};
-	struct hbt_sink a = {0}, b = {0};
+	struct cut c = { .left = n };
+	struct hbt_sink a = { 0 }, b = { 0 };
 	struct hb_transport *client, *server;
 
 	hb_pair_new(hbt_worker(), &client, &c.t[0]);
@@ -681,7 +682,7 @@ static void
 test_handshake__idle_memory(void **state)
 {
 	enum { N = 64 };
-	struct hbt_sink a[N] = {{0}}, b[N] = {{0}};
+	struct hbt_sink a[N] = { { 0 } }, b[N] = { { 0 } };
 	struct hb_transport *x, *y;
 	size_t before, each;
 	unsigned i;
@@ -726,10 +727,10 @@ config_fails(const struct hb_tls_config *c, const char *words)
 static void
 test_handshake__configurations(void **state)
 {
-	static const char *const empty[] = {""};
+	static const char *const empty[] = { "" };
 	struct hb_str shrt = HB_STR("short");
-	struct hb_tls_san_match m = {HB_SAN_URI, same, "x"};
-	struct hb_tls_config c = {.server = true};
+	struct hb_tls_san_match m = { HB_SAN_URI, same, "x" };
+	struct hb_tls_config c = { .server = true };
 	struct try t;
 
 	config_fails(&c, "needs a certificate");
@@ -760,8 +761,9 @@ test_handshake__configurations(void **state)
 	t.server_cert.chain_file = "/etc/cert.pem";
 	t.server_cert.key_file = "/etc/key.pem";
 	t.server_cert.key = hb_str(pki.client->key_pem);
-	config_fails(&t.server, "/etc/key.pem does not belong to the first certificate of "
-	    "/etc/cert.pem");
+	config_fails(&t.server,
+		"/etc/key.pem does not belong to the first certificate of "
+		"/etc/cert.pem");
 }
 
 static void

@@ -80,7 +80,7 @@ static void
 test_tls__says_who(void **state)
 {
 	const struct hb_tls_info *i;
-	struct rig r = {0};
+	struct rig r = { 0 };
 
 	rig_start(&r, OVER_TCP, 0);
 	secure(&r);
@@ -105,7 +105,7 @@ test_tls__says_who(void **state)
 static void
 echo(enum below below, size_t piece)
 {
-	struct rig r = {.b.echo = true};
+	struct rig r = { .b.echo = true };
 
 	rig_start(&r, below, piece);
 	secure(&r);
@@ -123,7 +123,7 @@ echo(enum below below, size_t piece)
 static void
 test_tls__echo(void **state)
 {
-	static const size_t pieces[] = {0, 1, 7, 8};
+	static const size_t pieces[] = { 0, 1, 7, 8 };
 	unsigned i;
 
 	for (i = 0; i < HB_ARRAY_LEN(pieces); i++) {
@@ -137,7 +137,7 @@ test_tls__echo(void **state)
 
 struct source {
 	const uint8_t *p;
-	size_t         len, off, chunk;
+	size_t len, off, chunk;
 };
 
 static void
@@ -159,8 +159,8 @@ static void
 bulk(enum below below, size_t piece, size_t len, size_t chunk)
 {
 	uint8_t *p = hbt_pattern(len, 7);
-	struct source src = {.p = p, .len = len, .chunk = chunk};
-	struct rig r = {.a.hook = feed, .a.arg = &src, .b.echo = true};
+	struct source src = { .p = p, .len = len, .chunk = chunk };
+	struct rig r = { .a.hook = feed, .a.arg = &src, .b.echo = true };
 
 	rig_start(&r, below, piece);
 	HBT_UNTIL(r.a.closed == 1 && r.b.closed == 1);
@@ -183,7 +183,7 @@ test_tls__bulk(void **state)
 static void
 test_tls__bulk_split(void **state)
 {
-	static const size_t pieces[] = {1, 7, 8, 4096};
+	static const size_t pieces[] = { 1, 7, 8, 4096 };
 	unsigned i;
 
 	for (i = 0; i < HB_ARRAY_LEN(pieces); i++) {
@@ -196,9 +196,9 @@ test_tls__bulk_split(void **state)
 static void
 test_tls__slices(void **state)
 {
-	static const size_t sizes[] = {9, 16375, 1, 16384, 16383, 2, 40000, 300000, 9, 262144, 5};
-	struct rig r = {0};
-	struct hb_buf buf = {NULL, NULL, 0};
+	static const size_t sizes[] = { 9, 16375, 1, 16384, 16383, 2, 40000, 300000, 9, 262144, 5 };
+	struct rig r = { 0 };
+	struct hb_buf buf = { NULL, NULL, 0 };
 	struct hb_slice slice[HB_ARRAY_LEN(sizes)];
 	size_t i, len = 0, off = 0;
 	uint8_t *p;
@@ -223,7 +223,7 @@ test_tls__slices(void **state)
 static void
 test_tls__early_writes(void **state)
 {
-	struct rig r = {.b.end_on_end = true};
+	struct rig r = { .b.end_on_end = true };
 
 	rig_start(&r, OVER_TCP, 0);
 	hbt_writez(&r.a, "early ", false);
@@ -251,7 +251,7 @@ test_tls__early_writes(void **state)
 static void
 half_close(enum below below)
 {
-	struct rig r = {0};
+	struct rig r = { 0 };
 
 	rig_start(&r, below, 0);
 	secure(&r);
@@ -280,7 +280,7 @@ test_tls__half_close(void **state)
 static void
 abort_one(enum below below, bool server)
 {
-	struct rig r = {0};
+	struct rig r = { 0 };
 	struct hbt_sink *other = server ? &r.a : &r.b;
 
 	rig_start(&r, below, 0);
@@ -305,7 +305,7 @@ test_tls__reset(void **state)
 static void
 test_tls__finish(void **state)
 {
-	struct rig r = {.b.end_on_end = true};
+	struct rig r = { .b.end_on_end = true };
 	uint8_t *p = hbt_pattern(3 * MIB, 1);
 
 	rig_start(&r, OVER_TCP, 0);
@@ -324,7 +324,7 @@ static void
 bare_fin(struct hb_tls_ctx *ctx, struct hbt_sink *b)
 {
 	struct hb_transport *lower[2];
-	struct hbt_sink a = {0};
+	struct hbt_sink a = { 0 };
 	int fd;
 
 	hbt_tcp_pair(&lower[0], &lower[1]);
@@ -343,10 +343,11 @@ bare_fin(struct hb_tls_ctx *ctx, struct hbt_sink *b)
 static void
 test_tls__truncated(void **state)
 {
-	struct hbt_sink b = {0};
+	struct hbt_sink b = { 0 };
 	struct hb_tls_cert cert = hbt_tls_cert(pki.server);
-	struct hb_tls_config c = {.server = true, .certs = &cert, .n_certs = 1,
-	    .bare_fin_is_end = true};
+	struct hb_tls_config c = {
+		.server = true, .certs = &cert, .n_certs = 1, .bare_fin_is_end = true
+	};
 	struct hb_tls_ctx *ctx = hbt_tls_ctx(&c);
 
 	bare_fin(pki.server_ctx, &b);
@@ -369,8 +370,8 @@ static void
 let_go(enum below below, bool server, unsigned event, bool finish)
 {
 	uint8_t *p = hbt_pattern(3 * MIB, 5);
-	struct source src = {.p = p, .len = 3 * MIB, .chunk = 512 * 1024};
-	struct rig r = {.a.hook = feed, .a.arg = &src, .b.echo = true};
+	struct source src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
+	struct rig r = { .a.hook = feed, .a.arg = &src, .b.echo = true };
 	struct hbt_sink *one = server ? &r.b : &r.a, *other = server ? &r.a : &r.b;
 
 	one->let_go_in = event;
@@ -404,8 +405,8 @@ static void
 test_tls__reader_stops(void **state)
 {
 	uint8_t *p = hbt_pattern(32 * MIB, 9);
-	struct source src = {.p = p, .len = 32 * MIB, .chunk = 256 * 1024};
-	struct rig r = {.a.hook = feed, .a.arg = &src};
+	struct source src = { .p = p, .len = 32 * MIB, .chunk = 256 * 1024 };
+	struct rig r = { .a.hook = feed, .a.arg = &src };
 	struct hb_transport *a, *b;
 
 	lower_pair(OVER_TCP, 0, &a, &b);
@@ -430,15 +431,17 @@ static void
 test_tls__pause_each(void **state)
 {
 	uint8_t *p = hbt_pattern(2 * MIB, 11);
-	struct source src = {.p = p, .len = 2 * MIB, .chunk = 300 * 1024};
-	struct rig r = {.a.hook = feed, .a.arg = &src, .b.pause_each = true};
+	struct source src = { .p = p, .len = 2 * MIB, .chunk = 300 * 1024 };
+	struct rig r = { .a.hook = feed, .a.arg = &src, .b.pause_each = true };
 	unsigned below;
 
 	for (below = OVER_PAIR; below <= OVER_TLS; below++) {
 		src.off = 0;
 		rig_start(&r, (enum below)below, 0);
 		HBT_UNTIL((r.b.t != NULL && r.b.t->read_disabled > 0 && r.b.ends == 0 ?
-		    hb_transport_read_disable(r.b.t, -1) : (void)0, r.b.ends == 1));
+				hb_transport_read_disable(r.b.t, -1) :
+				(void)0,
+			r.b.ends == 1));
 		assert_true(hbt_got(&r.b, p, 2 * MIB));
 		rig_stop(&r);
 		memset(&r, 0, sizeof r);
@@ -453,7 +456,7 @@ test_tls__pause_each(void **state)
 static void
 test_tls__copies_nothing(void **state)
 {
-	struct rig r = {0};
+	struct rig r = { 0 };
 	uint8_t *p = hbt_pattern(128 * 1024, 13);
 	uint64_t before;
 	unsigned i;
@@ -462,7 +465,7 @@ test_tls__copies_nothing(void **state)
 	secure(&r);
 	hbt_turns(4);
 	for (i = 0; i < 16; i++) {
-		struct hb_buf buf = {NULL, NULL, 0};
+		struct hb_buf buf = { NULL, NULL, 0 };
 		struct hb_slice slice;
 
 		before = hb_buf_copied();
