@@ -138,6 +138,6 @@ hb_listeners_explain(struct hb_str name, struct hb_facts *f, struct hb_explain *
 	hb_facts_copy(hb_explain_facts(e), f);
 	hb_chain_explain(c, e);
 	cluster = hb_explain_cluster(e);
-	if (!hb_explain_stopped(e) && cluster.len > 0)
+	if (cluster.len > 0)
 		hb_dial_explain(cluster, hb_explain_facts(e), e);
 }
