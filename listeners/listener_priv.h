@@ -94,6 +94,7 @@
 		"Workers on which a listener was started.")                                      \
 	X(LM_FAILURE, "listener_create_failure", COUNTER,                                        \
 		"Listeners that could not be started (address in use, socket option refused).")  \
+	X(LM_WORKERS, "workers_started", GAUGE, "1 once the workers run.")                       \
 	X(LM_ACTIVE, "total_listeners_active", GAUGE, "Listeners that serve.")                   \
 	X(LM_WARMING, "total_listeners_warming", GAUGE, "Listeners not accepting yet.")          \
 	X(LM_DRAINING, "total_listeners_draining", GAUGE,                                        \

@@ -521,6 +521,13 @@ static const struct hb_acceptor_ops acceptor = { .accept = hb_listener_stream };
 
 /* ------------------------------------------------------------------ for core/app */
 
+static int64_t
+workers_started(void *arg)
+{
+	(void)arg;
+	return (hb_workers_running());
+}
+
 int
 hb_listeners_init(const struct hb_listeners_options *o, struct hb_err *reterr)
 {
@@ -536,6 +543,7 @@ hb_listeners_init(const struct hb_listeners_options *o, struct hb_err *reterr)
 	mgr.names = hb_table_new(NULL);
 	mgr.addresses = hb_table_new(NULL);
 	mgr.stats = hb_stats_get(&hb_lmanager_family, HB_STR(""));
+	hb_stat_computed(mgr.stats, LM_WORKERS, workers_started, NULL);
 	hb_list_init(&mgr.listeners);
 	hb_listener_limit_init(o->connections_max);
 	hb_ldrain_init(o->drain_time_ms);

@@ -48,6 +48,9 @@ bool hb_app_ready(struct hb_text *why);
 const char *hb_app_state_name(void);
 /* Endpoints /ready /server_info /healthcheck/… /quitquitquit /explain. */
 void hb_app_admin_init(void);
+/* Statistics server.*; after the rooms. */
+void hb_app_stats_init(void);
+void hb_app_stats_fini(void);
 /* SIGTERM and /quitquitquit: begin to drain; a second call ends at once. */
 void hb_app_stop(void);
 /* SIGHUP: read the file again. */

@@ -22,15 +22,16 @@ set_value(struct hb_args *a, const struct hb_opt *o, const char *value, struct h
 		return (0);
 	case HB_OPT_NUMBER:
 	case HB_OPT_SECONDS:
+	case HB_OPT_LIMIT:
 		if (!hb_str_u64(hb_str(value), o->max, &v))
 			return (hb_err_set(reterr, -EINVAL,
 			    "--%s wants a number from 0 to %llu, not \"%s\"", o->name,
 			    (unsigned long long)o->max, value));
 		*number_at(a, o) = v;
-		if (o->kind == HB_OPT_SECONDS) {
+		if (o->kind == HB_OPT_SECONDS)
 			number_at(a, o)[0] = v * 1000;
+		if (o->kind != HB_OPT_NUMBER)
 			number_at(a, o)[1] = 1;
-		}
 		return (0);
 	}
 	HB_WRONG("option kind");

@@ -13,8 +13,9 @@
 #define HB_EXIT_RUNTIME 1
 #define HB_EXIT_USAGE   2 /* command line or configuration */
 
-/* SECONDS are kept as ms; the uint64_t after them in struct hb_args says that they were given. */
-enum hb_opt_kind { HB_OPT_FLAG, HB_OPT_TEXT, HB_OPT_NUMBER, HB_OPT_SECONDS };
+/* SECONDS are kept as ms. LIMIT is a NUMBER of which 0 means something. The uint64_t after those two
+ * in struct hb_args says that they were given. */
+enum hb_opt_kind { HB_OPT_FLAG, HB_OPT_TEXT, HB_OPT_NUMBER, HB_OPT_SECONDS, HB_OPT_LIMIT };
 
 struct hb_opt {
 	const char      *name; /* without the dashes */
@@ -33,7 +34,8 @@ struct hb_args {
 	uint64_t concurrency, drain_time_ms, drain_time_set;
 	uint64_t version_only, json, help;
 	const char *listener, *sni, *alpn, *src, *dst, *peer, *authority;
-	const char *load;
+	const char *load, *event_backend;
+	uint64_t max_pipes, max_pipes_set;
 };
 
 struct hb_command {

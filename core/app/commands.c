@@ -22,6 +22,11 @@ static const struct hb_opt opt_admin = {"admin-address-path", 0, HB_OPT_TEXT, "F
     "write the admin address there once it listens (for port 0)", 0, AT(admin_path)};
 static const struct hb_opt opt_load = {"load", 0, HB_OPT_TEXT, "FILE[,FILE…]",
     "filters from shared objects; only load what you trust as this program", 0, AT(load)};
+static const struct hb_opt opt_pipes = {"max-pipes", 0, HB_OPT_LIMIT, "N",
+    "pipes for splice(2); 0 copies instead; default: an eighth of the descriptor limit", 1000000,
+    AT(max_pipes)};
+static const struct hb_opt opt_backend = {"event-backend", 0, HB_OPT_TEXT, "NAME",
+    "epoll (default) or uv, the portable way to wait for descriptors", 0, AT(event_backend)};
 static const struct hb_opt opt_help = {"help", 'h', HB_OPT_FLAG, NULL, "this text", 0, AT(help)};
 static const struct hb_opt opt_json = {"json", 0, HB_OPT_FLAG, NULL, "answer as JSON", 0, AT(json)};
 static const struct hb_opt opt_listener = {"listener", 0, HB_OPT_TEXT, "NAME",
@@ -40,7 +45,8 @@ static const struct hb_opt opt_authority = {"authority", 0, HB_OPT_TEXT, "HOST:P
     "authority of the tunnel request, for streams", 0, AT(authority)};
 
 static const struct hb_opt *const run_opts[] = {&opt_config, &opt_concurrency, &opt_drain, &opt_level,
-    &opt_components, &opt_format, &opt_log, &opt_admin, &opt_load, &opt_help, NULL};
+    &opt_components, &opt_format, &opt_log, &opt_admin, &opt_load, &opt_pipes, &opt_backend,
+    &opt_help, NULL};
 static const struct hb_command cmd_run = {"run", "-c FILE [OPTIONS]",
     "Runs the proxy in the foreground until SIGTERM or ctrl-c.",
     "  hbone run -c gateway.yaml\n"

@@ -5,8 +5,10 @@
 #include <unistd.h>
 #include "core/app/app.h"
 #include "core/base/log.h"
+#include "core/event/io.h"
 #include "core/event/worker.h"
 #include "core/stats/access_log.h"
+#include "core/transport/pump.h"
 #include "core/transport/transport.h"
 #include "listeners/listeners.h"
 #include "upstreams/upstreams.h"
@@ -19,7 +21,7 @@ static struct hb_timer tick;
 static uint64_t       drain_until_ms;
 
 static int
-log_setup(const struct hb_args *args)
+options_setup(const struct hb_args *args)
 {
 	struct hb_err err;
 	enum hb_log_level level;
@@ -27,6 +29,11 @@ log_setup(const struct hb_args *args)
 
 	if (args->log_format != NULL && !json && strcmp(args->log_format, "text") != 0) {
 		fprintf(stderr, "hbone: --log-format is text or json, not \"%s\"\n", args->log_format);
+		return (HB_EXIT_USAGE);
+	}
+	if (args->event_backend != NULL && strcmp(args->event_backend, "uv") != 0 &&
+	    strcmp(args->event_backend, "epoll") != 0) {
+		fprintf(stderr, "hbone: --event-backend is epoll or uv, not \"%s\"\n", args->event_backend);
 		return (HB_EXIT_USAGE);
 	}
 	if (hb_log_init(args->log_path, json, &err) != 0 ||
@@ -204,13 +211,27 @@ write_admin_path(const char *path, struct hb_err *reterr)
 	return (bad ? hb_err_set(reterr, -EIO, "%s cannot be written", path) : 0);
 }
 
+static void
+log_started(void)
+{
+	char admin[HB_ADDR_TEXT_MAX], metrics[HB_ADDR_TEXT_MAX] = "-", ready[HB_ADDR_TEXT_MAX] = "-";
+	struct hb_addr a = hb_admin_address(), m = hb_admin_public_metrics_address(),
+	               r = hb_admin_public_ready_address();
+
+	hb_addr_format(&a, admin, sizeof admin);
+	if (m.kind != HB_ADDR_NONE)
+		hb_addr_format(&m, metrics, sizeof metrics);
+	if (r.kind != HB_ADDR_NONE)
+		hb_addr_format(&r, ready, sizeof ready);
+	HB_LOG(MAIN, INFO, "started", "version=\"%s\" workers=%u admin=%s metrics=%s ready=%s file=%s", hb_version,
+	    hb_workers_count(), admin, metrics, ready, hb_app.args->config);
+}
+
 static int
 bring_up(struct hb_cfg *cfg, const ProtobufCMessage *msg, struct hb_err *reterr)
 {
-	char admin[HB_ADDR_TEXT_MAX];
-	struct hb_addr a;
-
 	hb_app_admin_init();
+	hb_app_stats_init();
 	if (hb_bootstrap_apply(cfg, msg, false, true) != 0)
 		return (HB_EXIT_USAGE);
 	set_bootstrap(msg);
@@ -218,10 +239,7 @@ bring_up(struct hb_cfg *cfg, const ProtobufCMessage *msg, struct hb_err *reterr)
 	    (hb_app.args->admin_path != NULL && write_admin_path(hb_app.args->admin_path, reterr) != 0))
 		return (HB_EXIT_RUNTIME);
 	hb_app.state = HB_APP_LIVE;
-	a = hb_admin_address();
-	hb_addr_format(&a, admin, sizeof admin);
-	HB_LOG(MAIN, INFO, "started", "version=\"%s\" workers=%u admin=%s file=%s", hb_version,
-	    hb_workers_count(), admin, hb_app.args->config);
+	log_started();
 	return (HB_EXIT_OK);
 }
 
@@ -256,7 +274,7 @@ hb_cmd_run(const struct hb_args *args)
 	struct hb_cfg *cfg = NULL;
 	const ProtobufCMessage *msg;
 	unsigned count = args->concurrency != 0 ? (unsigned)args->concurrency : hb_worker_default_count();
-	int exit_code = log_setup(args);
+	int exit_code = options_setup(args);
 
 	if (exit_code != HB_EXIT_OK)
 		return (exit_code);
@@ -267,6 +285,10 @@ hb_cmd_run(const struct hb_args *args)
 		hb_app_print(hb_cfg_errs(cfg), "error");
 		return (HB_EXIT_USAGE);
 	}
+	if (args->max_pipes_set != 0)
+		hb_pump_pipes_max((unsigned)args->max_pipes);
+	if (args->event_backend != NULL && strcmp(args->event_backend, "uv") == 0)
+		hb_io_backend(HB_IO_UV);
 	if (hb_workers_init(count, &err) != 0 || hb_app_rooms(false, &err) != 0) {
 		fprintf(stderr, "hbone: %s\n", err.text);
 		return (HB_EXIT_RUNTIME);
@@ -277,6 +299,7 @@ hb_cmd_run(const struct hb_args *args)
 	if (exit_code != HB_EXIT_OK)
 		return (exit_code);
 	hb_admin_stop();
+	hb_app_stats_fini();
 	hb_upstreams_stop();
 	for (unsigned i = 0; i < hb_workers_count(); i++)
 		hb_transport_worker_fini(hb_worker_at(i));

@@ -60,6 +60,8 @@ struct hb_worker *hb_worker_control(void);
 struct hb_worker *hb_worker_current(void);
 /* Starts the threads. Rooms fill their slots (from the control thread) before this. */
 int  hb_workers_start(struct hb_err *reterr);
+/* The threads have been started and not joined. */
+bool hb_workers_running(void);
 /* Runs the control loop until hb_control_stop. */
 void hb_control_run(void);
 void hb_control_stop(void);

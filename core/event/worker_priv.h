@@ -82,8 +82,6 @@ struct hb_worker_priv {
 
 /* Adds to the end of the current turn. */
 void hb_worker_quiet(struct hb_worker *, struct hb_quiet *, void (*fn)(struct hb_quiet *));
-/* The threads have been started and not joined. */
-bool hb_workers_running(void);
 
 /* ------------------------------------------------------------------ default count (cpus.c) */
 

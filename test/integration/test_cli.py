@@ -98,6 +98,6 @@ def test_explain_names_chain_cluster_and_endpoint(file):
     assert "a" in out and "127.0.0.1:8001" in out
     code, out, _ = run("explain", "-c", path, "--dst", "127.0.0.1:15443", "--sni", "b.example", "--alpn", "h2", "--json")
     steps = json.loads(out)
-    assert code == 0 and "8002" not in json.dumps(steps) and "no_filter_chain" in json.dumps(steps).lower()
+    assert code == 0 and "8002" not in json.dumps(steps) and "no filter chain matches" in json.dumps(steps)
     code, _, err = run("explain", "-c", path, "--dst", "nonsense")
     assert code == 2 and "ADDRESS:PORT" in err

@@ -11,8 +11,9 @@ from support import net
 from support.proc import until
 
 
-def plain(port, **fields):
-    return c.bootstrap([c.listener("plain", [{"name": "all", "filters": [c.tcp_proxy("up")]}], inspectors=(), **fields)],
+def plain(port, listen=0, **fields):
+    return c.bootstrap([c.listener("plain", [{"name": "all", "filters": [c.tcp_proxy("up")]}], inspectors=(),
+                                   port=listen, **fields)],
                        [c.cluster("up", port)])
 
 
@@ -111,7 +112,7 @@ def test_a_bad_file_changes_nothing(hbone, echo_server):
 
 def test_an_address_in_use_is_an_error_of_the_configuration(hbone, echo_server, tmp_path):
     from support.proc import Hbone
-    h = Hbone(tmp_path, plain(1, port=echo_server.port), (), 9)
+    h = Hbone(tmp_path, plain(1, listen=echo_server.port), (), 9)
     assert h.wait() == 2
     assert str(echo_server.port) in h.output() and "in use" in h.output()
 
