@@ -23,6 +23,8 @@ enum hb_key_type { HB_KEY_RSA, HB_KEY_EC };
 struct hb_credential {
 	unsigned magic;
 #define HB_CREDENTIAL_MAGIC 0x2b7a90d1
+	unsigned                  refs; /* private */
+	char                     *shared_as; /* private; NULL = not shared         */
 	struct crypto_buffer_st **chain; /* n entries, leaf first              */
 	struct hb_cert_info     **info;  /* of the same, in the same order     */
 	size_t                    n;
@@ -41,6 +43,11 @@ struct hb_credential_pem {
  */
 int  hb_credential_new(const struct hb_credential_pem *, struct hb_credential **ret,
     struct hb_err *reterr);
+/* The one of the same texts that somebody has already, or a new one, to share. */
+int  hb_credential_shared(const struct hb_credential_pem *, struct hb_credential **ret,
+    struct hb_err *reterr);
+/* One more owner. Owners come and go on one thread, the control thread. */
+struct hb_credential *hb_credential_ref(struct hb_credential *);
 void hb_credential_free(struct hb_credential **);
 /* How well the leaf's DNS names fit: 2 = one is the name, 1 = a wildcard covers it, 0 = no. */
 int hb_credential_fits(const struct hb_credential *, struct hb_str name);
@@ -53,7 +60,8 @@ bool hb_dns_name_covers(struct hb_str pattern, struct hb_str name);
 
 struct hb_trust_options {
 	struct hb_str pem;           /* anchors: roots, or intermediates that are trusted as such */
-	struct hb_str crl_pem;       /* empty = no revocation check                               */
+	struct hb_str crl_pem;       /* lists, all in PEM or all in DER, one after the other;
+	                              * empty = no revocation check                               */
 	bool          crl_leaf_only; /* false: a CRL is needed for each issuer of the chain       */
 	bool          allow_expired; /* dates of peers' certificates do not count                 */
 	unsigned      max_depth;     /* certificates above the leaf, the anchor too; 0 = 100      */
@@ -63,12 +71,21 @@ struct hb_trust_options {
 struct hb_trust;
 
 int  hb_trust_new(const struct hb_trust_options *, struct hb_trust **ret, struct hb_err *reterr);
+/* The one of the same texts and options that somebody has already, or a new one, to share. */
+int  hb_trust_shared(const struct hb_trust_options *, struct hb_trust **ret,
+    struct hb_err *reterr);
+/* One more owner. Owners come and go on one thread, the control thread. */
+struct hb_trust *hb_trust_ref(struct hb_trust *);
 void hb_trust_free(struct hb_trust **);
 /* What the anchors say; borrowed. */
 size_t hb_trust_info(const struct hb_trust *, const struct hb_cert_info *const **ret);
 /* DER names of the anchors for a CertificateRequest, fresh buffers owned by the caller; at most
  * `max`. Returns how many were written. */
 size_t hb_trust_names(const struct hb_trust *, struct crypto_buffer_st **ret, size_t max);
+
+/* When the first revocation list is due for replacement, in seconds since 1970; after that nobody
+ * is verified. INT64_MAX = never, or there is no list. */
+int64_t hb_trust_crl_due(const struct hb_trust *);
 
 enum hb_purpose { HB_PURPOSE_CLIENT, HB_PURPOSE_SERVER }; /* what the peer is */
 

@@ -10,6 +10,9 @@
 
 int hb_identity__info(X509 *, struct hb_cert_info **ret, struct hb_err *reterr);
 
+/* Seconds since 1970. */
+bool hb_identity__time(const ASN1_TIME *, int64_t *ret);
+
 /*
  * The certificates of a PEM text in order. `what` names the text in errors. Fails when there is
  * none, more than `max`, or one that does not parse. The caller frees the stack and its entries.
@@ -20,5 +23,11 @@ int hb_identity__pem_certs(struct hb_str pem, const char *what, size_t max, STAC
 /* Empties the library's error queue and returns the text of its newest entry (static storage of
  * the library), or `otherwise`. */
 const char *hb_identity__lib_error(const char *otherwise);
+
+/* The object is gone: nobody finds it any more. Frees the name; NULL = was never shared. */
+void hb_identity__unshare(char **name);
+
+/* What trust.c knows of a trust object that is shared. */
+char **hb_identity__trust_name(struct hb_trust *);
 
 #endif

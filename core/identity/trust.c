@@ -16,14 +16,15 @@
 struct hb_trust {
 	unsigned magic;
 #define HB_TRUST_MAGIC 0x52c3d8f7
-	unsigned              refs;
-	char                 *shared_as;
+	unsigned refs;
+	char *shared_as;
 	X509_STORE *store;
 	STACK_OF(X509) * anchors;
 	struct hb_cert_info **info; /* of the anchors */
 	size_t n;
 	bool allow_expired;
 	unsigned max_depth;
+	int64_t crl_due;
 };
 
 static void
