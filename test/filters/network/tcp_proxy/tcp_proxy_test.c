@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
+#include "core/transport/pump.h"
 #include "test/support/filter_harness.h"
 
 extern const struct hb_filter_type hb_filter_tcp_proxy;
@@ -502,6 +503,7 @@ bulk(size_t n, bool back)
 	hbt_write(from, p, n, true);
 	HBT_UNTIL(to->ends == 1);
 	assert_true(hbt_got(to, p, n));
+	assert_true(hb_pump_pipes(hbt_worker()) > 0); /* splice(2) was used */
 	hbt_write(to, NULL, 0, true);
 	HBT_UNTIL(h.closed);
 	assert_int_equal(back ? h.bytes_out : h.bytes_in, n);
