@@ -202,9 +202,9 @@ hb_h2__stream_data(struct h2_stream *s, const uint8_t *p, size_t n)
 
 	if (s->base.dead || s->failed_status) {
 		(void)nghttp2_session_consume_stream(h2->ng, s->id, n);
-		/* As a closed socket does: what was ours is through, nobody reads any more. */
-		if (s->tx_end_sent)
-			hb_h2__stream_reset(s, h2->server ? NGHTTP2_NO_ERROR : NGHTTP2_CANCEL);
+		/* RFC 9113 8.1: a server that has said all may ask its client to stop. */
+		if (s->tx_end_sent && h2->server)
+			hb_h2__stream_reset(s, NGHTTP2_NO_ERROR);
 		return;
 	}
 	HB_ASSERT(h2->n_slices < H2_SLICES_MAX);
