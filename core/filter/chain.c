@@ -57,12 +57,14 @@ check_terminal(struct hb_cfg *cfg, const struct hb_chain *c, const msg_chain *m)
 		t = c->filter[i].type;
 		if (i + 1 < c->n_filters && (t->flags & HB_FILTER_TERMINAL))
 			r = hb_cfg_error(cfg, m->filters[i], NULL, -1,
-			    "%s is terminal, so it must be the last filter of the chain: move it to the end, "
-			    "or remove what follows", t->name);
+				"%s is terminal, so it must be the last filter of the chain: move it to the end, "
+				"or remove what follows",
+				t->name);
 		if (i + 1 == c->n_filters && !(t->flags & HB_FILTER_TERMINAL))
 			r = hb_cfg_error(cfg, m->filters[i], NULL, -1,
-			    "%s is the last filter of the chain but not terminal: end the chain with one "
-			    "that is, for example envoy.filters.network.tcp_proxy", t->name);
+				"%s is the last filter of the chain but not terminal: end the chain with one "
+				"that is, for example envoy.filters.network.tcp_proxy",
+				t->name);
 	}
 	return (r);
 }
@@ -74,11 +76,11 @@ compile_filters(struct hb_cfg *cfg, struct hb_chain *c, const msg_chain *m)
 
 	if (m->n_filters == 0)
 		return (hb_cfg_error(cfg, m, "filters", -1,
-		    "is empty: a chain needs a terminal filter, for example "
-		    "envoy.filters.network.tcp_proxy"));
+			"is empty: a chain needs a terminal filter, for example "
+			"envoy.filters.network.tcp_proxy"));
 	if (m->n_filters > HB_CHAIN_FILTERS_MAX)
 		return (hb_cfg_error(cfg, m, "filters", -1, "has %zu entries, the limit is %u",
-		    m->n_filters, HB_CHAIN_FILTERS_MAX));
+			m->n_filters, HB_CHAIN_FILTERS_MAX));
 	for (size_t i = 0; i < m->n_filters; i++)
 		if (compile_filter(cfg, c, m->filters[i]) != 0)
 			r = -EINVAL;
@@ -143,10 +145,10 @@ hb_chain_compile(struct hb_cfg *cfg, const void *filter_chain_msg, const char *w
 	c->name = hb_strdup(m->name);
 	c->where = hb_strdup(where);
 	(void)compile_filters(cfg, c, m);
-	(void)hb_transport_socket_compile(cfg, m, "transport_socket", m->transport_socket, false,
-	    &c->socket);
+	(void)hb_transport_socket_compile(
+		cfg, m, "transport_socket", m->transport_socket, false, &c->socket);
 	c->connect_timeout_ms = hb_cfg_duration_ms(cfg, m, "transport_socket_connect_timeout",
-	    m->transport_socket_connect_timeout, CHAIN_CONNECT_MS);
+		m->transport_socket_connect_timeout, CHAIN_CONNECT_MS);
 	if (errs->n + errs->dropped != before) {
 		chain_destroy(c);
 		return (NULL);
@@ -204,18 +206,18 @@ hb_chain__count(const struct hb_chain *c, const struct hb_worker *w, int delta)
 	_Atomic uint64_t *n = &c->pin[pin_index(c, w)].conns;
 
 	atomic_store_explicit(n, atomic_load_explicit(n, memory_order_relaxed) + (uint64_t)delta,
-	    memory_order_relaxed);
+		memory_order_relaxed);
 }
 
 struct lingerer {
 	struct hb_transport_watch watch;
-	const struct hb_chain    *chain;
-	struct hb_worker         *worker;
+	const struct hb_chain *chain;
+	struct hb_worker *worker;
 };
 
 static void
 on_gone(struct hb_transport_watch *watch, enum hb_close_reason reason, uint64_t bytes_in,
-    uint64_t bytes_out)
+	uint64_t bytes_out)
 {
 	struct lingerer *l = HB_CONTAINER(watch, struct lingerer, watch);
 
@@ -317,6 +319,7 @@ hb_chain_explain(const struct hb_chain *c, struct hb_explain *ex)
 		if (cf->type->explain != NULL)
 			cf->type->explain(cf->conf, hb_explain_facts(ex), ex);
 		else
-			hb_explain_step(ex, "filter", cf->label, "pass", "does not depend on these facts");
+			hb_explain_step(
+				ex, "filter", cf->label, "pass", "does not depend on these facts");
 	}
 }

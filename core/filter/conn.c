@@ -21,7 +21,7 @@ struct conn_worker {
 	unsigned magic;
 #define CONN_WORKER_MAGIC 0x2a6fd1c3
 	struct hb_list conns;
-	uint64_t       count, seq;
+	uint64_t count, seq;
 };
 
 /* For the panic report: what this thread is busy with. */
@@ -143,11 +143,12 @@ log_end(struct hb_conn *c)
 		hb_access_log_write(c->worker, c->owner.log, &e);
 	}
 	HB_LOG(CONN, DEBUG, "closed",
-	    "id=%llu listener=%s chain=%s reason=%s rx=%llu tx=%llu age_ms=%llu",
-	    (unsigned long long)c->id, c->owner.listener_name == NULL ? "" : c->owner.listener_name,
-	    c->chain->name, hb_close_info(c->reason)->name, (unsigned long long)c->bytes_in,
-	    (unsigned long long)c->bytes_out,
-	    (unsigned long long)(hb_now_ms(c->worker) - c->start_ms));
+		"id=%llu listener=%s chain=%s reason=%s rx=%llu tx=%llu age_ms=%llu",
+		(unsigned long long)c->id,
+		c->owner.listener_name == NULL ? "" : c->owner.listener_name, c->chain->name,
+		hb_close_info(c->reason)->name, (unsigned long long)c->bytes_in,
+		(unsigned long long)c->bytes_out,
+		(unsigned long long)(hb_now_ms(c->worker) - c->start_ms));
 }
 
 /* The rest of the end comes in a later turn. */
@@ -244,7 +245,7 @@ hb_conn__close(struct hb_conn *c, enum hb_close_reason reason, bool flush)
 void
 hb_conn__finish(struct hb_conn *c, unsigned i, enum hb_close_reason reason)
 {
-	struct hb_buf none = {NULL, NULL, 0};
+	struct hb_buf none = { NULL, NULL, 0 };
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	if (c->flags & (HB_CF_CLOSING | HB_CF_FINISHING))
@@ -278,7 +279,7 @@ hb_conn__leave(struct hb_conn *c)
 		if ((c->flags & HB_CF_GONE) && !hb_conn__holding(c, HB_DIR_READ))
 			hb_conn__close(c, c->reason, false);
 		else if ((c->flags & HB_CF_FINISHING) &&
-		    (c->t == NULL || (c->flags & HB_CF_WRITE_END)))
+			(c->t == NULL || (c->flags & HB_CF_WRITE_END)))
 			hb_conn__close(c, c->reason, true);
 	}
 	if (--c->depth == 0)
@@ -288,14 +289,14 @@ hb_conn__leave(struct hb_conn *c)
 static struct hb_str
 arena_copy(struct hb_conn *c, struct hb_str s)
 {
-	return (s.len == 0 ? (struct hb_str){"", 0} : hb_arena_str(&c->facts.arena, s));
+	return (s.len == 0 ? (struct hb_str){ "", 0 } : hb_arena_str(&c->facts.arena, s));
 }
 
 /* The one URI name of the certificate, when there is exactly one. */
 static struct hb_str
 uri_of(const struct hb_cert_info *cert)
 {
-	struct hb_str uri = {NULL, 0};
+	struct hb_str uri = { NULL, 0 };
 
 	if (cert->spiffe_id != NULL)
 		return (hb_str(cert->spiffe_id));
@@ -303,7 +304,7 @@ uri_of(const struct hb_cert_info *cert)
 		if (cert->san[i].type != HB_SAN_URI)
 			continue;
 		if (uri.p != NULL)
-			return ((struct hb_str){NULL, 0});
+			return ((struct hb_str){ NULL, 0 });
 		uri = hb_str(cert->san[i].value);
 	}
 	return (uri);
@@ -389,7 +390,8 @@ conn_on_sent(void *sink, struct hb_transport *t, size_t n)
 static enum hb_close_reason
 as_downstream(enum hb_close_reason r)
 {
-	return (r == HB_CLOSE_PEER_RESET || r == HB_CLOSE_STREAM_RESET ? HB_CLOSE_DOWNSTREAM_RESET : r);
+	return (r == HB_CLOSE_PEER_RESET || r == HB_CLOSE_STREAM_RESET ? HB_CLOSE_DOWNSTREAM_RESET :
+									 r);
 }
 
 static void
@@ -456,7 +458,7 @@ handshake_start(struct hb_conn *c)
 
 struct hb_conn *
 hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *facts,
-    const struct hb_chain *chain, const struct hb_conn_owner *owner)
+	const struct hb_chain *chain, const struct hb_conn_owner *owner)
 {
 	struct conn_worker *s = conn_worker(w);
 	struct hb_conn *c;
@@ -480,7 +482,7 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	hb_list_add_tail(&s->conns, &c->node);
 	s->count++;
 	hb_chain__count(chain, w, 1);
-	c->t = hb_transport_socket_wrap(chain->socket, lower, &c->facts, (struct hb_str){"", 0});
+	c->t = hb_transport_socket_wrap(chain->socket, lower, &c->facts, (struct hb_str){ "", 0 });
 	hb_transport_attach(c->t, &conn_events, c);
 	/* What holds less by its nature (a pair: one batch) keeps its own limit. */
 	if (c->t->out.high >= HB_MIN(c->owner.buffer_high, (size_t)HB_TRANSPORT_HIGH_DEFAULT))
@@ -493,7 +495,7 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 		hb_run_soon(w, &c->run);
 	}
 	HB_LOG(CONN, DEBUG, "started", "id=%llu listener=%s chain=%s", (unsigned long long)c->id,
-	    owner->listener_name == NULL ? "" : owner->listener_name, chain->name);
+		owner->listener_name == NULL ? "" : owner->listener_name, chain->name);
 	return (c);
 }
 
@@ -543,7 +545,7 @@ hb_conn_foreach(struct hb_worker *w, bool (*fn)(void *arg, struct hb_conn *), vo
 	struct conn_worker *s = conn_worker(w);
 	struct hb_list *n, *next;
 
-	HB_LIST_FOREACH_SAFE(n, next, &s->conns)
+	HB_LIST_FOREACH_SAFE (n, next, &s->conns)
 		if (!fn(arg, HB_LIST_ENTRY(n, struct hb_conn, node)))
 			return;
 }
@@ -563,7 +565,7 @@ hb_conn_find(struct hb_worker *w, uint64_t id)
 	struct hb_conn *c;
 	struct hb_list *n;
 
-	HB_LIST_FOREACH(n, &s->conns) {
+	HB_LIST_FOREACH (n, &s->conns) {
 		c = HB_LIST_ENTRY(n, struct hb_conn, node);
 		if (c->id == id)
 			return (c);
@@ -597,19 +599,19 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 {
 	HB_CHECK(c, HB_CONN_MAGIC);
 	*ret = (struct hb_conn_view){
-	    .id = c->id,
-	    .listener = c->owner.listener_name == NULL ? "" : c->owner.listener_name,
-	    .chain = c->chain->name,
-	    .state = state_of(c),
-	    .facts = &c->facts,
-	    .upstream = c->upstream == NULL ? NULL : &c->upstream->info,
-	    .bytes_in = c->bytes_in,
-	    .bytes_out = c->bytes_out,
-	    .start_us = c->start_us,
-	    .age_ms = hb_now_ms(c->worker) - c->start_ms,
-	    .reason = c->reason,
-	    .detail = c->detail,
-	    .tls_failure = c->tls_failure,
+		.id = c->id,
+		.listener = c->owner.listener_name == NULL ? "" : c->owner.listener_name,
+		.chain = c->chain->name,
+		.state = state_of(c),
+		.facts = &c->facts,
+		.upstream = c->upstream == NULL ? NULL : &c->upstream->info,
+		.bytes_in = c->bytes_in,
+		.bytes_out = c->bytes_out,
+		.start_us = c->start_us,
+		.age_ms = hb_now_ms(c->worker) - c->start_ms,
+		.reason = c->reason,
+		.detail = c->detail,
+		.tls_failure = c->tls_failure,
 	};
 }
 
@@ -620,7 +622,7 @@ detail_of(const struct hb_conn *c)
 
 	if (z == NULL)
 		z = hb_close_info(c->reason)->detail;
-	return (strcmp(z, "-") == 0 ? (struct hb_str){NULL, 0} : hb_str(z));
+	return (strcmp(z, "-") == 0 ? (struct hb_str){ NULL, 0 } : hb_str(z));
 }
 
 void
@@ -630,17 +632,17 @@ hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	*e = (struct hb_log_entry){
-	    .facts = &c->facts,
-	    .conn_id = c->id,
-	    .start_us = c->start_us,
-	    .duration_ms = hb_now_ms(c->worker) - c->start_ms,
-	    .bytes_received = c->bytes_in,
-	    .bytes_sent = c->bytes_out,
-	    .reason = c->reason,
-	    .detail = detail_of(c),
-	    .chain_name = hb_str(c->chain->name),
-	    .listener_name = hb_str(c->owner.listener_name),
-	    .downstream_tls_failure = hb_str(c->tls_failure),
+		.facts = &c->facts,
+		.conn_id = c->id,
+		.start_us = c->start_us,
+		.duration_ms = hb_now_ms(c->worker) - c->start_ms,
+		.bytes_received = c->bytes_in,
+		.bytes_sent = c->bytes_out,
+		.reason = c->reason,
+		.detail = detail_of(c),
+		.chain_name = hb_str(c->chain->name),
+		.listener_name = hb_str(c->owner.listener_name),
+		.downstream_tls_failure = hb_str(c->tls_failure),
 	};
 	if (u == NULL)
 		return;
@@ -670,10 +672,11 @@ hb_conn_panic_hook(int fd)
 	(void)hb_addr_format(&c->facts.remote, remote, sizeof remote);
 	(void)hb_addr_format(&c->facts.local, local, sizeof local);
 	n = snprintf(line, sizeof line,
-	    "connection %llu: %s -> %s listener=%s chain=%s state=%s flags=%x depth=%u rx=%llu tx=%llu\n",
-	    (unsigned long long)c->id, remote, local,
-	    c->owner.listener_name == NULL ? "" : c->owner.listener_name, c->chain->name, state_of(c),
-	    c->flags, c->depth, (unsigned long long)c->bytes_in, (unsigned long long)c->bytes_out);
+		"connection %llu: %s -> %s listener=%s chain=%s state=%s flags=%x depth=%u rx=%llu tx=%llu\n",
+		(unsigned long long)c->id, remote, local,
+		c->owner.listener_name == NULL ? "" : c->owner.listener_name, c->chain->name,
+		state_of(c), c->flags, c->depth, (unsigned long long)c->bytes_in,
+		(unsigned long long)c->bytes_out);
 	if (n > 0)
 		(void)!write(fd, line, HB_MIN((size_t)n, sizeof line - 1));
 }

@@ -221,7 +221,7 @@ static void
 write_out(struct hb_conn *c, struct hb_buf *buf, bool end)
 {
 	if (c->t == NULL || (c->flags & (HB_CF_CLOSING | HB_CF_WRITE_END)) ||
-	    (buf->len == 0 && !end)) {
+		(buf->len == 0 && !end)) {
 		hb_buf_fini(buf);
 		return;
 	}
@@ -300,7 +300,7 @@ establish(struct hb_conn *c)
 		if (c->flags & HB_CF_SECURED)
 			call_begin(c, f, type->on_secured, HB_FS_SECURED, HB_STOP_SECURED);
 		if ((c->flags & HB_CF_CLOSING) ||
-		    (f->state[0] & (HB_STOP_CONNECTED | HB_STOP_SECURED)))
+			(f->state[0] & (HB_STOP_CONNECTED | HB_STOP_SECURED)))
 			return;
 		if ((c->flags & HB_CF_SECURED) && i == c->n_established)
 			c->n_established++;
@@ -357,7 +357,7 @@ next_hold(const struct hb_conn *c)
 static void
 run_hold(struct hb_conn *c, struct hb_conn_hold *h)
 {
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 	unsigned i = h->index;
 	enum hb_dir dir = h->dir;
 	bool end, behind;
@@ -386,7 +386,7 @@ tell_level(struct hb_conn *c)
 	size_t high = c->owner.buffer_high;
 	size_t limit = c->flags & HB_CF_TOLD_ABOVE ? high / 2 + 1 : high;
 	bool above = (c->flags & HB_CF_ABOVE) ||
-	    (c->holds != NULL && held_bytes(c, HB_DIR_WRITE) >= limit);
+		(c->holds != NULL && held_bytes(c, HB_DIR_WRITE) >= limit);
 	struct hb_transport *ft = c->facade == NULL ? NULL : &c->facade->base;
 
 	if (above == !!(c->flags & HB_CF_TOLD_ABOVE))
@@ -424,7 +424,7 @@ hb_conn__detached(const struct hb_conn *c, enum hb_dir dir)
 	for (unsigned i = 0; i + 1 < c->chain->n_filters; i++) {
 		type = hb_conn__decl(c, i)->type;
 		if ((dir == HB_DIR_READ ? type->on_read : type->on_write) != NULL &&
-		    !(c->filter[i].state[2] & off))
+			!(c->filter[i].state[2] & off))
 			return (false);
 	}
 	return (!hb_conn__holding(c, dir));

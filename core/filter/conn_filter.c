@@ -6,7 +6,7 @@
 #include "core/stats/access_log.h"
 
 struct hb_filter_timer {
-	struct hb_timer   timer;
+	struct hb_timer timer;
 	struct hb_filter *filter;
 };
 
@@ -315,7 +315,7 @@ hb_filter_account_upstream(struct hb_filter *f, uint64_t sent, uint64_t received
 static struct hb_str
 keep(struct hb_conn *c, struct hb_str s)
 {
-	return (s.len == 0 ? (struct hb_str){NULL, 0} : hb_arena_str(&c->facts.arena, s));
+	return (s.len == 0 ? (struct hb_str){ NULL, 0 } : hb_arena_str(&c->facts.arena, s));
 }
 
 void

@@ -14,11 +14,11 @@ struct step {
 struct hb_explain {
 	unsigned magic;
 #define EXPLAIN_MAGIC 0x3c91a1f5
-	struct hb_list  steps;
-	size_t          n;
-	size_t          dropped;
-	char           *cluster; /* owned; NULL = none */
-	bool            stopped;
+	struct hb_list steps;
+	size_t n;
+	size_t dropped;
+	char *cluster; /* owned; NULL = none */
+	bool stopped;
 	struct hb_facts facts;
 };
 
@@ -43,7 +43,7 @@ hb_explain_free(struct hb_explain **ep)
 		return;
 	HB_CHECK(e, EXPLAIN_MAGIC);
 	*ep = NULL;
-	HB_LIST_FOREACH_SAFE(n, next, &e->steps) {
+	HB_LIST_FOREACH_SAFE (n, next, &e->steps) {
 		struct step *s = HB_LIST_ENTRY(n, struct step, node);
 
 		hb_free(s->topic);
@@ -59,9 +59,9 @@ hb_explain_free(struct hb_explain **ep)
 
 void
 hb_explain_step(struct hb_explain *e, const char *topic, const char *subject, const char *verdict,
-    const char *why_fmt, ...)
+	const char *why_fmt, ...)
 {
-	struct hb_text why = {0};
+	struct hb_text why = { 0 };
 	struct step *s;
 	va_list ap;
 
@@ -124,11 +124,11 @@ hb_explain_text(const struct hb_explain *e, struct hb_text *out)
 	const struct hb_list *n;
 
 	HB_CHECK(e, EXPLAIN_MAGIC);
-	HB_LIST_FOREACH(n, &e->steps) {
+	HB_LIST_FOREACH (n, &e->steps) {
 		const struct step *s = HB_LIST_ENTRY(n, const struct step, node);
 
 		hb_text_printf(out, "%-9s %-11s %s%s%s\n", s->topic, s->verdict, s->subject,
-		    *s->why == '\0' || *s->subject == '\0' ? "" : ": ", s->why);
+			*s->why == '\0' || *s->subject == '\0' ? "" : ": ", s->why);
 	}
 	if (e->dropped > 0)
 		hb_text_printf(out, "… and %zu more steps\n", e->dropped);
@@ -156,8 +156,8 @@ hb_explain_json(const struct hb_explain *e, struct hb_text *out)
 	else
 		hb_text_json(out, e->cluster, strlen(e->cluster));
 	hb_text_printf(out, ",\n  \"stopped\": %s,\n  \"dropped_steps\": %zu,\n  \"steps\": [",
-	    e->stopped ? "true" : "false", e->dropped);
-	HB_LIST_FOREACH(n, &e->steps) {
+		e->stopped ? "true" : "false", e->dropped);
+	HB_LIST_FOREACH (n, &e->steps) {
 		const struct step *s = HB_LIST_ENTRY(n, const struct step, node);
 
 		hb_text_printf(out, "%s\n    {", sep);

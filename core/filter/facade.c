@@ -60,7 +60,8 @@ facade_part(struct hb_transport *t)
 static enum hb_close_reason
 as_upstream(enum hb_close_reason r)
 {
-	return (r == HB_CLOSE_PEER_RESET || r == HB_CLOSE_STREAM_RESET ? HB_CLOSE_UPSTREAM_RESET : r);
+	return (r == HB_CLOSE_PEER_RESET || r == HB_CLOSE_STREAM_RESET ? HB_CLOSE_UPSTREAM_RESET :
+									 r);
 }
 
 static void
@@ -113,7 +114,7 @@ facade_raw(struct hb_transport *t, enum hb_dir dir)
 	struct hb_conn *c = facade_of(t)->conn;
 
 	if (c == NULL || c->t == NULL || (c->flags & (HB_CF_CLOSING | HB_CF_FINISHING)) ||
-	    !hb_conn__detached(c, dir))
+		!hb_conn__detached(c, dir))
 		return (NULL);
 	return (hb_transport_raw(c->t, dir));
 }

@@ -33,22 +33,25 @@ check_type(const struct hb_filter_type *t, struct hb_err *reterr)
 {
 	if (t->abi_major != HB_FILTER_ABI_MAJOR)
 		return (hb_err_set(reterr, -EINVAL,
-		    "filter was built for ABI %u, this program has %u: build it again with the headers "
-		    "of this version", t->abi_major, HB_FILTER_ABI_MAJOR));
+			"filter was built for ABI %u, this program has %u: build it again with the headers "
+			"of this version",
+			t->abi_major, HB_FILTER_ABI_MAJOR));
 	if (t->size < offsetof(struct hb_filter_type, compile))
 		return (hb_err_set(reterr, -EINVAL,
-		    "filter type has size %u, less than its required part: set .size to "
-		    "sizeof(struct hb_filter_type)", t->size));
+			"filter type has size %u, less than its required part: set .size to "
+			"sizeof(struct hb_filter_type)",
+			t->size));
 	if (t->name == NULL || *t->name == '\0')
 		return (hb_err_set(reterr, -EINVAL, "filter type has no name"));
 	if (is_newer(t))
 		return (hb_err_set(reterr, -EINVAL,
-		    "filter %s uses slots that this program does not know: it needs a newer hbone",
-		    t->name));
+			"filter %s uses slots that this program does not know: it needs a newer hbone",
+			t->name));
 	if (t->ctx_size > HB_FILTER_CTX_MAX)
 		return (hb_err_set(reterr, -EINVAL,
-		    "filter %s wants a context of %zu bytes, the limit is %u: allocate the rest in "
-		    "on_connected", t->name, t->ctx_size, HB_FILTER_CTX_MAX));
+			"filter %s wants a context of %zu bytes, the limit is %u: allocate the rest in "
+			"on_connected",
+			t->name, t->ctx_size, HB_FILTER_CTX_MAX));
 	if (t->kind != HB_FILTER_LISTENER && t->kind != HB_FILTER_NETWORK)
 		return (hb_err_set(reterr, -EINVAL, "filter %s has an unknown kind", t->name));
 	return (0);
@@ -68,14 +71,14 @@ check_unique(const struct hb_filter_type *t, struct hb_err *reterr)
 	const struct hb_filter_type *o;
 	struct hb_list *n;
 
-	HB_LIST_FOREACH(n, &types) {
+	HB_LIST_FOREACH (n, &types) {
 		o = &HB_LIST_ENTRY(n, struct entry, node)->type;
 		if (has_name(o, t->name) || has_name(o, t->alias))
 			return (hb_err_set(reterr, -EEXIST, "filter %s is there already", t->name));
 		if (o->config != NULL && o->config == t->config && o->kind == t->kind)
 			return (hb_err_set(reterr, -EEXIST,
-			    "filter %s has the configuration message %s, which belongs to %s already",
-			    t->name, t->config->name, o->name));
+				"filter %s has the configuration message %s, which belongs to %s already",
+				t->name, t->config->name, o->name));
 	}
 	return (0);
 }
@@ -106,9 +109,10 @@ hb_filter_find(enum hb_filter_kind kind, const ProtobufCMessageDescriptor *desc)
 	struct hb_list *n;
 
 	HB_ASSERT(desc != NULL);
-	HB_LIST_FOREACH(n, &types) {
+	HB_LIST_FOREACH (n, &types) {
 		t = &HB_LIST_ENTRY(n, struct entry, node)->type;
-		if (t->kind == kind && t->config != NULL && strcmp(t->config->name, desc->name) == 0)
+		if (t->kind == kind && t->config != NULL &&
+			strcmp(t->config->name, desc->name) == 0)
 			return (t);
 	}
 	return (NULL);
@@ -120,10 +124,11 @@ hb_filter_find_name(enum hb_filter_kind kind, struct hb_str name)
 	const struct hb_filter_type *t;
 	struct hb_list *n;
 
-	HB_LIST_FOREACH(n, &types) {
+	HB_LIST_FOREACH (n, &types) {
 		t = &HB_LIST_ENTRY(n, struct entry, node)->type;
-		if (t->kind == kind && (hb_str_eq(hb_str(t->name), name) ||
-		    (t->alias != NULL && hb_str_eq(hb_str(t->alias), name))))
+		if (t->kind == kind &&
+			(hb_str_eq(hb_str(t->name), name) ||
+				(t->alias != NULL && hb_str_eq(hb_str(t->alias), name))))
 			return (t);
 	}
 	return (NULL);
@@ -134,7 +139,7 @@ hb_filter_foreach(void (*fn)(void *arg, const struct hb_filter_type *), void *ar
 {
 	struct hb_list *n;
 
-	HB_LIST_FOREACH(n, &types)
+	HB_LIST_FOREACH (n, &types)
 		fn(arg, &HB_LIST_ENTRY(n, struct entry, node)->type);
 }
 
@@ -147,12 +152,14 @@ hb_filter_load(const char *path, struct hb_err *reterr)
 
 	so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (so == NULL)
-		return (hb_err_set(reterr, -ENOENT, "module %s cannot be loaded: %s", path, dlerror()));
+		return (hb_err_set(
+			reterr, -ENOENT, "module %s cannot be loaded: %s", path, dlerror()));
 	module = dlsym(so, "hb_filter_module");
 	if (module == NULL) {
 		(void)dlclose(so);
 		return (hb_err_set(reterr, -EINVAL,
-		    "module %s does not export hb_filter_module, the list of its filters", path));
+			"module %s does not export hb_filter_module, the list of its filters",
+			path));
 	}
 	/* Filters live for ever, so the module is never unloaded once one of them is registered. */
 	for (size_t i = 0; module[i] != NULL; i++) {
@@ -180,9 +187,9 @@ unknown_name(struct hb_cfg *cfg, enum hb_filter_kind kind, const void *owner, co
 
 	if (t != NULL)
 		return (hb_cfg_error(cfg, owner, "typed_config", -1,
-		    "is missing; filter %s needs \"@type\": type.googleapis.com/%s", name,
-		    t->config->name));
-	HB_LIST_FOREACH(l, &types) {
+			"is missing; filter %s needs \"@type\": type.googleapis.com/%s", name,
+			t->config->name));
+	HB_LIST_FOREACH (l, &types) {
 		t = &HB_LIST_ENTRY(l, struct entry, node)->type;
 		if (t->kind == kind && n < HB_ARRAY_LEN(names) - 1)
 			names[n++] = t->alias != NULL ? t->alias : t->name;
@@ -190,14 +197,15 @@ unknown_name(struct hb_cfg *cfg, enum hb_filter_kind kind, const void *owner, co
 	names[n] = NULL;
 	near = hb_err_nearest(name, names);
 	return (hb_cfg_error(cfg, owner, "typed_config", -1,
-	    "is missing, and no filter without configuration is called \"%s\"%s%s%s", name,
-	    near == NULL ? "" : "; did you mean \"", near == NULL ? "" : near,
-	    near == NULL ? "" : "\", with its typed_config?"));
+		"is missing, and no filter without configuration is called \"%s\"%s%s%s", name,
+		near == NULL ? "" : "; did you mean \"", near == NULL ? "" : near,
+		near == NULL ? "" : "\", with its typed_config?"));
 }
 
 int
 hb_filter_compile(struct hb_cfg *cfg, enum hb_filter_kind kind, const void *owner_msg,
-    const char *name, const void *any, const struct hb_filter_type **ret_type, const void **ret_conf)
+	const char *name, const void *any, const struct hb_filter_type **ret_type,
+	const void **ret_conf)
 {
 	const struct hb_filter_type *t;
 	const ProtobufCMessage *msg = NULL;
@@ -215,8 +223,8 @@ hb_filter_compile(struct hb_cfg *cfg, enum hb_filter_kind kind, const void *owne
 		t = hb_filter_find(kind, msg->descriptor);
 		if (t == NULL)
 			return (hb_cfg_error(cfg, owner_msg, "typed_config", -1,
-			    "%s is not the configuration of a %s filter", msg->descriptor->name,
-			    kind == HB_FILTER_NETWORK ? "network" : "listener"));
+				"%s is not the configuration of a %s filter", msg->descriptor->name,
+				kind == HB_FILTER_NETWORK ? "network" : "listener"));
 	}
 	*ret_type = t;
 	if (t->compile == NULL)

@@ -34,13 +34,13 @@ hb_transport_socket_register(const struct hb_transport_socket_type *t, struct hb
 	HB_ASSERT(t->downstream != NULL || t->upstream != NULL);
 	for (size_t i = 0; i < n_types; i++)
 		if (strcmp(types[i]->name, t->name) == 0)
-			return (hb_err_set(reterr, -EEXIST, "transport socket %s is there already",
-			    t->name));
+			return (hb_err_set(
+				reterr, -EEXIST, "transport socket %s is there already", t->name));
 	if (n_types == TYPES_MAX)
-		return (hb_err_set(reterr, -ENOSPC, "more than %u types of transport sockets",
-		    TYPES_MAX));
+		return (hb_err_set(
+			reterr, -ENOSPC, "more than %u types of transport sockets", TYPES_MAX));
 	if ((r = add_message(t->downstream, reterr)) != 0 ||
-	    (r = add_message(t->upstream, reterr)) != 0)
+		(r = add_message(t->upstream, reterr)) != 0)
 		return (r);
 	types[n_types++] = t;
 	return (0);
@@ -68,21 +68,22 @@ find(struct hb_cfg *cfg, const void *owner, const ProtobufCMessageDescriptor *de
 		if (!serves(upstream ? t->downstream : t->upstream, desc))
 			continue;
 		(void)hb_cfg_error(cfg, owner, "typed_config", -1,
-		    "%s is for the %s side; this is the %s side%s%s", desc->name,
-		    upstream ? "downstream" : "upstream", upstream ? "upstream" : "downstream",
-		    (upstream ? t->upstream : t->downstream) == NULL ? "" : ": use ",
-		    (upstream ? t->upstream : t->downstream) == NULL ? "" :
-		    (upstream ? t->upstream : t->downstream)->name);
+			"%s is for the %s side; this is the %s side%s%s", desc->name,
+			upstream ? "downstream" : "upstream", upstream ? "upstream" : "downstream",
+			(upstream ? t->upstream : t->downstream) == NULL ? "" : ": use ",
+			(upstream ? t->upstream : t->downstream) == NULL ?
+				"" :
+				(upstream ? t->upstream : t->downstream)->name);
 		return (NULL);
 	}
 	(void)hb_cfg_error(cfg, owner, "typed_config", -1,
-	    "%s is not the configuration of a transport socket", desc->name);
+		"%s is not the configuration of a transport socket", desc->name);
 	return (NULL);
 }
 
 int
 hb_transport_socket_compile(struct hb_cfg *cfg, const void *owner_msg, const char *field,
-    const void *msg, bool upstream, struct hb_transport_socket **ret)
+	const void *msg, bool upstream, struct hb_transport_socket **ret)
 {
 	const Envoy__Config__Core__V3__TransportSocket *m = msg;
 	const struct hb_transport_socket_type *type;
@@ -95,9 +96,9 @@ hb_transport_socket_compile(struct hb_cfg *cfg, const void *owner_msg, const cha
 	if (m == NULL)
 		return (0);
 	if (m->config_type_case !=
-	    ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG)
+		ENVOY__CONFIG__CORE__V3__TRANSPORT_SOCKET__CONFIG_TYPE_TYPED_CONFIG)
 		return (hb_cfg_error(cfg, m, "typed_config", -1,
-		    "is missing: name the kind of transport socket by its message"));
+			"is missing: name the kind of transport socket by its message"));
 	any = hb_cfg_any(cfg, m, "typed_config", -1, m->typed_config);
 	if (any == NULL)
 		return (-EINVAL);
@@ -131,7 +132,7 @@ hb_transport_socket_free(struct hb_transport_socket **sp)
 
 struct hb_transport *
 hb_transport_socket_wrap(const struct hb_transport_socket *s, struct hb_transport *lower,
-    const struct hb_facts *facts, struct hb_str host)
+	const struct hb_facts *facts, struct hb_str host)
 {
 	struct hb_transport *t;
 
@@ -150,8 +151,8 @@ hb_transport_socket_secure(const struct hb_transport_socket *s)
 }
 
 size_t
-hb_transport_socket_certs(const struct hb_transport_socket *s, bool trust,
-    const struct hb_cert_info *const **ret)
+hb_transport_socket_certs(
+	const struct hb_transport_socket *s, bool trust, const struct hb_cert_info *const **ret)
 {
 	*ret = NULL;
 	if (s == NULL || s->type->certs == NULL)
@@ -164,6 +165,6 @@ hb_transport_socket_foreach(void (*fn)(void *arg, const struct hb_transport_sock
 {
 	struct hb_list *n;
 
-	HB_LIST_FOREACH(n, &live)
+	HB_LIST_FOREACH (n, &live)
 		fn(arg, HB_LIST_ENTRY(n, struct hb_transport_socket, node));
 }

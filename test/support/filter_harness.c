@@ -13,9 +13,9 @@ struct hbf_dialler hbf_dialler;
 
 struct hb_dial {
 	struct hb_list node;
-	struct hb_run  run;
+	struct hb_run run;
 	struct hb_dial_request rq;
-	char  *cluster; /* owned */
+	char *cluster; /* owned */
 	enum hb_close_reason failure;
 };
 
@@ -104,8 +104,9 @@ fake_dial(struct hb_worker *w, const struct hb_dial_request *rq)
 	hbf_dialler.attempts_max = rq->attempts_max;
 	(void)snprintf(hbf_dialler.cluster, sizeof hbf_dialler.cluster, "%s", d->cluster);
 	missing = hbf_dialler.missing != NULL && strcmp(hbf_dialler.missing, d->cluster) == 0;
-	d->failure = missing ? HB_CLOSE_NO_CLUSTER :
-	    hbf_dialler.mode == HBF_FAIL ? hbf_dialler.failure : HB_CLOSE_NONE;
+	d->failure = missing                 ? HB_CLOSE_NO_CLUSTER :
+		hbf_dialler.mode == HBF_FAIL ? hbf_dialler.failure :
+					       HB_CLOSE_NONE;
 	if (missing || hbf_dialler.mode != HBF_HOLD)
 		hb_run_soon(w, &d->run);
 	return (d);
@@ -180,7 +181,7 @@ hbf_fini(void)
 void
 hbf_register(const struct hb_filter_type *t)
 {
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 	int r = hb_filter_register(t, &err);
 
 	if (r != 0 && r != -EEXIST)
@@ -192,8 +193,8 @@ hbf_register(const struct hb_filter_type *t)
 static struct hb_chain *
 chain_of(struct hb_cfg *cfg, const char *yaml)
 {
-	const ProtobufCMessage *m = hb_cfg_parse_text(cfg, hb_str(yaml),
-	    &envoy__config__listener__v3__filter_chain__descriptor);
+	const ProtobufCMessage *m = hb_cfg_parse_text(
+		cfg, hb_str(yaml), &envoy__config__listener__v3__filter_chain__descriptor);
 
 	return (m == NULL ? NULL : hb_chain_compile(cfg, m, "test"));
 }
@@ -205,7 +206,7 @@ errors_text(struct hb_cfg *cfg, struct hb_text *ret)
 
 	for (size_t i = 0; i < errs->n; i++)
 		hb_text_printf(ret, "%u:%u: %s: %s\n", errs->v[i].line, errs->v[i].column,
-		    errs->v[i].path, errs->v[i].text);
+			errs->v[i].path, errs->v[i].text);
 	if (errs->n == 0)
 		hb_text_addz(ret, "");
 }
@@ -215,7 +216,7 @@ hbf_chain(const char *yaml)
 {
 	struct hb_cfg *cfg = hb_cfg_new("chain.yaml", NULL);
 	struct hb_chain *c = chain_of(cfg, yaml);
-	struct hb_text text = {0};
+	struct hb_text text = { 0 };
 
 	if (c == NULL) {
 		errors_text(cfg, &text);
@@ -235,7 +236,7 @@ wrap_filters(struct hb_text *t, const char *yaml)
 struct hb_chain *
 hbf_filters(const char *yaml)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct hb_chain *c;
 
 	wrap_filters(&t, yaml);
@@ -249,7 +250,7 @@ hbf_errors(const char *yaml)
 {
 	struct hb_cfg *cfg = hb_cfg_new("chain.yaml", NULL);
 	struct hb_chain *c = chain_of(cfg, yaml);
-	struct hb_text text = {0};
+	struct hb_text text = { 0 };
 
 	HB_ASSERT((c == NULL) == hb_errs_any(hb_cfg_errs(cfg)));
 	hb_chain_free(&c);
@@ -261,7 +262,7 @@ hbf_errors(const char *yaml)
 void
 hbf_expect_error(const char *yaml, const char *part)
 {
-	struct hb_text t = {0}, e;
+	struct hb_text t = { 0 }, e;
 
 	wrap_filters(&t, yaml);
 	e = hbf_errors(t.p);
@@ -277,7 +278,7 @@ struct hb_text
 hbf_explain(const struct hb_chain *chain, struct hb_facts *facts)
 {
 	struct hb_explain *ex = hb_explain_new();
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	if (facts != NULL) {
 		hb_facts_copy(hb_explain_facts(ex), facts);
@@ -322,7 +323,8 @@ conn_closed(void *arg, struct hb_conn *conn, enum hb_close_reason reason)
 	h->bytes_out = v.bytes_out;
 	(void)snprintf(h->detail, sizeof h->detail, "%s", v.detail == NULL ? "" : v.detail);
 	if (v.upstream != NULL)
-		(void)snprintf(h->cluster, sizeof h->cluster, "%.*s", HB_STR_FMT(v.upstream->cluster));
+		(void)snprintf(
+			h->cluster, sizeof h->cluster, "%.*s", HB_STR_FMT(v.upstream->cluster));
 	if (h->state_key != NULL) {
 		s = hb_facts_state(v.facts, hb_str(h->state_key));
 		(void)snprintf(h->state_value, sizeof h->state_value, "%.*s", HB_STR_FMT(s));
@@ -376,8 +378,8 @@ hbf_close(struct hbf *h)
 int64_t
 hbf_stat(const char *name)
 {
-	struct hb_stats_query q = {0};
-	struct hb_text text = {0};
+	struct hb_stats_query q = { 0 };
+	struct hb_text text = { 0 };
 	size_t len = strlen(name);
 	const char *p;
 	int64_t v;

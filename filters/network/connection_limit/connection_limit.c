@@ -9,24 +9,24 @@
 #include "core/stats/stats.h"
 #include "envoy/extensions/filters/network/connection_limit/v3/connection_limit.pb-c.h"
 
-#define CONNECTION_LIMIT_STATS(X)                                                          \
-	X(CL_LIMITED, "limited_connections", COUNTER,                                      \
-	    "Connections closed because the limit was reached.")                           \
+#define CONNECTION_LIMIT_STATS(X)                                    \
+	X(CL_LIMITED, "limited_connections", COUNTER,                \
+		"Connections closed because the limit was reached.") \
 	X(CL_ACTIVE, "active_connections", GAUGE, "Connections that the filter let pass, now open.")
 
 enum connection_limit_stat { CONNECTION_LIMIT_STATS(HB_STAT_ENUM) CONNECTION_LIMIT_STAT_MAX };
 HB_STAT_FAMILY(connection_limit_family, "connection_limit", "envoy_connection_limit",
-    "envoy_connection_limit_prefix", CONNECTION_LIMIT_STATS);
+	"envoy_connection_limit_prefix", CONNECTION_LIMIT_STATS);
 
 typedef Envoy__Extensions__Filters__Network__ConnectionLimit__V3__ConnectionLimit msg_limit;
 
 struct connection_limit_conf {
 	unsigned magic;
 #define CONNECTION_LIMIT_CONF_MAGIC 0x2c61b3f8
-	struct hb_stats   *stats;  /* counted reference */
-	uint64_t           max, delay_ms;
-	bool               enabled;
-	_Atomic uint64_t  *active; /* owned; of all workers */
+	struct hb_stats *stats; /* counted reference */
+	uint64_t max, delay_ms;
+	bool enabled;
+	_Atomic uint64_t *active; /* owned; of all workers */
 };
 
 struct connection_limit {
@@ -62,7 +62,7 @@ connection_limit_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const 
 		c->max = m->max_connections->value;
 	c->delay_ms = hb_cfg_duration_ms(cfg, m, "delay", m->delay, 0);
 	c->enabled = m->runtime_enabled == NULL ||
-	    hb_cfg_bool(m->runtime_enabled->default_value, false);
+		hb_cfg_bool(m->runtime_enabled->default_value, false);
 	if (errs->n + errs->dropped != before) {
 		connection_limit_conf_free(c);
 		return (-EINVAL);
@@ -123,11 +123,12 @@ connection_limit_explain(const void *conf, const struct hb_facts *facts, struct 
 	if (!c->enabled)
 		hb_explain_step(ex, "filter", "connection_limit", "pass", "is turned off");
 	else if (now < c->max)
-		hb_explain_step(ex, "filter", "connection_limit", "pass", "%llu of %llu connections",
-		    (unsigned long long)now, (unsigned long long)c->max);
+		hb_explain_step(ex, "filter", "connection_limit", "pass",
+			"%llu of %llu connections", (unsigned long long)now,
+			(unsigned long long)c->max);
 	else {
-		hb_explain_step(ex, "filter", "connection_limit", "deny", "all %llu connections are taken",
-		    (unsigned long long)c->max);
+		hb_explain_step(ex, "filter", "connection_limit", "deny",
+			"all %llu connections are taken", (unsigned long long)c->max);
 		hb_explain_stop(ex);
 	}
 }
@@ -139,7 +140,7 @@ const struct hb_filter_type hb_filter_connection_limit = {
 	.name = "hbone.filters.network.connection_limit",
 	.alias = "envoy.filters.network.connection_limit",
 	.config =
-	    &envoy__extensions__filters__network__connection_limit__v3__connection_limit__descriptor,
+		&envoy__extensions__filters__network__connection_limit__v3__connection_limit__descriptor,
 	.ctx_size = sizeof(struct connection_limit),
 	.compile = connection_limit_compile,
 	.conf_free = connection_limit_conf_free,

@@ -46,7 +46,7 @@ static enum hb_filter_status
 direct_response_on_secured(struct hb_filter *f)
 {
 	const struct direct_response_conf *c = hb_filter_conf(f);
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 	struct hb_slice slice;
 
 	hb_buf_borrow(&buf, &slice, c->text.p, c->text.len);
@@ -61,7 +61,7 @@ direct_response_explain(const void *conf, const struct hb_facts *facts, struct h
 	const struct direct_response_conf *c = conf;
 
 	hb_explain_step(ex, "filter", "direct_response", "chosen", "answers %zu bytes and closes",
-	    c->text.len);
+		c->text.len);
 	hb_explain_stop(ex);
 }
 

@@ -8,10 +8,10 @@ struct bucket {
 	unsigned magic;
 #define BUCKET_MAGIC 0x61b0c4e7
 	struct bucket_config config;
-	char          *key; /* owned; "" = not shared */
-	unsigned       refs;
+	char *key; /* owned; "" = not shared */
+	unsigned refs;
 	struct hb_list node;
-	_Atomic uint64_t fill;   /* number of the last fill (time / interval); 0 = none yet */
+	_Atomic uint64_t fill; /* number of the last fill (time / interval); 0 = none yet */
 	_Atomic uint32_t tokens;
 };
 
@@ -21,7 +21,7 @@ static bool
 same(const struct bucket *b, const struct bucket_config *c, struct hb_str key)
 {
 	return (b->config.max == c->max && b->config.per_fill == c->per_fill &&
-	    b->config.interval_ms == c->interval_ms && hb_str_eq(hb_str(b->key), key));
+		b->config.interval_ms == c->interval_ms && hb_str_eq(hb_str(b->key), key));
 }
 
 struct bucket *
@@ -31,7 +31,7 @@ bucket_get(const struct bucket_config *c, struct hb_str key)
 	struct hb_list *n;
 
 	HB_ASSERT(c->max > 0 && c->per_fill > 0 && c->interval_ms > 0);
-	HB_LIST_FOREACH(n, &buckets) {
+	HB_LIST_FOREACH (n, &buckets) {
 		b = HB_LIST_ENTRY(n, struct bucket, node);
 		if (key.len > 0 && same(b, c, key)) {
 			b->refs++;

@@ -10,7 +10,7 @@
 
 enum local_ratelimit_stat { LOCAL_RATELIMIT_STATS(HB_STAT_ENUM) LOCAL_RATELIMIT_STAT_MAX };
 HB_STAT_FAMILY(local_ratelimit_family, "local_rate_limit", "envoy_local_rate_limit",
-    "envoy_local_network_ratelimit_prefix", LOCAL_RATELIMIT_STATS);
+	"envoy_local_network_ratelimit_prefix", LOCAL_RATELIMIT_STATS);
 
 typedef Envoy__Extensions__Filters__Network__LocalRatelimit__V3__LocalRateLimit msg_limit;
 typedef Envoy__Type__V3__TokenBucket msg_bucket;
@@ -18,9 +18,9 @@ typedef Envoy__Type__V3__TokenBucket msg_bucket;
 struct local_ratelimit_conf {
 	unsigned magic;
 #define LOCAL_RATELIMIT_CONF_MAGIC 0x15a9e3c2
-	struct hb_stats *stats;  /* counted reference */
-	struct bucket   *bucket; /* counted reference */
-	bool             enabled;
+	struct hb_stats *stats; /* counted reference */
+	struct bucket *bucket;  /* counted reference */
+	bool enabled;
 };
 
 static void
@@ -35,8 +35,8 @@ local_ratelimit_conf_free(const void *conf)
 }
 
 static void
-compile_bucket(struct hb_cfg *cfg, const msg_limit *owner, const msg_bucket *m,
-    struct bucket_config *ret)
+compile_bucket(
+	struct hb_cfg *cfg, const msg_limit *owner, const msg_bucket *m, struct bucket_config *ret)
 {
 	if (m == NULL) {
 		(void)hb_cfg_error(cfg, owner, "token_bucket", -1, "is required");
@@ -57,7 +57,7 @@ local_ratelimit_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const v
 	const msg_limit *m = (const void *)msg;
 	struct hb_errs *errs = hb_cfg_errs(cfg);
 	size_t before = errs->n + errs->dropped;
-	struct bucket_config bc = {0};
+	struct bucket_config bc = { 0 };
 	struct local_ratelimit_conf *c;
 
 	if (*m->stat_prefix == '\0')
@@ -67,7 +67,7 @@ local_ratelimit_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const v
 		return (-EINVAL);
 	HB_NEW(c, LOCAL_RATELIMIT_CONF_MAGIC);
 	c->enabled = m->runtime_enabled == NULL ||
-	    hb_cfg_bool(m->runtime_enabled->default_value, false);
+		hb_cfg_bool(m->runtime_enabled->default_value, false);
 	c->bucket = bucket_get(&bc, hb_str(m->share_key));
 	c->stats = hb_stats_get(&local_ratelimit_family, hb_str(m->stat_prefix));
 	*ret_conf = c;
@@ -96,12 +96,12 @@ local_ratelimit_explain(const void *conf, const struct hb_facts *facts, struct h
 
 	if (!c->enabled || w == NULL) {
 		hb_explain_step(ex, "filter", "local_ratelimit", "pass", "%s",
-		    c->enabled ? "depends on the time" : "is turned off");
+			c->enabled ? "depends on the time" : "is turned off");
 		return;
 	}
 	n = bucket_tokens(c->bucket, hb_now_ms(w));
-	hb_explain_step(ex, "filter", "local_ratelimit", n > 0 ? "pass" : "deny",
-	    "%u tokens are left", n);
+	hb_explain_step(
+		ex, "filter", "local_ratelimit", n > 0 ? "pass" : "deny", "%u tokens are left", n);
 	if (n == 0)
 		hb_explain_stop(ex);
 }
@@ -113,7 +113,7 @@ const struct hb_filter_type hb_filter_local_ratelimit = {
 	.name = "hbone.filters.network.local_ratelimit",
 	.alias = "envoy.filters.network.local_ratelimit",
 	.config =
-	    &envoy__extensions__filters__network__local_ratelimit__v3__local_rate_limit__descriptor,
+		&envoy__extensions__filters__network__local_ratelimit__v3__local_rate_limit__descriptor,
 	.compile = local_ratelimit_compile,
 	.conf_free = local_ratelimit_conf_free,
 	.on_connected = local_ratelimit_on_connected,

@@ -12,15 +12,15 @@ typedef Envoy__Extensions__Filters__Common__SetFilterState__V3__FilterStateValue
 typedef Envoy__Config__Core__V3__SubstitutionFormatString msg_format;
 
 struct value {
-	char             *key;    /* owned */
+	char *key;                /* owned */
 	struct hb_format *format; /* owned */
-	bool    read_only, skip_if_empty, must_be_address;
+	bool read_only, skip_if_empty, must_be_address;
 	uint8_t shared;
 };
 
 struct value_list {
 	struct value *v; /* owned */
-	size_t        n;
+	size_t n;
 };
 
 struct set_filter_state_conf {
@@ -64,11 +64,11 @@ set_filter_state_conf_free(const void *conf)
 static struct hb_format *
 compile_source(struct hb_cfg *cfg, const msg_format *m)
 {
-	struct hb_text text = {0};
+	struct hb_text text = { 0 };
 	struct hb_format *f = NULL;
 
-	if (hb_cfg_data_source(cfg, m, "text_format_source", m->text_format_source, FORMAT_MAX,
-	    &text) == 0)
+	if (hb_cfg_data_source(
+		    cfg, m, "text_format_source", m->text_format_source, FORMAT_MAX, &text) == 0)
 		f = hb_format_compile(cfg, m, "text_format_source", -1, hb_strn(text.p, text.len));
 	hb_text_fini(&text);
 	return (f);
@@ -90,8 +90,8 @@ compile_format(struct hb_cfg *cfg, const msg_format *m)
 		f = compile_source(cfg, m);
 		break;
 	default:
-		(void)hb_cfg_error(cfg, m, NULL, -1,
-		    "has no format: set text_format_source.inline_string");
+		(void)hb_cfg_error(
+			cfg, m, NULL, -1, "has no format: set text_format_source.inline_string");
 	}
 	if (f != NULL && m->omit_empty_values)
 		hb_format_omit_empty(f);
@@ -103,13 +103,14 @@ compile_value(struct hb_cfg *cfg, const msg_value *m, struct value *v)
 {
 	const char *kind;
 
-	v->key = hb_strdup(m->key_case ==
-	        ENVOY__EXTENSIONS__FILTERS__COMMON__SET_FILTER_STATE__V3__FILTER_STATE_VALUE__KEY_OBJECT_KEY ?
-	    m->object_key : "");
+	v->key = hb_strdup(
+		m->key_case == ENVOY__EXTENSIONS__FILTERS__COMMON__SET_FILTER_STATE__V3__FILTER_STATE_VALUE__KEY_OBJECT_KEY ?
+			m->object_key :
+			"");
 	if (*v->key == '\0')
 		(void)hb_cfg_error(cfg, m, "object_key", -1, "is required");
 	if (m->value_case !=
-	    ENVOY__EXTENSIONS__FILTERS__COMMON__SET_FILTER_STATE__V3__FILTER_STATE_VALUE__VALUE_FORMAT_STRING)
+		ENVOY__EXTENSIONS__FILTERS__COMMON__SET_FILTER_STATE__V3__FILTER_STATE_VALUE__VALUE_FORMAT_STRING)
 		(void)hb_cfg_error(cfg, m, "format_string", -1, "is required");
 	else
 		v->format = compile_format(cfg, m->format_string);
@@ -141,7 +142,7 @@ set_filter_state_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const 
 	HB_NEW(c, SET_FILTER_STATE_CONF_MAGIC);
 	compile_list(cfg, m->on_new_connection, m->n_on_new_connection, &c->on_connected);
 	compile_list(cfg, m->on_downstream_tls_handshake, m->n_on_downstream_tls_handshake,
-	    &c->on_secured);
+		&c->on_secured);
 	if (errs->n + errs->dropped != before) {
 		set_filter_state_conf_free(c);
 		return (-EINVAL);
@@ -213,8 +214,8 @@ explain_list(const struct value_list *l, const struct hb_facts *facts, struct hb
 	for (size_t i = 0; i < l->n; i++) {
 		set(to, &l->v[i], &e);
 		s = hb_facts_state(to, hb_str(l->v[i].key));
-		hb_explain_step(ex, "filter", "set_filter_state", "pass", "%s = \"%.*s\"", l->v[i].key,
-		    HB_STR_FMT(s));
+		hb_explain_step(ex, "filter", "set_filter_state", "pass", "%s = \"%.*s\"",
+			l->v[i].key, HB_STR_FMT(s));
 	}
 }
 

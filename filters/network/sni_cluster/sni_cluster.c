@@ -7,7 +7,8 @@ static void
 set_cluster(struct hb_facts *facts)
 {
 	if (facts->sni.len > 0)
-		(void)hb_facts_state_set(facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), facts->sni, false, 0);
+		(void)hb_facts_state_set(
+			facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), facts->sni, false, 0);
 }
 
 /* The name is known before, when tls_inspector read it, or by our own handshake. */
@@ -27,7 +28,7 @@ sni_cluster_explain(const void *conf, const struct hb_facts *facts, struct hb_ex
 	}
 	set_cluster(hb_explain_facts(ex));
 	hb_explain_step(ex, "filter", "sni_cluster", "pass", "tcp_proxy shall use cluster %.*s",
-	    HB_STR_FMT(facts->sni));
+		HB_STR_FMT(facts->sni));
 }
 
 const struct hb_filter_type hb_filter_sni_cluster = {

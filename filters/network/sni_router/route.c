@@ -25,7 +25,7 @@ sni_istio_parse(struct hb_str sni, struct sni_istio *ret)
 	uint64_t port;
 
 	if (!cut(&rest, &direction) || !hb_str_eq(direction, HB_STR("outbound")) ||
-	    !cut(&rest, &ret->port) || !cut(&rest, &ret->subset) || rest.len == 0)
+		!cut(&rest, &ret->port) || !cut(&rest, &ret->subset) || rest.len == 0)
 		return (false);
 	ret->host = rest;
 	return (hb_str_u64(ret->port, 65535, &port) && port > 0);
@@ -37,19 +37,19 @@ enum piece_kind { PIECE_TEXT, PIECE_PORT, PIECE_SUBSET, PIECE_HOST, PIECE_SNI };
 
 struct piece {
 	enum piece_kind kind;
-	struct hb_str   text; /* of PIECE_TEXT: borrowed from the format's text */
+	struct hb_str text; /* of PIECE_TEXT: borrowed from the format's text */
 };
 
 struct sni_format {
 	unsigned magic;
 #define SNI_FORMAT_MAGIC 0x51f0f0a7
-	char         *text;  /* owned */
+	char *text;          /* owned */
 	struct piece *piece; /* owned */
-	size_t        n;
+	size_t n;
 };
 
 static const struct {
-	struct hb_str   name;
+	struct hb_str name;
 	enum piece_kind kind;
 } variables[] = {
 	{ { "{port}", 6 }, PIECE_PORT },
@@ -125,7 +125,7 @@ sni_format_free(struct sni_format **fp)
 
 void
 sni_format_write(const struct sni_format *f, struct hb_str sni, const struct sni_istio *istio,
-    struct hb_text *out)
+	struct hb_text *out)
 {
 	const struct hb_str part[] = {
 		[PIECE_PORT] = istio->port,
@@ -206,8 +206,8 @@ sni_routes_add(struct sni_routes *r, struct hb_str name, const char *cluster, st
 
 	HB_CHECK(r, SNI_ROUTES_MAGIC);
 	if (name.len == 0 || name.len > sizeof lower)
-		return (hb_err_set(reterr, -EINVAL, "has %zu bytes; a server name has 1 to %u", name.len,
-		    SNI_MAX));
+		return (hb_err_set(reterr, -EINVAL, "has %zu bytes; a server name has 1 to %u",
+			name.len, SNI_MAX));
 	memcpy(lower, name.p, name.len);
 	hb_str_lower(lower, name.len);
 	name = hb_strn(lower, name.len);
@@ -218,9 +218,9 @@ sni_routes_add(struct sni_routes *r, struct hb_str name, const char *cluster, st
 		return (0);
 	}
 	if (memchr(name.p + 1, '*', name.len - 1) != NULL ||
-	    (name.p[0] == '*' && (name.len < 3 || name.p[1] != '.')))
+		(name.p[0] == '*' && (name.len < 3 || name.p[1] != '.')))
 		return (hb_err_set(reterr, -EINVAL,
-		    "has a wildcard in a wrong place: write *.example.com, or * for every name"));
+			"has a wildcard in a wrong place: write *.example.com, or * for every name"));
 	if (name.p[0] == '*')
 		return (add_to(r->suffix, hb_strn(name.p + 1, name.len - 1), cluster, reterr));
 	return (add_to(r->exact, name, cluster, reterr));

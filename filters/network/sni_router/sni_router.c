@@ -6,18 +6,20 @@
 #include "filters/network/sni_router/route.h"
 #include "hbone/filters/network/sni_router/sni_router.pb-c.h"
 
-#define SNI_ROUTER_STATS(X)                                                                       \
-	X(SR_EXACT, "routed_exact", COUNTER, "Connections routed by an exact server name.")      \
-	X(SR_WILDCARD, "routed_wildcard", COUNTER, "Connections routed by a wildcard or by *.")  \
-	X(SR_ISTIO, "routed_istio", COUNTER, "Connections routed by an Istio server name.")      \
-	X(SR_DEFAULT, "routed_default", COUNTER, "Connections that took default_cluster.")       \
-	X(SR_NO_SNI, "no_sni", COUNTER, "Connections refused because they had no server name.")  \
-	X(SR_UNKNOWN, "unknown_sni", COUNTER, "Connections refused: no route has their server name.") \
-	X(SR_NO_CLUSTER, "no_cluster", COUNTER, "Connections refused: their cluster does not exist.")
+#define SNI_ROUTER_STATS(X)                                                                     \
+	X(SR_EXACT, "routed_exact", COUNTER, "Connections routed by an exact server name.")     \
+	X(SR_WILDCARD, "routed_wildcard", COUNTER, "Connections routed by a wildcard or by *.") \
+	X(SR_ISTIO, "routed_istio", COUNTER, "Connections routed by an Istio server name.")     \
+	X(SR_DEFAULT, "routed_default", COUNTER, "Connections that took default_cluster.")      \
+	X(SR_NO_SNI, "no_sni", COUNTER, "Connections refused because they had no server name.") \
+	X(SR_UNKNOWN, "unknown_sni", COUNTER,                                                   \
+		"Connections refused: no route has their server name.")                         \
+	X(SR_NO_CLUSTER, "no_cluster", COUNTER,                                                 \
+		"Connections refused: their cluster does not exist.")
 
 enum sni_router_stat { SNI_ROUTER_STATS(HB_STAT_ENUM) SNI_ROUTER_STAT_MAX };
 HB_STAT_FAMILY(sni_router_family, "sni_router", "hbone_sni_router", "hbone_sni_router_prefix",
-    SNI_ROUTER_STATS);
+	SNI_ROUTER_STATS);
 
 typedef Hbone__Filters__Network__SniRouter__SniRouter msg_router;
 typedef Hbone__Filters__Network__SniRouter__SniRouter__Route msg_route;
@@ -28,18 +30,18 @@ static const uint8_t alert_unrecognized_name[] = { 0x15, 0x03, 0x03, 0x00, 0x02,
 struct sni_router_conf {
 	unsigned magic;
 #define SNI_ROUTER_CONF_MAGIC 0x3a77e019
-	struct hb_stats   *stats;  /* counted reference        */
+	struct hb_stats *stats;    /* counted reference        */
 	struct sni_routes *routes; /* owned                    */
 	struct sni_format *istio;  /* owned; NULL = not asked for */
-	char              *dflt;   /* owned; "" = none         */
-	bool               alert;
+	char *dflt;                /* owned; "" = none         */
+	bool alert;
 };
 
 struct decision {
 	struct hb_str cluster;     /* len 0 = none                                */
 	enum sni_router_stat stat; /* that counts it                              */
-	const char   *why;
-	struct hb_text text;       /* owns the cluster's name when it was made up */
+	const char *why;
+	struct hb_text text; /* owns the cluster's name when it was made up */
 };
 
 /* ------------------------------------------------------------------ configuration */
@@ -65,12 +67,13 @@ compile_route(struct hb_cfg *cfg, const msg_route *m, struct sni_routes *routes)
 	if (*m->cluster == '\0')
 		(void)hb_cfg_error(cfg, m, "cluster", -1, "must not be empty");
 	if (m->n_server_names == 0)
-		(void)hb_cfg_error(cfg, m, "server_names", -1, "is empty: name one server at least");
+		(void)hb_cfg_error(
+			cfg, m, "server_names", -1, "is empty: name one server at least");
 	for (size_t i = 0; i < m->n_server_names; i++) {
 		memset(&err, 0, sizeof err);
 		if (sni_routes_add(routes, hb_str(m->server_names[i]), m->cluster, &err) != 0)
 			(void)hb_cfg_error(cfg, m, "server_names", (int)i, "\"%s\" %s",
-			    m->server_names[i], err.text);
+				m->server_names[i], err.text);
 	}
 }
 
@@ -83,7 +86,8 @@ compile_istio(struct hb_cfg *cfg, const msg_router *m, struct sni_router_conf *c
 	c->istio = sni_format_new(hb_str(*text == '\0' ? "{sni}" : text), &bad);
 	if (c->istio == NULL)
 		(void)hb_cfg_error(cfg, m->istio, "cluster_format", -1,
-		    "%.*s is unknown; there are {port}, {subset}, {host} and {sni}", HB_STR_FMT(bad));
+			"%.*s is unknown; there are {port}, {subset}, {host} and {sni}",
+			HB_STR_FMT(bad));
 }
 
 static int
@@ -103,8 +107,8 @@ sni_router_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void *
 	if (m->istio != NULL)
 		compile_istio(cfg, m, c);
 	if (m->n_routes == 0 && m->istio == NULL && *c->dflt == '\0')
-		(void)hb_cfg_error(cfg, m, NULL, -1,
-		    "routes nothing: set routes, istio or default_cluster");
+		(void)hb_cfg_error(
+			cfg, m, NULL, -1, "routes nothing: set routes, istio or default_cluster");
 	if (errs->n + errs->dropped != before) {
 		sni_router_conf_free(c);
 		return (-EINVAL);
@@ -165,13 +169,14 @@ static void
 refuse(struct hb_filter *f, const struct decision *d)
 {
 	const struct sni_router_conf *c = hb_filter_conf(f);
-	enum hb_close_reason reason =
-	    d->stat == SR_NO_CLUSTER ? HB_CLOSE_NO_CLUSTER : HB_CLOSE_UNKNOWN_SNI;
-	struct hb_buf buf = {NULL, NULL, 0};
+	enum hb_close_reason reason = d->stat == SR_NO_CLUSTER ? HB_CLOSE_NO_CLUSTER :
+								 HB_CLOSE_UNKNOWN_SNI;
+	struct hb_buf buf = { NULL, NULL, 0 };
 	struct hb_slice slice;
 
 	HB_LOG(FILTER, DEBUG, "sni_router: refused", "id=%llu sni=%.*s why=%s",
-	    (unsigned long long)hb_filter_conn_id(f), HB_STR_FMT(hb_filter_facts(f)->sni), d->why);
+		(unsigned long long)hb_filter_conn_id(f), HB_STR_FMT(hb_filter_facts(f)->sni),
+		d->why);
 	if (!c->alert) {
 		hb_filter_close(f, reason);
 		return;
@@ -194,7 +199,8 @@ sni_router_on_secured(struct hb_filter *f)
 	if (d.cluster.len == 0) {
 		refuse(f, &d);
 		st = HB_FILTER_STOP;
-	} else if (!hb_facts_state_set(facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), d.cluster, false, 0)) {
+	} else if (!hb_facts_state_set(
+			   facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), d.cluster, false, 0)) {
 		/* It must not go on with another cluster than ours. */
 		hb_filter_close(f, HB_CLOSE_NO_ROUTE);
 		st = HB_FILTER_STOP;
@@ -211,9 +217,9 @@ sni_router_explain(const void *conf, const struct hb_facts *facts, struct hb_exp
 	decide(conf, facts->sni, &d);
 	if (d.cluster.len > 0) {
 		(void)hb_facts_state_set(hb_explain_facts(ex), hb_str(HB_STATE_TCP_PROXY_CLUSTER),
-		    d.cluster, false, 0);
-		hb_explain_step(ex, "filter", "sni_router", "pass", "tcp_proxy shall use cluster %.*s (%s)",
-		    HB_STR_FMT(d.cluster), d.why);
+			d.cluster, false, 0);
+		hb_explain_step(ex, "filter", "sni_router", "pass",
+			"tcp_proxy shall use cluster %.*s (%s)", HB_STR_FMT(d.cluster), d.why);
 	} else {
 		hb_explain_step(ex, "filter", "sni_router", "refused", "%s", d.why);
 		hb_explain_stop(ex);

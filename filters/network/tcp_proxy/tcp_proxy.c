@@ -25,17 +25,17 @@ enum tcp_proxy_state { TCP_IDLE, TCP_WAITING, TCP_DIALLING, TCP_RETRYING, TCP_OP
 struct tcp_proxy {
 	unsigned magic;
 #define TCP_PROXY_MAGIC 0x1b0c7e55
-	uint8_t  state;       /* enum tcp_proxy_state                              */
-	bool     early_end;   /* the downstream ended before the upstream was there */
-	bool     early_full;  /* not read any more until then                      */
-	bool     paused;      /* as the pump's direction from the downstream       */
-	bool     flushing;    /* counted in TCP_N_FLUSH_ACTIVE                       */
-	unsigned attempts;    /* dials so far, with backoff_options                */
+	uint8_t state;     /* enum tcp_proxy_state                              */
+	bool early_end;    /* the downstream ended before the upstream was there */
+	bool early_full;   /* not read any more until then                      */
+	bool paused;       /* as the pump's direction from the downstream       */
+	bool flushing;     /* counted in TCP_N_FLUSH_ACTIVE                       */
+	unsigned attempts; /* dials so far, with backoff_options                */
 	struct hb_filter *filter;
-	struct hb_dial   *dial;    /* owned; NULL when none is under way           */
-	struct hb_buf     early;   /* owned bytes                                  */
+	struct hb_dial *dial; /* owned; NULL when none is under way           */
+	struct hb_buf early;  /* owned bytes                                  */
 	uint64_t duration_due, log_due, retry_due; /* ms; 0 = not set              */
-	uint64_t spliced[2];       /* of the pump, booked already                  */
+	uint64_t spliced[2]; /* of the pump, booked already                  */
 	struct hb_pump pump;
 };
 
@@ -237,7 +237,7 @@ static bool
 is_final(enum hb_close_reason r)
 {
 	return (r == HB_CLOSE_NO_CLUSTER || r == HB_CLOSE_NO_ROUTE || r == HB_CLOSE_OVERLOAD ||
-	    r == HB_CLOSE_UPSTREAM_OVERFLOW || r == HB_CLOSE_SHUTDOWN);
+		r == HB_CLOSE_UPSTREAM_OVERFLOW || r == HB_CLOSE_SHUTDOWN);
 }
 
 static void
@@ -255,7 +255,8 @@ tcp_proxy_failed(struct tcp_proxy *t, enum hb_close_reason reason, unsigned atte
 	if (reason == HB_CLOSE_NO_CLUSTER || reason == HB_CLOSE_NO_ROUTE)
 		count(t, TCP_N_CX_NO_ROUTE, 1);
 	HB_LOG(FILTER, DEBUG, "tcp_proxy: no upstream", "id=%llu reason=%s attempts=%u",
-	    (unsigned long long)hb_filter_conn_id(t->filter), hb_close_info(reason)->name, attempts);
+		(unsigned long long)hb_filter_conn_id(t->filter), hb_close_info(reason)->name,
+		attempts);
 	if (c->attempts > 1 && attempts >= c->attempts && !is_final(reason))
 		reason = HB_CLOSE_CONNECT_ATTEMPTS;
 	hb_filter_close(t->filter, reason);
@@ -263,7 +264,7 @@ tcp_proxy_failed(struct tcp_proxy *t, enum hb_close_reason reason, unsigned atte
 
 static void
 tcp_proxy_on_dialled(void *arg, struct hb_transport *up, enum hb_close_reason reason,
-    const struct hb_upstream_info *info)
+	const struct hb_upstream_info *info)
 {
 	struct tcp_proxy *t;
 	struct hb_upstream_info mine;
@@ -393,7 +394,8 @@ tcp_proxy_explain(const void *conf, const struct hb_facts *facts, struct hb_expl
 		why = "a filter before it chose the cluster";
 	else if (c->n_clusters > 1)
 		why = "one of its weighted clusters, by chance";
-	hb_explain_step(ex, "filter", "tcp_proxy", "chosen", "cluster %.*s: %s", HB_STR_FMT(s), why);
+	hb_explain_step(
+		ex, "filter", "tcp_proxy", "chosen", "cluster %.*s: %s", HB_STR_FMT(s), why);
 	hb_explain_set_cluster(ex, s);
 	hb_explain_stop(ex);
 }

@@ -36,7 +36,7 @@ compile_weighted(struct hb_cfg *cfg, const msg_weighted *m, struct tcp_proxy_con
 			(void)hb_cfg_error(cfg, m->clusters[i], "name", -1, "must not be empty");
 		if (m->clusters[i]->weight == 0)
 			(void)hb_cfg_error(cfg, m->clusters[i], "weight", -1,
-			    "must be at least 1; to take a cluster out, remove its entry");
+				"must be at least 1; to take a cluster out, remove its entry");
 		add_cluster(c, m->clusters[i]->name, m->clusters[i]->weight);
 	}
 }
@@ -56,8 +56,8 @@ compile_clusters(struct hb_cfg *cfg, const msg_proxy *m, struct tcp_proxy_conf *
 		return;
 	default:
 		(void)hb_cfg_error(cfg, m, NULL, -1,
-		    "names no cluster: set cluster or weighted_clusters; with sni_cluster or sni_router "
-		    "before it, cluster is what takes the connections that those leave alone");
+			"names no cluster: set cluster or weighted_clusters; with sni_cluster or sni_router "
+			"before it, cluster is what takes the connections that those leave alone");
 	}
 }
 
@@ -66,31 +66,31 @@ compile_backoff(struct hb_cfg *cfg, const msg_proxy *m, struct tcp_proxy_conf *c
 {
 	if (m->backoff_options == NULL)
 		return;
-	c->backoff_ms = hb_cfg_duration_ms(cfg, m->backoff_options, "base_interval",
-	    m->backoff_options->base_interval, 0);
+	c->backoff_ms = hb_cfg_duration_ms(
+		cfg, m->backoff_options, "base_interval", m->backoff_options->base_interval, 0);
 	if (c->backoff_ms == 0)
 		(void)hb_cfg_error(cfg, m->backoff_options, "base_interval", -1,
-		    "is required and at least 1 ms");
+			"is required and at least 1 ms");
 	c->backoff_max_ms = hb_cfg_duration_ms(cfg, m->backoff_options, "max_interval",
-	    m->backoff_options->max_interval, c->backoff_ms * BACKOFF_FACTOR);
+		m->backoff_options->max_interval, c->backoff_ms * BACKOFF_FACTOR);
 	if (c->backoff_max_ms < c->backoff_ms)
-		(void)hb_cfg_error(cfg, m->backoff_options, "max_interval", -1,
-		    "is below base_interval");
+		(void)hb_cfg_error(
+			cfg, m->backoff_options, "max_interval", -1, "is below base_interval");
 }
 
 static void
 compile_connect(struct hb_cfg *cfg, const msg_proxy *m, struct tcp_proxy_conf *c)
 {
-	c->attempts = hb_cfg_u32(cfg, m, "max_connect_attempts", m->max_connect_attempts, 1,
-	    ATTEMPTS_MAX, 1);
+	c->attempts = hb_cfg_u32(
+		cfg, m, "max_connect_attempts", m->max_connect_attempts, 1, ATTEMPTS_MAX, 1);
 	compile_backoff(cfg, m, c);
-	c->early_max = hb_cfg_u32(cfg, m, "max_early_data_bytes", m->max_early_data_bytes, 0,
-	    EARLY_MAX, 0);
+	c->early_max = hb_cfg_u32(
+		cfg, m, "max_early_data_bytes", m->max_early_data_bytes, 0, EARLY_MAX, 0);
 	c->wait_for_data = m->upstream_connect_mode ==
-	    ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA;
+		ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__UPSTREAM_CONNECT_MODE__ON_DOWNSTREAM_DATA;
 	if (c->wait_for_data && c->early_max == 0)
 		(void)hb_cfg_error(cfg, m, "max_early_data_bytes", -1,
-		    "must be set and above 0 with upstream_connect_mode ON_DOWNSTREAM_DATA");
+			"must be set and above 0 with upstream_connect_mode ON_DOWNSTREAM_DATA");
 }
 
 static void
@@ -99,14 +99,15 @@ compile_log(struct hb_cfg *cfg, const msg_proxy *m, struct tcp_proxy_conf *c)
 	const msg_log *o = m->access_log_options;
 	bool ok;
 
-	c->log = hb_access_log_compile(cfg, m, "access_log", (void *const *)m->access_log,
-	    m->n_access_log, &ok);
+	c->log = hb_access_log_compile(
+		cfg, m, "access_log", (void *const *)m->access_log, m->n_access_log, &ok);
 	if (o == NULL)
 		return;
-	c->log_interval_ms = hb_cfg_duration_ms(cfg, o, "access_log_flush_interval",
-	    o->access_log_flush_interval, 0);
+	c->log_interval_ms = hb_cfg_duration_ms(
+		cfg, o, "access_log_flush_interval", o->access_log_flush_interval, 0);
 	if (o->access_log_flush_interval != NULL && c->log_interval_ms == 0)
-		(void)hb_cfg_error(cfg, o, "access_log_flush_interval", -1, "must be at least 1 ms");
+		(void)hb_cfg_error(
+			cfg, o, "access_log_flush_interval", -1, "must be at least 1 ms");
 	c->log_connected = o->flush_access_log_on_connected;
 	c->log_start = o->flush_access_log_on_start;
 }
@@ -127,10 +128,10 @@ tcp_proxy_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **
 	compile_log(cfg, m, c);
 	c->idle_ms = hb_cfg_duration_ms(cfg, m, "idle_timeout", m->idle_timeout, IDLE_MS);
 	c->duration_ms = hb_cfg_duration_ms(cfg, m, "max_downstream_connection_duration",
-	    m->max_downstream_connection_duration, 0);
+		m->max_downstream_connection_duration, 0);
 	if (m->max_downstream_connection_duration != NULL && c->duration_ms == 0)
-		(void)hb_cfg_error(cfg, m, "max_downstream_connection_duration", -1,
-		    "must be at least 1 ms");
+		(void)hb_cfg_error(
+			cfg, m, "max_downstream_connection_duration", -1, "must be at least 1 ms");
 	if (errs->n + errs->dropped != before) {
 		tcp_proxy_conf_free(c);
 		return (-EINVAL);

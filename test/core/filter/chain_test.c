@@ -59,7 +59,7 @@ setup(void **state)
 static void
 refused(const struct hb_filter_type *t, const char *part)
 {
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 
 	assert_int_not_equal(hb_filter_register(t, &err), 0);
 	if (strstr(err.text, part) == NULL)
@@ -99,10 +99,10 @@ static void
 test_registry__sizes(void **state)
 {
 	static struct newer n = { .old = {
-		.abi_major = HB_FILTER_ABI_MAJOR,
-		.size = sizeof(struct newer),
-		.kind = HB_FILTER_NETWORK,
-	} };
+					  .abi_major = HB_FILTER_ABI_MAJOR,
+					  .size = sizeof(struct newer),
+					  .kind = HB_FILTER_NETWORK,
+				  } };
 	const struct hb_filter_type *t;
 	struct hb_filter_type older;
 
@@ -131,19 +131,19 @@ static void
 test_registry__finds(void **state)
 {
 	const struct hb_filter_type *t = hb_filter_find(HB_FILTER_NETWORK,
-	    &envoy__extensions__filters__network__echo__v3__echo__descriptor);
+		&envoy__extensions__filters__network__echo__v3__echo__descriptor);
 
 	assert_string_equal(t->name, "test.fussy");
 	assert_ptr_equal(hb_filter_find_name(HB_FILTER_NETWORK, hb_str("other.fussy")), t);
 	assert_null(hb_filter_find_name(HB_FILTER_LISTENER, hb_str("other.fussy")));
 	assert_null(hb_filter_find(HB_FILTER_NETWORK,
-	    &envoy__extensions__filters__network__sni_cluster__v3__sni_cluster__descriptor));
+		&envoy__extensions__filters__network__sni_cluster__v3__sni_cluster__descriptor));
 }
 
 static void
 test_registry__load(void **state)
 {
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 
 	assert_int_equal(hb_filter_load("/nonexistent/filter.so", &err), -ENOENT);
 	assert_non_null(strstr(err.text, "/nonexistent/filter.so"));
@@ -162,13 +162,13 @@ test_chain__errors(void **state)
 	hb_text_fini(&e);
 	hbf_expect_error("- name: test.a\n", "last filter of the chain but not terminal");
 	hbf_expect_error("- name: test.t\n- name: test.a\n- name: test.t\n",
-	    "filters[0]: test.t is terminal, so it must be the last");
+		"filters[0]: test.t is terminal, so it must be the last");
 	hbf_expect_error("- name: other.fuzzy\n", "did you mean \"other.fussy\"");
 	hbf_expect_error("- name: other.fussy\n",
-	    "needs \"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo");
+		"needs \"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo");
 	hbf_expect_error("- name: x\n  typed_config: {\"@type\": type.googleapis.com/"
-	    "envoy.config.core.v3.Address, pipe: {path: /x}}\n",
-	    "is not the configuration of a network filter");
+			 "envoy.config.core.v3.Address, pipe: {path: /x}}\n",
+		"is not the configuration of a network filter");
 	e = hbf_errors("name: x\nfilters: [{name: test.t}]\ntransport_socket: {name: y}\n");
 	assert_non_null(strstr(e.p, "name the kind of transport socket by its message"));
 	hb_text_fini(&e);
@@ -180,10 +180,10 @@ static void
 test_chain__all_errors(void **state)
 {
 	struct hb_text e = hbf_errors("filters:\n"
-	    "- {name: ok, typed_config: " ECHO_ANY "}\n"
-	    "- name: bad1\n"
-	    "- name: bad2\n"
-	    "transport_socket_connect_timeout: -1s\n");
+				      "- {name: ok, typed_config: " ECHO_ANY "}\n"
+				      "- name: bad1\n"
+				      "- name: bad2\n"
+				      "transport_socket_connect_timeout: -1s\n");
 
 	assert_non_null(strstr(e.p, "bad1"));
 	assert_non_null(strstr(e.p, "bad2"));
@@ -197,7 +197,7 @@ test_chain__all_errors(void **state)
 static void
 test_chain__too_long(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	for (int i = 0; i < 32; i++)
 		hb_text_addz(&t, "- name: test.a\n");
@@ -212,7 +212,7 @@ test_chain__same(void **state)
 	struct hb_chain *a = hbf_chain("name: n\nfilters: [{name: test.a}, {name: test.t}]\n");
 	struct hb_chain *b = hbf_chain("{filters: [{name: test.a}, {name: test.t}], name: n}\n");
 	struct hb_chain *c = hbf_chain("name: n\nfilters: [{name: test.b}, {name: test.t}]\n"
-	    "transport_socket_connect_timeout: 3s\n");
+				       "transport_socket_connect_timeout: 3s\n");
 
 	assert_true(hb_chain_same(a, b));
 	assert_false(hb_chain_same(a, c));
@@ -232,16 +232,17 @@ static void
 test_explain__text_and_json(void **state)
 {
 	struct hb_explain *ex = hb_explain_new();
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	hb_explain_step(ex, "listener", "gw", "chosen", "bound to %s", "[::]:15443");
 	hb_explain_step(ex, "chain", "a\"b", "lost", "%s", "");
 	hb_explain_step(ex, "result", "", "refused", "no chain");
 	assert_int_equal(hb_explain_cluster(ex).len, 0);
 	hb_explain_text(ex, &t);
-	assert_string_equal(t.p, "listener  chosen      gw: bound to [::]:15443\n"
-	    "chain     lost        a\"b\n"
-	    "result    refused     no chain\n");
+	assert_string_equal(t.p,
+		"listener  chosen      gw: bound to [::]:15443\n"
+		"chain     lost        a\"b\n"
+		"result    refused     no chain\n");
 	hb_text_fini(&t);
 	hb_explain_set_cluster(ex, hb_str("first"));
 	hb_explain_set_cluster(ex, hb_str("app"));
@@ -260,8 +261,9 @@ test_explain__chain(void **state)
 	struct hb_chain *c = hbf_filters("- name: test.a\n- name: test.t\n");
 	struct hb_text t = hbf_explain(c, NULL);
 
-	assert_string_equal(t.p, "filter    pass        test.a: does not depend on these facts\n"
-	    "filter    pass        test.t: does not depend on these facts\n");
+	assert_string_equal(t.p,
+		"filter    pass        test.a: does not depend on these facts\n"
+		"filter    pass        test.t: does not depend on these facts\n");
 	hb_text_fini(&t);
 	hb_chain_free(&c);
 }

@@ -33,7 +33,7 @@ teardown(void **state)
 static void
 inject(struct hb_filter *f, const char *z, bool end)
 {
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 
 	hb_buf_addz(&buf, z);
 	hb_filter_inject_read(f, &buf, end);
@@ -358,7 +358,7 @@ test_conn__close_in_every_slot(void **state)
 				continue; /* nobody writes through the terminal filter */
 			for (int k = 0; k < 4; k++)
 				close_in(recs[i], s, k & 1,
-				    k & 2 ? HB_FILTER_STOP : HB_FILTER_CONTINUE);
+					k & 2 ? HB_FILTER_STOP : HB_FILTER_CONTINUE);
 		}
 	memset(&h, 0, sizeof h);
 	h.closed = true;
@@ -371,7 +371,8 @@ test_conn__client_leaves(void **state)
 	for (unsigned turns = 0; turns < 6; turns++)
 		for (int stop = 0; stop < 3; stop++) {
 			memset(&h, 0, sizeof h);
-			rec_a.answer[REC_CONNECTED] = stop == 1 ? HB_FILTER_STOP : HB_FILTER_CONTINUE;
+			rec_a.answer[REC_CONNECTED] = stop == 1 ? HB_FILTER_STOP :
+								  HB_FILTER_CONTINUE;
 			rec_b.answer[REC_SECURED] = stop == 2 ? HB_FILTER_STOP : HB_FILTER_CONTINUE;
 			hbf_open(&h, chain, NULL);
 			hbt_turns(turns);

@@ -178,7 +178,7 @@ test_facade__held_bytes_come_first(void **state)
 static void
 test_facade__unread(void **state)
 {
-	struct hb_buf none = {NULL, NULL, 0};
+	struct hb_buf none = { NULL, NULL, 0 };
 	struct hb_transport *t;
 
 	rec_t.take = true;

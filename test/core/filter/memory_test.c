@@ -33,12 +33,13 @@ test_memory__idle_connection(void **state)
 
 	owner("struct hb_facts, embedded in the connection", sizeof(struct hb_facts));
 	owner("connection besides its facts",
-	    offsetof(struct hb_conn, filter) - sizeof(struct hb_facts));
+		offsetof(struct hb_conn, filter) - sizeof(struct hb_facts));
 	owner("each filter of the chain, besides its context", sizeof(struct hb_filter));
 	owner("a whole connection with one filter (24 bytes)", chain->slab_size);
 	owner("the terminal filter's transport", sizeof(struct hb_conn_facade));
 	owner("of that and every transport: struct hb_transport", sizeof(struct hb_transport));
-	owner("a timer of a filter, from its first use on", sizeof(struct hb_timer) + sizeof(void *));
+	owner("a timer of a filter, from its first use on",
+		sizeof(struct hb_timer) + sizeof(void *));
 	for (int i = 0; i < CONNS; i++)
 		hb_pair_new(hbt_worker(), &a[i], &b[i]);
 	before = mallinfo2().uordblks;
@@ -69,7 +70,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_memory__idle_connection, rec_setup, rec_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_memory__idle_connection, rec_setup, rec_teardown),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -26,7 +26,7 @@ begin(struct rec *r, char name, struct hb_filter *f, enum rec_slot s)
 static enum hb_filter_status
 data(struct rec *r, char name, struct hb_filter *f, enum rec_slot s, struct hb_buf *buf, bool end)
 {
-	struct hb_buf copy = {NULL, NULL, 0};
+	struct hb_buf copy = { NULL, NULL, 0 };
 	char z[64];
 	size_t n = hb_buf_copyout(buf, 0, z, sizeof z - 1);
 
@@ -61,44 +61,44 @@ fini(struct rec *r, char name)
 	r->f = NULL;
 }
 
-#define REC_TYPE(x, c, flags_)                                                            \
-	static enum hb_filter_status x##_on_connected(struct hb_filter *f)                \
-	{                                                                                 \
-		return (begin(&rec_##x, c, f, REC_CONNECTED));                            \
-	}                                                                                 \
-	static enum hb_filter_status x##_on_secured(struct hb_filter *f)                  \
-	{                                                                                 \
-		return (begin(&rec_##x, c, f, REC_SECURED));                              \
-	}                                                                                 \
+#define REC_TYPE(x, c, flags_)                                                                   \
+	static enum hb_filter_status x##_on_connected(struct hb_filter *f)                       \
+	{                                                                                        \
+		return (begin(&rec_##x, c, f, REC_CONNECTED));                                   \
+	}                                                                                        \
+	static enum hb_filter_status x##_on_secured(struct hb_filter *f)                         \
+	{                                                                                        \
+		return (begin(&rec_##x, c, f, REC_SECURED));                                     \
+	}                                                                                        \
 	static enum hb_filter_status x##_on_read(struct hb_filter *f, struct hb_buf *b, bool e)  \
-	{                                                                                 \
-		return (data(&rec_##x, c, f, REC_READ, b, e));                            \
-	}                                                                                 \
+	{                                                                                        \
+		return (data(&rec_##x, c, f, REC_READ, b, e));                                   \
+	}                                                                                        \
 	static enum hb_filter_status x##_on_write(struct hb_filter *f, struct hb_buf *b, bool e) \
-	{                                                                                 \
-		return (data(&rec_##x, c, f, REC_WRITE, b, e));                           \
-	}                                                                                 \
-	static void x##_on_event(struct hb_filter *f, enum hb_event ev)                   \
-	{                                                                                 \
-		event(&rec_##x, c, f, ev);                                                \
-	}                                                                                 \
-	static void x##_fini(struct hb_filter *f)                                         \
-	{                                                                                 \
-		fini(&rec_##x, c);                                                        \
-	}                                                                                 \
-	static const struct hb_filter_type type_##x = {                                   \
-		.abi_major = HB_FILTER_ABI_MAJOR,                                         \
-		.size = sizeof(struct hb_filter_type),                                    \
-		.flags = (flags_) | HB_FILTER_MAY_INJECT,                                 \
-		.kind = HB_FILTER_NETWORK,                                                \
-		.name = "test." #x,                                                       \
-		.ctx_size = 24,                                                           \
-		.on_connected = x##_on_connected,                                         \
-		.on_secured = x##_on_secured,                                             \
-		.on_read = x##_on_read,                                                   \
-		.on_write = x##_on_write,                                                 \
-		.on_event = x##_on_event,                                                 \
-		.fini = x##_fini,                                                         \
+	{                                                                                        \
+		return (data(&rec_##x, c, f, REC_WRITE, b, e));                                  \
+	}                                                                                        \
+	static void x##_on_event(struct hb_filter *f, enum hb_event ev)                          \
+	{                                                                                        \
+		event(&rec_##x, c, f, ev);                                                       \
+	}                                                                                        \
+	static void x##_fini(struct hb_filter *f)                                                \
+	{                                                                                        \
+		fini(&rec_##x, c);                                                               \
+	}                                                                                        \
+	static const struct hb_filter_type type_##x = {                                          \
+		.abi_major = HB_FILTER_ABI_MAJOR,                                                \
+		.size = sizeof(struct hb_filter_type),                                           \
+		.flags = (flags_) | HB_FILTER_MAY_INJECT,                                        \
+		.kind = HB_FILTER_NETWORK,                                                       \
+		.name = "test." #x,                                                              \
+		.ctx_size = 24,                                                                  \
+		.on_connected = x##_on_connected,                                                \
+		.on_secured = x##_on_secured,                                                    \
+		.on_read = x##_on_read,                                                          \
+		.on_write = x##_on_write,                                                        \
+		.on_event = x##_on_event,                                                        \
+		.fini = x##_fini,                                                                \
 	}
 
 REC_TYPE(a, 'a', 0);

@@ -14,16 +14,16 @@
 #include "envoy/config/listener/v3/listener_components.pb-c.h"
 #include "envoy/extensions/filters/network/echo/v3/echo.pb-c.h"
 
-#define WORKERS  3u
-#define CHAINS   200u
+#define WORKERS 3u
+#define CHAINS  200u
 #define PLACES  20u
 
-static int                        live_confs;
+static int live_confs;
 static _Atomic(struct hb_chain *) current;
-static _Atomic unsigned           bad, total, stopped;
-static _Atomic bool               stopping;
-static unsigned                   published;
-static struct hb_timer            replace;
+static _Atomic unsigned bad, total, stopped;
+static _Atomic bool stopping;
+static unsigned published;
+static struct hb_timer replace;
 
 struct conf {
 	unsigned magic;
@@ -83,9 +83,10 @@ static struct hb_chain *
 chain_new(void)
 {
 	struct hb_cfg *cfg = hb_cfg_new("t", NULL);
-	const ProtobufCMessage *m = hb_cfg_parse_text(cfg, hb_str("filters: [{name: x, typed_config: "
-	    "{\"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]"),
-	    &envoy__config__listener__v3__filter_chain__descriptor);
+	const ProtobufCMessage *m = hb_cfg_parse_text(cfg,
+		hb_str("filters: [{name: x, typed_config: "
+		       "{\"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]"),
+		&envoy__config__listener__v3__filter_chain__descriptor);
 	struct hb_chain *c = hb_chain_compile(cfg, m, "test");
 
 	HB_ASSERT(c != NULL);
@@ -98,16 +99,16 @@ chain_new(void)
 struct load;
 
 struct place {
-	struct load    *load;
+	struct load *load;
 	struct hb_conn *conn;
 };
 
 struct load {
-	struct hb_task    task;
-	struct hb_timer   timer;
+	struct hb_task task;
+	struct hb_timer timer;
 	struct hb_worker *w;
-	struct place      place[PLACES];
-	unsigned          open;
+	struct place place[PLACES];
+	unsigned open;
 };
 
 static struct load loads[WORKERS];

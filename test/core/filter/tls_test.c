@@ -20,7 +20,7 @@ static int freed;
 
 static struct hb_transport *
 tls_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *facts,
-    struct hb_str host)
+	struct hb_str host)
 {
 	return (hb_tls_new(lower, pki.server_ctx, NULL));
 }
@@ -49,13 +49,13 @@ static const struct hb_transport_socket_type tls = {
 };
 
 static const char yaml[] =
-    "name: secure\n"
-    "filters: [{name: test.a}, {name: test.t}]\n"
-    "transport_socket_connect_timeout: 5s\n"
-    "transport_socket:\n"
-    "  name: x\n"
-    "  typed_config: {\"@type\": "
-    "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}\n";
+	"name: secure\n"
+	"filters: [{name: test.a}, {name: test.t}]\n"
+	"transport_socket_connect_timeout: 5s\n"
+	"transport_socket:\n"
+	"  name: x\n"
+	"  typed_config: {\"@type\": "
+	"type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}\n";
 
 static int
 setup(void **state)
@@ -180,7 +180,7 @@ test_tls__chain_outlives_lingerer(void **state)
 {
 	size_t n = 8u << 20;
 	uint8_t *p = hbt_pattern(n, 2);
-	struct hb_buf buf = {NULL, NULL, 0};
+	struct hb_buf buf = { NULL, NULL, 0 };
 
 	open_tls();
 	HBT_UNTIL(h.client.secured && rec_t.f != NULL);
@@ -214,9 +214,10 @@ test_tls__chain_outlives_lingerer(void **state)
 static void
 test_tls__transport_socket_errors(void **state)
 {
-	struct hb_text e = hbf_errors("filters: [{name: test.t}]\ntransport_socket: {name: x, "
-	    "typed_config: {\"@type\": type.googleapis.com/envoy.config.core.v3.Address, "
-	    "pipe: {path: /x}}}\n");
+	struct hb_text e = hbf_errors(
+		"filters: [{name: test.t}]\ntransport_socket: {name: x, "
+		"typed_config: {\"@type\": type.googleapis.com/envoy.config.core.v3.Address, "
+		"pipe: {path: /x}}}\n");
 
 	assert_non_null(strstr(e.p, "is not the configuration of a transport socket"));
 	hb_text_fini(&e);

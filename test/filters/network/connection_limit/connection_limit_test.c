@@ -11,14 +11,14 @@
 extern const struct hb_filter_type hb_filter_connection_limit;
 extern const struct hb_filter_type hb_filter_echo;
 
-#define LIMIT                                                                                   \
-	"- name: l\n"                                                                           \
-	"  typed_config:\n"                                                                     \
-	"    \"@type\": "                                                                       \
+#define LIMIT               \
+	"- name: l\n"       \
+	"  typed_config:\n" \
+	"    \"@type\": "   \
 	"type.googleapis.com/envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit\n"
-#define ECHO_FILTER                                                                             \
-	"- name: e\n"                                                                           \
-	"  typed_config: {\"@type\": "                                                          \
+#define ECHO_FILTER                    \
+	"- name: e\n"                  \
+	"  typed_config: {\"@type\": " \
 	"type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}\n"
 #define TWO LIMIT "    stat_prefix: p\n    max_connections: 2\n"
 
@@ -50,7 +50,7 @@ static void
 test_connection_limit__limits(void **state)
 {
 	struct hb_chain *chain = hbf_filters(TWO ECHO_FILTER);
-	struct hbf h[4] = {{{0}}};
+	struct hbf h[4] = { { { 0 } } };
 
 	hbf_open(&h[0], chain, NULL);
 	hbf_open(&h[1], chain, NULL);
@@ -73,9 +73,9 @@ test_connection_limit__limits(void **state)
 static void
 test_connection_limit__delay(void **state)
 {
-	struct hb_chain *chain = hbf_filters(LIMIT
-	    "    stat_prefix: q\n    max_connections: 1\n    delay: 3s\n" ECHO_FILTER);
-	struct hbf h[2] = {{{0}}};
+	struct hb_chain *chain = hbf_filters(
+		LIMIT "    stat_prefix: q\n    max_connections: 1\n    delay: 3s\n" ECHO_FILTER);
+	struct hbf h[2] = { { { 0 } } };
 
 	hbf_open(&h[0], chain, NULL);
 	works(&h[0]);
@@ -96,9 +96,10 @@ test_connection_limit__delay(void **state)
 static void
 test_connection_limit__off(void **state)
 {
-	struct hb_chain *chain = hbf_filters(LIMIT "    stat_prefix: r\n    max_connections: 1\n"
-	    "    runtime_enabled: {default_value: false}\n" ECHO_FILTER);
-	struct hbf h[2] = {{{0}}};
+	struct hb_chain *chain = hbf_filters(
+		LIMIT "    stat_prefix: r\n    max_connections: 1\n"
+		      "    runtime_enabled: {default_value: false}\n" ECHO_FILTER);
+	struct hbf h[2] = { { { 0 } } };
 
 	for (int i = 0; i < 2; i++) {
 		hbf_open(&h[i], chain, NULL);
@@ -112,11 +113,12 @@ test_connection_limit__off(void **state)
 static void
 test_connection_limit__errors(void **state)
 {
-	hbf_expect_error(LIMIT "    max_connections: 1\n" ECHO_FILTER, "stat_prefix: must not be empty");
+	hbf_expect_error(
+		LIMIT "    max_connections: 1\n" ECHO_FILTER, "stat_prefix: must not be empty");
 	hbf_expect_error(LIMIT "    stat_prefix: p\n" ECHO_FILTER,
-	    "max_connections: is required and at least 1");
+		"max_connections: is required and at least 1");
 	hbf_expect_error(LIMIT "    stat_prefix: p\n    max_connections: 0\n" ECHO_FILTER,
-	    "max_connections: is required and at least 1");
+		"max_connections: is required and at least 1");
 }
 
 static void

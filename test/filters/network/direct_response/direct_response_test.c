@@ -14,10 +14,10 @@
 
 extern const struct hb_filter_type hb_filter_direct_response;
 
-#define DIRECT                                                                                  \
-	"- name: d\n"                                                                           \
-	"  typed_config:\n"                                                                     \
-	"    \"@type\": "                                                                       \
+#define DIRECT              \
+	"- name: d\n"       \
+	"  typed_config:\n" \
+	"    \"@type\": "   \
 	"type.googleapis.com/envoy.extensions.filters.network.direct_response.v3.Config\n"
 
 static int
@@ -41,7 +41,7 @@ answers(const char *yaml, const char *text, enum hbf_wire wire)
 {
 	struct hb_chain *chain = hbf_filters(yaml);
 	struct hbf_options o = { .wire = wire };
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_open(&h, chain, &o);
 	hbt_writez(&h.client, "GET / HTTP/1.1\r\n\r\n", false);
@@ -80,7 +80,7 @@ test_direct_response__file(void **state)
 static void
 test_direct_response__errors(void **state)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	hbf_expect_error(DIRECT "    response: {filename: /nonexistent}\n", "/nonexistent");
 	hb_text_addz(&t, DIRECT "    response: {inline_string: \"");

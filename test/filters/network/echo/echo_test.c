@@ -11,8 +11,8 @@
 extern const struct hb_filter_type hb_filter_echo;
 
 static const char CHAIN[] =
-    "- name: echo\n"
-    "  typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}\n";
+	"- name: echo\n"
+	"  typed_config: {\"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}\n";
 
 static int
 setup(void **state)
@@ -34,7 +34,7 @@ echo_over(enum hbf_wire wire, size_t split)
 {
 	struct hb_chain *chain = hbf_filters(CHAIN);
 	struct hbf_options o = { .wire = wire, .split = split };
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(h.client.secured);
@@ -70,7 +70,7 @@ test_echo__client_does_not_read(void **state)
 	size_t n = 8u << 20;
 	uint8_t *p = hbt_pattern(n, 3);
 	struct hb_conn_view v;
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(h.client.secured);

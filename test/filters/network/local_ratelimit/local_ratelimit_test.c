@@ -12,18 +12,18 @@
 extern const struct hb_filter_type hb_filter_local_ratelimit;
 extern const struct hb_filter_type hb_filter_echo;
 
-#define LIMIT                                                                                   \
-	"- name: l\n"                                                                           \
-	"  typed_config:\n"                                                                     \
-	"    \"@type\": "                                                                       \
+#define LIMIT               \
+	"- name: l\n"       \
+	"  typed_config:\n" \
+	"    \"@type\": "   \
 	"type.googleapis.com/envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit\n"
-#define ECHO_FILTER                                                                             \
-	"- name: e\n"                                                                           \
-	"  typed_config: {\"@type\": "                                                          \
+#define ECHO_FILTER                    \
+	"- name: e\n"                  \
+	"  typed_config: {\"@type\": " \
 	"type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}\n"
-#define RATE(prefix)                                                                            \
-	LIMIT "    stat_prefix: " prefix "\n"                                                   \
-	"    token_bucket: {max_tokens: 2, tokens_per_fill: 1, fill_interval: 1s}\n"
+#define RATE(prefix)                          \
+	LIMIT "    stat_prefix: " prefix "\n" \
+	      "    token_bucket: {max_tokens: 2, tokens_per_fill: 1, fill_interval: 1s}\n"
 
 static int
 setup(void **state)
@@ -44,7 +44,7 @@ teardown(void **state)
 static bool
 passes(const struct hb_chain *chain)
 {
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 	bool ok;
 
 	hbf_open(&h, chain, NULL);
@@ -95,8 +95,8 @@ test_local_ratelimit__shared(void **state)
 static void
 test_local_ratelimit__off(void **state)
 {
-	struct hb_chain *chain =
-	    hbf_filters(RATE("o") "    runtime_enabled: {default_value: false}\n" ECHO_FILTER);
+	struct hb_chain *chain = hbf_filters(
+		RATE("o") "    runtime_enabled: {default_value: false}\n" ECHO_FILTER);
 
 	for (int i = 0; i < 5; i++)
 		assert_true(passes(chain));
@@ -107,12 +107,14 @@ static void
 test_local_ratelimit__errors(void **state)
 {
 	hbf_expect_error(LIMIT "    stat_prefix: p\n" ECHO_FILTER, "token_bucket: is required");
-	hbf_expect_error(LIMIT "    stat_prefix: p\n    token_bucket: {fill_interval: 1s}\n" ECHO_FILTER,
-	    "max_tokens: must be at least 1");
-	hbf_expect_error(LIMIT "    stat_prefix: p\n    token_bucket: {max_tokens: 1}\n" ECHO_FILTER,
-	    "fill_interval: is required and at least 1 ms");
+	hbf_expect_error(LIMIT
+		"    stat_prefix: p\n    token_bucket: {fill_interval: 1s}\n" ECHO_FILTER,
+		"max_tokens: must be at least 1");
+	hbf_expect_error(LIMIT
+		"    stat_prefix: p\n    token_bucket: {max_tokens: 1}\n" ECHO_FILTER,
+		"fill_interval: is required and at least 1 ms");
 	hbf_expect_error(LIMIT "    token_bucket: {max_tokens: 1, fill_interval: 1s}\n" ECHO_FILTER,
-	    "stat_prefix: must not be empty");
+		"stat_prefix: must not be empty");
 }
 
 /* Never more than `max` tokens, whatever the clock does. */

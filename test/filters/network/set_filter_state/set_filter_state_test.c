@@ -13,15 +13,15 @@
 extern const struct hb_filter_type hb_filter_set_filter_state;
 extern const struct hb_filter_type hb_filter_tcp_proxy;
 
-#define SET                                                                                     \
-	"- name: s\n"                                                                           \
-	"  typed_config:\n"                                                                     \
-	"    \"@type\": "                                                                       \
+#define SET                 \
+	"- name: s\n"       \
+	"  typed_config:\n" \
+	"    \"@type\": "   \
 	"type.googleapis.com/envoy.extensions.filters.network.set_filter_state.v3.Config\n"
-#define PROXY                                                                                   \
-	"- name: t\n"                                                                           \
-	"  typed_config: {\"@type\": "                                                          \
-	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, "          \
+#define PROXY                                                                          \
+	"- name: t\n"                                                                  \
+	"  typed_config: {\"@type\": "                                                 \
+	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, " \
 	"stat_prefix: p, cluster: fallback}\n"
 #define FORMAT(text) "format_string: {text_format_source: {inline_string: \"" text "\"}}"
 
@@ -66,32 +66,40 @@ static void
 test_set_filter_state__values(void **state)
 {
 	gives("on_new_connection", "object_key: k, " FORMAT("%REQUESTED_SERVER_NAME%:443"),
-	    "sni.test:443");
+		"sni.test:443");
 	gives("on_downstream_tls_handshake", "object_key: k, " FORMAT("plain"), "plain");
 	gives("on_new_connection", "object_key: k, " FORMAT("%DOWNSTREAM_PEER_URI_SAN%"), "-");
-	gives("on_new_connection", "object_key: k, skip_if_empty: true, format_string: "
-	    "{omit_empty_values: true, text_format_source: "
-	    "{inline_string: \"%DOWNSTREAM_PEER_URI_SAN%\"}}", "");
-	gives("on_new_connection", "object_key: k, format_string: {json_format: {a: 1}}", "{\"a\":1}\n");
+	gives("on_new_connection",
+		"object_key: k, skip_if_empty: true, format_string: "
+		"{omit_empty_values: true, text_format_source: "
+		"{inline_string: \"%DOWNSTREAM_PEER_URI_SAN%\"}}",
+		"");
+	gives("on_new_connection", "object_key: k, format_string: {json_format: {a: 1}}",
+		"{\"a\":1}\n");
 }
 
 /* Later values see earlier ones; a read-only one stays. */
 static void
 test_set_filter_state__order(void **state)
 {
-	gives("on_new_connection", "object_key: k, " FORMAT("1") "}, {object_key: k, "
-	    FORMAT("%FILTER_STATE(k:PLAIN)%2") "}, {object_key: k, read_only: true, "
-	    FORMAT("%FILTER_STATE(k:PLAIN)%3") "}, {object_key: k, " FORMAT("4"), "123");
+	gives("on_new_connection",
+		"object_key: k, " FORMAT("1") "}, {object_key: k, " FORMAT("%FILTER_STATE(k:PLAIN)%2") "}, {object_key: k, read_only: true, " FORMAT(
+			"%FILTER_STATE(k:PLAIN)%3") "}, {object_key: k, " FORMAT("4"),
+		"123");
 }
 
 /* A key that holds an address takes nothing else. */
 static void
 test_set_filter_state__addresses(void **state)
 {
-	gives("on_new_connection", "object_key: k, factory_key: "
-	    "envoy.network.transport_socket.original_dst_address, " FORMAT("10.0.0.1:80"), "10.0.0.1:80");
-	gives("on_new_connection", "object_key: k, factory_key: "
-	    "envoy.network.transport_socket.original_dst_address, " FORMAT("nonsense"), "");
+	gives("on_new_connection",
+		"object_key: k, factory_key: "
+		"envoy.network.transport_socket.original_dst_address, " FORMAT("10.0.0.1:80"),
+		"10.0.0.1:80");
+	gives("on_new_connection",
+		"object_key: k, factory_key: "
+		"envoy.network.transport_socket.original_dst_address, " FORMAT("nonsense"),
+		"");
 }
 
 static void
@@ -99,10 +107,10 @@ test_set_filter_state__chooses_cluster(void **state)
 {
 	struct hb_facts facts = hbf_facts("sni.test");
 	struct hbf_options o = { .facts = &facts };
-	struct hb_chain *chain = hbf_filters(SET
-	    "    on_new_connection: [{object_key: envoy.tcp_proxy.cluster, "
-	    FORMAT("c-%REQUESTED_SERVER_NAME%") "}]\n" PROXY);
-	struct hbf h = {0};
+	struct hb_chain *chain = hbf_filters(
+		SET "    on_new_connection: [{object_key: envoy.tcp_proxy.cluster, " FORMAT(
+			"c-%REQUESTED_SERVER_NAME%") "}]\n" PROXY);
+	struct hbf h = { 0 };
 
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(h.closed);
@@ -115,21 +123,22 @@ static void
 test_set_filter_state__errors(void **state)
 {
 	hbf_expect_error(SET "    on_new_connection: [{" FORMAT("x") "}]\n" PROXY,
-	    "object_key: is required");
+		"object_key: is required");
 	hbf_expect_error(SET "    on_new_connection: [{object_key: k}]\n" PROXY,
-	    "format_string: is required");
+		"format_string: is required");
 	hbf_expect_error(SET "    on_new_connection: [{object_key: k, format_string: {}}]\n" PROXY,
-	    "has no format");
-	hbf_expect_error(SET "    on_downstream_tls_handshake: [{object_key: k, "
-	    FORMAT("%REQUESTED_SERVER_NAM%") "}]\n" PROXY, "REQUESTED_SERVER_NAME");
+		"has no format");
+	hbf_expect_error(SET "    on_downstream_tls_handshake: [{object_key: k, " FORMAT(
+				 "%REQUESTED_SERVER_NAM%") "}]\n" PROXY,
+		"REQUESTED_SERVER_NAME");
 }
 
 static void
 test_set_filter_state__explain(void **state)
 {
-	struct hb_chain *chain = hbf_filters(SET
-	    "    on_new_connection: [{object_key: envoy.tcp_proxy.cluster, " FORMAT("other")
-	    "}]\n" PROXY);
+	struct hb_chain *chain = hbf_filters(
+		SET "    on_new_connection: [{object_key: envoy.tcp_proxy.cluster, " FORMAT(
+			"other") "}]\n" PROXY);
 	struct hb_text t = hbf_explain(chain, NULL);
 
 	assert_non_null(strstr(t.p, "envoy.tcp_proxy.cluster = \"other\""));

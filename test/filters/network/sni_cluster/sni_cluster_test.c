@@ -12,13 +12,13 @@ extern const struct hb_filter_type hb_filter_sni_cluster;
 extern const struct hb_filter_type hb_filter_tcp_proxy;
 
 static const char CHAIN[] =
-    "- name: s\n"
-    "  typed_config: {\"@type\": "
-    "type.googleapis.com/envoy.extensions.filters.network.sni_cluster.v3.SniCluster}\n"
-    "- name: t\n"
-    "  typed_config: {\"@type\": "
-    "type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, "
-    "stat_prefix: p, cluster: fallback}\n";
+	"- name: s\n"
+	"  typed_config: {\"@type\": "
+	"type.googleapis.com/envoy.extensions.filters.network.sni_cluster.v3.SniCluster}\n"
+	"- name: t\n"
+	"  typed_config: {\"@type\": "
+	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, "
+	"stat_prefix: p, cluster: fallback}\n";
 
 static int
 setup(void **state)
@@ -42,7 +42,7 @@ dials(const char *sni, const char *cluster)
 	struct hb_chain *chain = hbf_filters(CHAIN);
 	struct hb_facts facts = hbf_facts(sni);
 	struct hbf_options o = { .facts = &facts };
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_dialler.mode = HBF_FAIL;
 	hbf_dialler.failure = HB_CLOSE_CONNECT_REFUSED;
@@ -57,7 +57,7 @@ static void
 test_sni_cluster__dials(void **state)
 {
 	dials("outbound_.80_._.web.default.svc.cluster.local",
-	    "outbound_.80_._.web.default.svc.cluster.local");
+		"outbound_.80_._.web.default.svc.cluster.local");
 	dials(NULL, "fallback");
 }
 

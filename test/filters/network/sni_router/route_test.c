@@ -23,15 +23,26 @@ static void
 test_istio__parse(void **state)
 {
 	static const char *const bad[] = {
-		"", "outbound", "outbound_.", "outbound_.80", "outbound_.80_.", "outbound_.80_._.",
-		"inbound_.80_._.host", "outbound_.0_._.host", "outbound_.65536_._.host",
-		"outbound_.8o_._.host", "outbound_._._.host", "outbound_.80_.v1.host", "_.80_._.h",
-		"xoutbound_.80_._.host", "outbound_.080x_._.host",
+		"",
+		"outbound",
+		"outbound_.",
+		"outbound_.80",
+		"outbound_.80_.",
+		"outbound_.80_._.",
+		"inbound_.80_._.host",
+		"outbound_.0_._.host",
+		"outbound_.65536_._.host",
+		"outbound_.8o_._.host",
+		"outbound_._._.host",
+		"outbound_.80_.v1.host",
+		"_.80_._.h",
+		"xoutbound_.80_._.host",
+		"outbound_.080x_._.host",
 	};
 	struct sni_istio i;
 
 	istio("outbound_.80_._.web.default.svc.cluster.local", "80", "",
-	    "web.default.svc.cluster.local");
+		"web.default.svc.cluster.local");
 	istio("outbound_.15443_.v1_.a_b.example", "15443", "v1", "a_b.example");
 	istio("outbound_.1_.sub.set_.h", "1", "sub.set", "h");
 	istio("outbound_.65535_._.x_.y", "65535", "", "x_.y");
@@ -44,7 +55,7 @@ static void
 format(const char *fmt, const char *want)
 {
 	const char *sni = "outbound_.80_.v1_.host";
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct sni_format *f;
 	struct sni_istio i;
 	struct hb_str bad;
@@ -78,7 +89,7 @@ test_format__writes(void **state)
 static void
 add(struct sni_routes *r, const char *name, const char *cluster, int want)
 {
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 
 	assert_int_equal(sni_routes_add(r, hb_str(name), cluster, &err), want);
 	assert_int_equal(*err.text != '\0', want != 0);

@@ -11,21 +11,21 @@
 extern const struct hb_filter_type hb_filter_sni_router;
 extern const struct hb_filter_type hb_filter_tcp_proxy;
 
-#define ROUTER                                                                                  \
-	"- name: r\n"                                                                           \
-	"  typed_config:\n"                                                                     \
+#define ROUTER              \
+	"- name: r\n"       \
+	"  typed_config:\n" \
 	"    \"@type\": type.googleapis.com/hbone.filters.network.sni_router.SniRouter\n"
-#define PROXY                                                                                   \
-	"- name: t\n"                                                                           \
-	"  typed_config: {\"@type\": "                                                          \
-	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, "          \
+#define PROXY                                                                          \
+	"- name: t\n"                                                                  \
+	"  typed_config: {\"@type\": "                                                 \
+	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, " \
 	"stat_prefix: p, cluster: fallback}\n"
-#define ROUTES                                                                                  \
-	ROUTER                                                                                  \
-	"    routes:\n"                                                                         \
-	"    - {server_names: [a.test, \"*.b.test\"], cluster: one}\n"                         \
-	"    - {server_names: [c.test], cluster: gone}\n"                                       \
-	"    istio: {cluster_format: \"outbound|{port}|{subset}|{host}\"}\n"                    \
+#define ROUTES                                                               \
+	ROUTER                                                               \
+	"    routes:\n"                                                      \
+	"    - {server_names: [a.test, \"*.b.test\"], cluster: one}\n"       \
+	"    - {server_names: [c.test], cluster: gone}\n"                    \
+	"    istio: {cluster_format: \"outbound|{port}|{subset}|{host}\"}\n" \
 	"    stat_prefix: s\n"
 
 static int
@@ -55,7 +55,7 @@ routes(const char *yaml, const char *sni, const char *cluster, enum hb_close_rea
 	struct hb_facts facts = hbf_facts(sni);
 	struct hbf_options o = { .wire = HBF_TCP, .facts = &facts };
 	unsigned before = hbf_dialler.dials;
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(h.closed && h.client.closed);
@@ -97,18 +97,17 @@ test_sni_router__defaults(void **state)
 	routes(ROUTER "    default_cluster: d\n" PROXY, NULL, "d", HB_CLOSE_CONNECT_REFUSED);
 	routes(ROUTER "    default_cluster: d\n" PROXY, "x.test", "d", HB_CLOSE_CONNECT_REFUSED);
 	routes(ROUTER "    istio: {}\n" PROXY, "outbound_.80_._.h", "outbound_.80_._.h",
-	    HB_CLOSE_CONNECT_REFUSED);
+		HB_CLOSE_CONNECT_REFUSED);
 }
 
 static void
 test_sni_router__alert(void **state)
 {
 	static const uint8_t alert[] = { 0x15, 3, 3, 0, 2, 2, 112 };
-	struct hb_chain *chain =
-	    hbf_filters(ROUTES "    alert_unrecognized_name: true\n" PROXY);
+	struct hb_chain *chain = hbf_filters(ROUTES "    alert_unrecognized_name: true\n" PROXY);
 	struct hb_facts facts = hbf_facts("unknown.test");
 	struct hbf_options o = { .wire = HBF_TCP, .facts = &facts };
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_open(&h, chain, &o);
 	hbt_writez(&h.client, "a client hello that nobody has read", false);
@@ -128,9 +127,10 @@ test_sni_router__state_is_taken(void **state)
 	struct hb_chain *chain = hbf_filters(ROUTES PROXY);
 	struct hb_facts facts = hbf_facts("a.test");
 	struct hbf_options o = { .facts = &facts };
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
-	(void)hb_facts_state_set(&facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), hb_str("fixed"), true, 0);
+	(void)hb_facts_state_set(
+		&facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), hb_str("fixed"), true, 0);
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(h.closed);
 	assert_int_equal(h.reason, HB_CLOSE_NO_ROUTE);
@@ -144,14 +144,15 @@ test_sni_router__errors(void **state)
 {
 	hbf_expect_error(ROUTER PROXY, "routes nothing");
 	hbf_expect_error(ROUTER "    routes: [{server_names: [\"*x\"], cluster: c}]\n" PROXY,
-	    "routes[0].server_names[0]: \"*x\" has a wildcard in a wrong place");
+		"routes[0].server_names[0]: \"*x\" has a wildcard in a wrong place");
 	hbf_expect_error(ROUTER "    routes: [{server_names: [x], cluster: c}, "
-	    "{server_names: [X], cluster: d}]\n" PROXY,
-	    "routes[1].server_names[0]: \"X\" stands in a route already");
-	hbf_expect_error(ROUTER "    routes: [{server_names: [x]}]\n" PROXY, "cluster: must not be empty");
+				"{server_names: [X], cluster: d}]\n" PROXY,
+		"routes[1].server_names[0]: \"X\" stands in a route already");
+	hbf_expect_error(
+		ROUTER "    routes: [{server_names: [x]}]\n" PROXY, "cluster: must not be empty");
 	hbf_expect_error(ROUTER "    routes: [{cluster: c}]\n" PROXY, "name one server at least");
 	hbf_expect_error(ROUTER "    istio: {cluster_format: \"{prot}\"}\n" PROXY,
-	    "{prot} is unknown; there are {port}");
+		"{prot} is unknown; there are {port}");
 }
 
 static void

@@ -15,12 +15,12 @@
 
 extern const struct hb_filter_type hb_filter_tcp_proxy;
 
-#define PROXY                                                                                   \
-	"- name: tcp\n"                                                                         \
-	"  typed_config:\n"                                                                     \
-	"    \"@type\": "                                                                       \
+#define PROXY               \
+	"- name: tcp\n"     \
+	"  typed_config:\n" \
+	"    \"@type\": "   \
 	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\n"
-#define TO_APP PROXY "    stat_prefix: p\n    cluster: app\n"
+#define TO_APP   PROXY "    stat_prefix: p\n    cluster: app\n"
 #define WEIGHTED PROXY "    stat_prefix: p\n    weighted_clusters: "
 
 static int
@@ -44,21 +44,23 @@ test_tcp_proxy__errors(void **state)
 {
 	hbf_expect_error(PROXY "    cluster: x\n", "stat_prefix: must not be empty");
 	hbf_expect_error(PROXY "    stat_prefix: p\n", "names no cluster");
-	hbf_expect_error(PROXY "    stat_prefix: p\n    cluster: \"\"\n", "cluster: must not be empty");
+	hbf_expect_error(
+		PROXY "    stat_prefix: p\n    cluster: \"\"\n", "cluster: must not be empty");
 	hbf_expect_error(WEIGHTED "{}\n", "clusters: is empty");
 	hbf_expect_error(WEIGHTED "{clusters: [{name: a, weight: 0}]}\n",
-	    "clusters[0].weight: must be at least 1");
-	hbf_expect_error(WEIGHTED "{clusters: [{weight: 1}]}\n", "clusters[0].name: must not be empty");
+		"clusters[0].weight: must be at least 1");
+	hbf_expect_error(
+		WEIGHTED "{clusters: [{weight: 1}]}\n", "clusters[0].name: must not be empty");
 	hbf_expect_error(TO_APP "    max_connect_attempts: 0\n", "max_connect_attempts");
 	hbf_expect_error(TO_APP "    backoff_options: {}\n", "base_interval: is required");
 	hbf_expect_error(TO_APP "    backoff_options: {base_interval: 2s, max_interval: 1s}\n",
-	    "max_interval: is below base_interval");
+		"max_interval: is below base_interval");
 	hbf_expect_error(TO_APP "    upstream_connect_mode: ON_DOWNSTREAM_DATA\n",
-	    "max_early_data_bytes: must be set");
+		"max_early_data_bytes: must be set");
 	hbf_expect_error(TO_APP "    max_early_data_bytes: 2000000\n", "max_early_data_bytes");
 	hbf_expect_error(TO_APP "    max_downstream_connection_duration: 0s\n", "at least 1 ms");
 	hbf_expect_error(TO_APP "    access_log_options: {access_log_flush_interval: 0s}\n",
-	    "at least 1 ms");
+		"at least 1 ms");
 	hbf_expect_error(TO_APP "    access_log: [{name: x}]\n", "access_log[0]");
 	hbf_expect_error(TO_APP "    idle_timeot: 3s\n", "idle_timeout");
 	hbf_expect_error(TO_APP "    tunneling_config: {hostname: x}\n", "tunneling_config");
@@ -82,7 +84,7 @@ test_tcp_proxy__explain(void **state)
 
 	explains(TO_APP, NULL, "chosen      tcp_proxy: cluster app: its cluster");
 	explains(WEIGHTED "{clusters: [{name: a, weight: 1}, {name: b, weight: 1}]}\n", NULL,
-	    "one of its weighted clusters");
+		"one of its weighted clusters");
 	(void)hb_facts_state_set(&facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), hb_str("z"), false, 0);
 	explains(TO_APP, &facts, "cluster z: a filter before it chose the cluster");
 }
@@ -96,17 +98,19 @@ logging(const char *options)
 {
 	char yaml[2048];
 
-	(void)snprintf(yaml, sizeof yaml, TO_APP
-	    "    access_log:\n"
-	    "    - name: file\n"
-	    "      typed_config:\n"
-	    "        \"@type\": "
-	    "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n"
-	    "        path: %s\n"
-	    "        log_format: {text_format_source: {inline_string: \"%%ACCESS_LOG_TYPE%% "
-	    "%%RESPONSE_FLAGS%% %%BYTES_RECEIVED%% %%BYTES_SENT%% %%UPSTREAM_CLUSTER%% "
-	    "%%UPSTREAM_HOST%% %%CONNECTION_TERMINATION_DETAILS%% "
-	    "%%UPSTREAM_TRANSPORT_FAILURE_REASON%%\\n\"}}\n%s", log_path, options);
+	(void)snprintf(yaml, sizeof yaml,
+		TO_APP
+		"    access_log:\n"
+		"    - name: file\n"
+		"      typed_config:\n"
+		"        \"@type\": "
+		"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n"
+		"        path: %s\n"
+		"        log_format: {text_format_source: {inline_string: \"%%ACCESS_LOG_TYPE%% "
+		"%%RESPONSE_FLAGS%% %%BYTES_RECEIVED%% %%BYTES_SENT%% %%UPSTREAM_CLUSTER%% "
+		"%%UPSTREAM_HOST%% %%CONNECTION_TERMINATION_DETAILS%% "
+		"%%UPSTREAM_TRANSPORT_FAILURE_REASON%%\\n\"}}\n%s",
+		log_path, options);
 	return (hbf_filters(yaml));
 }
 
@@ -155,7 +159,7 @@ test_tcp_proxy__log(void **state)
 {
 	struct hbf_options o = { .wire = HBF_TCP };
 	struct hb_chain *chain;
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 	int fd;
 
 	(void)snprintf(log_path, sizeof log_path, "/tmp/hbone_tcp_proxy_log_XXXXXX");
@@ -163,13 +167,13 @@ test_tcp_proxy__log(void **state)
 	assert_true(fd >= 0);
 	(void)close(fd);
 	chain = logging("    access_log_options: {access_log_flush_interval: 10s, "
-	    "flush_access_log_on_connected: true, flush_access_log_on_start: true}\n");
+			"flush_access_log_on_connected: true, flush_access_log_on_start: true}\n");
 	hbf_dialler.wire = HBF_TCP;
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(hbf_dialler.n == 1 && h.client.secured);
 	hbt_turns(3);
 	expect_log("TcpConnectionStart - 0 0 - - - -\n"
-	    "TcpUpstreamConnected - 0 0 app 10.0.0.1:8080 - -\n");
+		   "TcpUpstreamConnected - 0 0 app 10.0.0.1:8080 - -\n");
 	hbt_writez(&h.client, "1234", false);
 	HBT_UNTIL(hbt_gotz(&hbf_dialler.up[0], "1234"));
 	hbt_advance(10000);

@@ -12,10 +12,10 @@
 
 extern const struct hb_filter_type hb_filter_tcp_proxy;
 
-#define PROXY                                                                                   \
-	"- name: tcp\n"                                                                         \
-	"  typed_config:\n"                                                                     \
-	"    \"@type\": "                                                                       \
+#define PROXY               \
+	"- name: tcp\n"     \
+	"  typed_config:\n" \
+	"    \"@type\": "   \
 	"type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy\n"
 #define TO_APP PROXY "    stat_prefix: p\n    cluster: app\n"
 
@@ -40,7 +40,7 @@ relay_over(enum hbf_wire wire, size_t split)
 	struct hb_chain *chain = hbf_filters(TO_APP);
 	struct hbf_options o = { .wire = wire, .split = split };
 	struct hbt_sink *up = &hbf_dialler.up[hbf_dialler.n];
-	struct hbf h = {0};
+	struct hbf h = { 0 };
 
 	hbf_dialler.wire = wire;
 	hbf_open(&h, chain, &o);
@@ -302,10 +302,11 @@ test_tcp_proxy__failures(void **state)
 	assert_int_equal(hbf_dialler.attempts_max, 1);
 	fails_with(TO_APP, HB_CLOSE_NO_HEALTHY_UPSTREAM, HB_CLOSE_NO_HEALTHY_UPSTREAM);
 	fails_with(TO_APP "    max_connect_attempts: 3\n", HB_CLOSE_CONNECT_TIMEOUT,
-	    HB_CLOSE_CONNECT_ATTEMPTS);
+		HB_CLOSE_CONNECT_ATTEMPTS);
 	assert_int_equal(hbf_dialler.attempts_max, 3);
 	before = hbf_stat("tcp.p.downstream_cx_no_route");
-	fails_with(TO_APP "    max_connect_attempts: 3\n", HB_CLOSE_NO_CLUSTER, HB_CLOSE_NO_CLUSTER);
+	fails_with(
+		TO_APP "    max_connect_attempts: 3\n", HB_CLOSE_NO_CLUSTER, HB_CLOSE_NO_CLUSTER);
 	assert_int_equal(hbf_stat("tcp.p.downstream_cx_no_route"), before + 1);
 }
 
@@ -315,7 +316,8 @@ test_tcp_proxy__backoff(void **state)
 	hbf_dialler.mode = HBF_FAIL;
 	hbf_dialler.failure = HB_CLOSE_CONNECT_REFUSED;
 	open_tcp(TO_APP "    max_connect_attempts: 4\n"
-	    "    backoff_options: {base_interval: 1s, max_interval: 2s}\n", NULL);
+			"    backoff_options: {base_interval: 1s, max_interval: 2s}\n",
+		NULL);
 	HBT_UNTIL(hbf_dialler.dials == 1 && hbf_dialler.waiting == 0);
 	hbt_turns(5);
 	assert_false(h.closed);
@@ -337,7 +339,8 @@ test_tcp_proxy__backoff_ends(void **state)
 {
 	hbf_dialler.mode = HBF_FAIL;
 	hbf_dialler.failure = HB_CLOSE_CONNECT_REFUSED;
-	open_tcp(TO_APP "    max_connect_attempts: 2\n    backoff_options: {base_interval: 1s}\n", NULL);
+	open_tcp(TO_APP "    max_connect_attempts: 2\n    backoff_options: {base_interval: 1s}\n",
+		NULL);
 	HBT_UNTIL(hbf_dialler.dials == 1 && hbf_dialler.waiting == 0);
 	hbt_advance(1000);
 	close_tcp(HB_CLOSE_CONNECT_ATTEMPTS);
@@ -348,8 +351,8 @@ static void
 test_tcp_proxy__weights(void **state)
 {
 	static const char yaml[] = PROXY
-	    "    stat_prefix: w\n"
-	    "    weighted_clusters: {clusters: [{name: small, weight: 1}, {name: big, weight: 9}]}\n";
+		"    stat_prefix: w\n"
+		"    weighted_clusters: {clusters: [{name: small, weight: 1}, {name: big, weight: 9}]}\n";
 	unsigned small = 0;
 
 	hb_random_seed(42);
@@ -371,7 +374,8 @@ test_tcp_proxy__filter_state(void **state)
 	struct hb_facts facts = hbf_facts("x.test");
 	struct hbf_options o = { .wire = HBF_PAIR, .facts = &facts };
 
-	(void)hb_facts_state_set(&facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), hb_str("other"), false, 0);
+	(void)hb_facts_state_set(
+		&facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), hb_str("other"), false, 0);
 	hbf_dialler.mode = HBF_FAIL;
 	hbf_dialler.failure = HB_CLOSE_CONNECT_REFUSED;
 	open_tcp(TO_APP, &o);
