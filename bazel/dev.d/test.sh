@@ -49,9 +49,9 @@ count_unit() {
 unit_tests() {
 	local long=$1 pattern=$2 tag=-long targets log rc=0
 	[ -z "$long" ] || tag=
-	targets='//test/...'
+	targets='//test/... //docs/...'
 	if [ -n "$pattern" ]; then
-		targets=$(bazel query --noshow_progress "filter('$pattern', tests(//test/...))" 2>/dev/null | tr '\n' ' ')
+		targets=$(bazel query --noshow_progress "filter('$pattern', tests(//test/... + //docs/...))" 2>/dev/null | tr '\n' ' ')
 		[ -n "${targets// /}" ] || { say "no unit test target matches '$pattern'"; return 0; }
 	fi
 	say "unit tests${CONFIG:+ ($CONFIG)}: building and running"

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Documentation that must not drift from the code."""
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from support.proc import BIN, run
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def test_the_reference_is_what_the_tables_say():
+    p = subprocess.run([sys.executable, "docs/generate_reference.py", BIN, "--check"], cwd=ROOT, capture_output=True,
+                       text=True, check=False)
+    assert p.returncode == 0, p.stderr
+
+
+@pytest.mark.parametrize("file", sorted(p.name for p in (ROOT / "examples").glob("*.yaml")))
+def test_every_example_is_valid(file):
+    code, _, err = run("validate", "-c", str(ROOT / "examples" / file))
+    assert code == 0, err
+
+
+def test_links_in_the_documentation_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
