@@ -161,14 +161,7 @@ def test_drain_listeners_stops_accepting_and_keeps_connections(gateway):
     s = open_connection(gateway)
     port = gateway.port("sni")
     assert gateway.post("/drain_listeners")[0] == 200
-
-    def refused():
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-    until(refused, "the port to close")
+    until(lambda: net.refused(port), "the port to close")
     s.sendall(b"on")
     assert net.read_exactly(s, 2) == b"on"
     s.close()

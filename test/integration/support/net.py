@@ -152,3 +152,14 @@ def pattern(n, seed=0):
     """n pseudo-random bytes that both sides can make."""
     block = hashlib.shake_256(str(seed).encode()).digest(min(n, 1 << 20))
     return (block * (n // len(block) + 1))[:n] if n else b""
+
+
+def refused(port):
+    """Nobody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT).close()
+    except ConnectionRefusedError:
+        return True
+    except ConnectionResetError:
+        pass
+    return False
