@@ -4,13 +4,13 @@
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "filters/transport/tls/tls_conf_priv.h"
 
-#define PEM_MAX    (4u << 20) /* one source of certificates, keys or revocation lists */
-#define HASH_SIZE  32u
-#define HASHES_MAX 1024u
-#define NAMES_MAX  1024u
+#define PEM_MAX               (4u << 20) /* one source of certificates, keys or revocation lists */
+#define HASH_SIZE             32u
+#define HASHES_MAX            1024u
+#define NAMES_MAX             1024u
 /* A dial's connect_timeout rules, which may be longer than the default of a handshake. */
 #define UPSTREAM_HANDSHAKE_MS (24u * 3600u * 1000u)
-#define CERTS_MAX  64u
+#define CERTS_MAX             64u
 
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext CommonMsg;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext UpstreamMsg;
