@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "core/event/io.h"
 #include "core/event/worker.h"
+#include "core/filter/conn.h"
 #include "core/stats/access_log.h"
 #include "core/transport/pump.h"
 #include "core/transport/transport.h"
@@ -301,8 +302,8 @@ hb_cmd_run(const struct hb_args *args)
 	hb_admin_stop();
 	hb_app_stats_fini();
 	hb_upstreams_stop();
-	for (unsigned i = 0; i < hb_workers_count(); i++)
-		hb_transport_worker_fini(hb_worker_at(i));
+	hb_workers_at_end(hb_transport_worker_fini);
+	hb_workers_at_end(hb_conn_worker_fini);
 	hb_workers_fini();
 	hb_app_rooms_fini();
 	hb_access_log_fini();

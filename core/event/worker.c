@@ -21,6 +21,8 @@ static struct hb_worker *workers[HB_WORKERS_MAX];
 static unsigned nworkers;
 static struct hb_worker *control;
 static bool running;
+static void (*end_hooks[8])(struct hb_worker *);
+static size_t n_end_hooks;
 
 static _Thread_local struct hb_worker *current;
 
@@ -432,6 +434,13 @@ worker_free(struct hb_worker **wp)
 }
 
 void
+hb_workers_at_end(void (*fn)(struct hb_worker *))
+{
+	HB_ASSERT(n_end_hooks < HB_ARRAY_LEN(end_hooks));
+	end_hooks[n_end_hooks++] = fn;
+}
+
+void
 hb_workers_fini(void)
 {
 	bool any = true, clean = true;
@@ -445,6 +454,11 @@ hb_workers_fini(void)
 			any |= drain(workers[i]);
 		current = control;
 		any |= hb_retire_flush();
+	}
+	while (n_end_hooks > 0) {
+		n_end_hooks--;
+		for (unsigned i = 0; i < nworkers; i++)
+			end_hooks[n_end_hooks](workers[i]);
 	}
 	current = NULL;
 	for (unsigned i = 0; i < nworkers; i++)

@@ -70,6 +70,11 @@ void hb_control_stop(void);
  * closed before; handles that are left are reported and panic in debug builds.
  */
 void hb_workers_fini(void);
+/*
+ * fn frees what a room holds on a worker: hb_workers_fini calls it for each worker when all threads
+ * have stopped and nothing is left to run, then forgets it. At most 8.
+ */
+void hb_workers_at_end(void (*fn)(struct hb_worker *));
 /* Tests: one turn of a loop on the calling thread, without waiting when `wait` is false. */
 void hb_worker_turn(struct hb_worker *, bool wait);
 /* Tests: the calling thread acts as this worker (workers made but not started). */
@@ -113,7 +118,7 @@ void hb_dead_add(struct hb_worker *, struct hb_dead *, void (*free_fn)(struct hb
 /* ------------------------------------------------------------------ time and timers */
 
 /* Monotonic, cached once a turn. */
-uint64_t hb_now_ms(const struct hb_worker *);
+HB_EXPORT uint64_t hb_now_ms(const struct hb_worker *);
 /* Monotonic, fresh (one vDSO call). */
 uint64_t hb_now_us(const struct hb_worker *);
 /* Wall clock, microseconds since 1970, cached once a turn. */

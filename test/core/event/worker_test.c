@@ -344,6 +344,36 @@ test_worker__fini_runs_what_was_posted(void **state)
 }
 
 static void
+on_end(struct hb_worker *w)
+{
+	/* Everything has run by then. */
+	assert_int_equal(atomic_load(&counter), 10);
+	assert_non_null(w->slot[HB_SLOT_TEST]);
+	w->slot[HB_SLOT_TEST] = NULL;
+}
+
+static void
+on_fill(struct hb_task *t)
+{
+	struct hb_worker *w = hb_worker_current();
+
+	w->slot[HB_SLOT_TEST] = w;
+	on_leftover(t);
+}
+
+static void
+test_worker__end_hooks_come_last(void **state)
+{
+	hb_workers_at_end(on_end);
+	assert_int_equal(hb_workers_start(NULL), 0);
+	for (unsigned i = 0; i < 10; i++)
+		hb_post(hb_worker_at(i % 2), hb_calloc(1, sizeof(struct hb_task)), on_fill);
+	hb_workers_fini();
+	/* Forgotten: the next end does not call it. */
+	assert_int_equal(hb_workers_init(2, NULL), 0);
+}
+
+static void
 test_worker__stop_before_run(void **state)
 {
 	hb_control_stop();
@@ -365,6 +395,7 @@ main(void)
 		TEST(test_worker__tasks_of_one_poster_run_in_order),
 		TEST(test_worker__post_all_across_threads),
 		TEST(test_worker__fini_runs_what_was_posted),
+		TEST(test_worker__end_hooks_come_last),
 		TEST(test_worker__stop_before_run),
 	};
 
