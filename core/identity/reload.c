@@ -33,6 +33,7 @@ struct dir {
 	dev_t dev;
 	ino_t ino;
 	bool open;    /* the handle exists                    */
+	bool moved;   /* or removed; a number of an inode may come again */
 	bool refused; /* inotify said no; counted and logged  */
 };
 
@@ -194,13 +195,17 @@ static void
 on_fs_event(uv_fs_event_t *h, const char *name, int events, int status)
 {
 	struct dir *d = HB_CONTAINER(h, struct dir, handle);
+	const char *own = strrchr(d->path, '/');
 	struct hb_list *n;
 
 	(void)events;
 	(void)status;
+	/* Of itself the library tells by the name of the directory. */
+	own = own == NULL ? d->path : own + 1;
+	d->moved |= name == NULL || strcmp(name, own) == 0;
 	HB_LIST_FOREACH (n, &d->links) {
 		struct link *l = HB_LIST_ENTRY(n, struct link, node);
-		enum touch touch = name == NULL || strcmp(name, l->name) == 0 ? READ : STAT;
+		enum touch touch = d->moved || strcmp(name, l->name) == 0 ? READ : STAT;
 
 		l->file->touched = HB_MAX(l->file->touched, touch);
 	}
@@ -258,8 +263,8 @@ dir_stale(const struct dir *d)
 	struct stat st;
 
 	if (stat(d->path, &st) != 0)
-		return (d->open);
-	return (!d->open || st.st_dev != d->dev || st.st_ino != d->ino);
+		return (d->moved || d->open);
+	return (d->moved || !d->open || st.st_dev != d->dev || st.st_ino != d->ino);
 }
 
 static struct dir *

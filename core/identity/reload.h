@@ -43,6 +43,7 @@ struct hb_file;
 struct hb_file_user {
 	struct hb_list  node; /* private */
 	struct hb_file *file; /* private; NULL = watches nothing */
+	bool            news; /* private */
 	void (*changed)(struct hb_file_user *);
 };
 

@@ -8,12 +8,12 @@
 
 enum list { DOMAINS, ALIASES, NAMESPACES, ACCOUNTS, IDS, PREFIXES, N_LISTS };
 
-static const char *const list_names[N_LISTS] = {"trust_domains", "trust_domain_aliases",
-	"namespaces", "service_accounts", "ids", "id_prefixes"};
+static const char *const list_names[N_LISTS] = { "trust_domains", "trust_domain_aliases",
+	"namespaces", "service_accounts", "ids", "id_prefixes" };
 
 struct list_of {
-	char         **v; /* owned */
-	size_t         n;
+	char **v; /* owned */
+	size_t n;
 	struct hb_map *find; /* of the same texts; NULL = empty */
 };
 
@@ -55,10 +55,11 @@ check_account(const char *z, struct hb_err *reterr)
 
 	if (slash == NULL && is_segment(hb_str(z)))
 		return (0);
-	if (slash != NULL && is_segment(hb_strn(z, (size_t)(slash - z))) && is_segment(hb_str(slash + 1)))
+	if (slash != NULL && is_segment(hb_strn(z, (size_t)(slash - z))) &&
+		is_segment(hb_str(slash + 1)))
 		return (0);
-	return (hb_err_set(reterr, -EINVAL,
-		"must be NAMESPACE/ACCOUNT, or ACCOUNT of our own namespace"));
+	return (hb_err_set(
+		reterr, -EINVAL, "must be NAMESPACE/ACCOUNT, or ACCOUNT of our own namespace"));
 }
 
 static int
@@ -99,8 +100,8 @@ check(enum list which, const char *z, struct hb_err *reterr)
 	case NAMESPACES:
 		if (is_segment(hb_str(z)) || strcmp(z, ANY) == 0 || strcmp(z, OURS) == 0)
 			return (0);
-		return (hb_err_set(reterr, -EINVAL,
-			"must be a namespace, \".\" (ours) or \"*\" (any)"));
+		return (hb_err_set(
+			reterr, -EINVAL, "must be a namespace, \".\" (ours) or \"*\" (any)"));
 	case ACCOUNTS:
 		return (check_account(z, reterr));
 	case IDS:
@@ -142,8 +143,9 @@ int
 hb_rules_new(const struct hb_rules_options *o, struct hb_rules **ret, const char **ret_list,
 	size_t *ret_index, struct hb_err *reterr)
 {
-	const struct hb_rules_list *const from[N_LISTS] = {&o->trust_domains, &o->trust_domain_aliases,
-		&o->namespaces, &o->service_accounts, &o->ids, &o->id_prefixes};
+	const struct hb_rules_list *const from[N_LISTS] = { &o->trust_domains,
+		&o->trust_domain_aliases, &o->namespaces, &o->service_accounts, &o->ids,
+		&o->id_prefixes };
 	struct hb_rules *r;
 
 	HB_NEW(r, RULES_MAGIC);
@@ -188,7 +190,9 @@ has(const struct hb_rules *r, enum list which, struct hb_str s)
 static bool
 is_default(const struct hb_rules *r)
 {
-	return (r->list[NAMESPACES].n + r->list[ACCOUNTS].n + r->list[IDS].n + r->list[PREFIXES].n == 0);
+	return (r->list[NAMESPACES].n + r->list[ACCOUNTS].n + r->list[IDS].n +
+			r->list[PREFIXES].n ==
+		0);
 }
 
 bool
@@ -215,8 +219,8 @@ hb_rules_need_own(const struct hb_rules *r, const char **ret_why)
 /* A peer as the rules see it: an alias of our trust domain is our trust domain. */
 struct seen {
 	const struct hb_rules *rules;
-	struct hb_spiffe       peer, own; /* own: empty = we have no identity */
-	struct hb_str          domain;    /* of the peer; ours for an alias   */
+	struct hb_spiffe peer, own; /* own: empty = we have no identity */
+	struct hb_str domain;       /* of the peer; ours for an alias   */
 };
 
 static bool
@@ -315,10 +319,13 @@ no_identity(const struct hb_cert_info *peer, char *text, size_t cap)
 	if (uris == 0)
 		(void)snprintf(text, cap, "the certificate names no SPIFFE identity (no URI SAN)");
 	else if (uris > 1)
-		(void)snprintf(text, cap, "the certificate has %zu URI SANs, and a SPIFFE identity is "
-			"the only one", uris);
+		(void)snprintf(text, cap,
+			"the certificate has %zu URI SANs, and a SPIFFE identity is "
+			"the only one",
+			uris);
 	else
-		(void)snprintf(text, cap, "the URI SAN of the certificate is not a SPIFFE identity");
+		(void)snprintf(
+			text, cap, "the URI SAN of the certificate is not a SPIFFE identity");
 	return (HB_RULES_NO_IDENTITY);
 }
 
@@ -326,8 +333,8 @@ enum hb_rules_answer
 hb_rules_judge(const struct hb_rules *r, const struct hb_cert_info *peer,
 	const struct hb_cert_info *own, char *text, size_t cap)
 {
-	struct seen s = {.rules = r};
-	struct hb_text allowed = {.cap_max = 256};
+	struct seen s = { .rules = r };
+	struct hb_text allowed = { .cap_max = 256 };
 	struct hb_str entry;
 	const char *rule;
 
@@ -338,7 +345,8 @@ hb_rules_judge(const struct hb_rules *r, const struct hb_cert_info *peer,
 	if (own != NULL && own->spiffe_id != NULL)
 		(void)hb_spiffe_parse(hb_str(own->spiffe_id), &s.own, NULL);
 	s.domain = has(r, ALIASES, s.peer.trust_domain) && s.own.trust_domain.len > 0 ?
-		s.own.trust_domain : s.peer.trust_domain;
+		s.own.trust_domain :
+		s.peer.trust_domain;
 	rule = find_rule(&s, &entry);
 	if (rule != NULL) {
 		(void)snprintf(text, cap, "%s: %.*s", rule, HB_STR_FMT(entry));
@@ -346,7 +354,8 @@ hb_rules_judge(const struct hb_rules *r, const struct hb_cert_info *peer,
 	}
 	hb_rules_describe(r, &allowed);
 	(void)snprintf(text, cap, "%s is not allowed: we are %s and allow %s", peer->spiffe_id,
-		own == NULL || own->spiffe_id == NULL ? "without identity" : own->spiffe_id, allowed.p);
+		own == NULL || own->spiffe_id == NULL ? "without identity" : own->spiffe_id,
+		allowed.p);
 	hb_text_fini(&allowed);
 	return (HB_RULES_DENIED);
 }
@@ -376,7 +385,8 @@ hb_rules_describe(const struct hb_rules *r, struct hb_text *t)
 	if (domains->n == 0)
 		hb_text_addz(t, "our trust domain");
 	else
-		hb_text_printf(t, "trust domain %s%s", domains->v[0], domains->n > 1 ? " and others" : "");
+		hb_text_printf(
+			t, "trust domain %s%s", domains->v[0], domains->n > 1 ? " and others" : "");
 	describe_list(r, ALIASES, t);
 	if (is_default(r))
 		hb_text_addz(t, ", our namespace (default)");

@@ -7,15 +7,15 @@
 static const struct {
 	const char *chain, *key, *roots[3];
 } names[] = {
-	{"cert-chain.pem", "key.pem", {"root-cert.pem"}},
-	{"certificates.pem", "private_key.pem", {"ca_certificates.pem", "ca-certificates.crt"}},
-	{"tls.crt", "tls.key", {"ca.crt"}},
-	{"cert.pem", "key.pem", {"root-cert.pem", "ca.pem"}},
-	{"svid.pem", "svid_key.pem", {"svid_bundle.pem"}},
+	{ "cert-chain.pem", "key.pem", { "root-cert.pem" } },
+	{ "certificates.pem", "private_key.pem", { "ca_certificates.pem", "ca-certificates.crt" } },
+	{ "tls.crt", "tls.key", { "ca.crt" } },
+	{ "cert.pem", "key.pem", { "root-cert.pem", "ca.pem" } },
+	{ "svid.pem", "svid_key.pem", { "svid_bundle.pem" } },
 };
 
-static const char *const places[] = {".", "/var/run/secrets/workload-spiffe-credentials", "/etc/certs",
-	"/var/run/secrets/istio"};
+static const char *const places[] = { ".", "/var/run/secrets/workload-spiffe-credentials",
+	"/etc/certs", "/var/run/secrets/istio" };
 
 static const char last_roots[] = "./var/run/secrets/istio/root-cert.pem";
 
@@ -31,7 +31,8 @@ is_file(const char *path)
 static char *
 in_dir(const char *dir, const char *name)
 {
-	char *path = strcmp(dir, ".") == 0 ? hb_strdup(name) :
+	char *path = strcmp(dir, ".") == 0 ?
+		hb_strdup(name) :
 		hb_asprintf("%s%s%s", dir, dir[strlen(dir) - 1] == '/' ? "" : "/", name);
 
 	if (is_file(path))
@@ -64,10 +65,13 @@ hb_identity_search(const char *dir, struct hb_identity_paths *ret, struct hb_err
 {
 	memset(ret, 0, sizeof *ret);
 	if (dir != NULL && *dir != '\0')
-		return (look_in(dir, ret) ? 0 : hb_err_set(reterr, -ENOENT,
-			"%s holds no certificate with its key: looked for cert-chain.pem and key.pem, "
-			"certificates.pem and private_key.pem, tls.crt and tls.key, cert.pem and "
-			"key.pem, svid.pem and svid_key.pem", dir));
+		return (look_in(dir, ret) ?
+				0 :
+				hb_err_set(reterr, -ENOENT,
+					"%s holds no certificate with its key: looked for cert-chain.pem and key.pem, "
+					"certificates.pem and private_key.pem, tls.crt and tls.key, cert.pem and "
+					"key.pem, svid.pem and svid_key.pem",
+					dir));
 	for (size_t i = 0; i < HB_ARRAY_LEN(places); i++) {
 		if (!look_in(places[i], ret))
 			continue;
@@ -75,8 +79,10 @@ hb_identity_search(const char *dir, struct hb_identity_paths *ret, struct hb_err
 			ret->roots = hb_strdup(last_roots);
 		return (0);
 	}
-	return (hb_err_set(reterr, -ENOENT, "no certificate with its key in the working directory, %s, "
-		"%s or %s: give a directory or files", places[1], places[2], places[3]));
+	return (hb_err_set(reterr, -ENOENT,
+		"no certificate with its key in the working directory, %s, "
+		"%s or %s: give a directory or files",
+		places[1], places[2], places[3]));
 }
 
 void

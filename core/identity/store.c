@@ -61,8 +61,8 @@ hb_identity__unshare(char **name)
 }
 
 int
-hb_credential_shared(const struct hb_credential_pem *pem, struct hb_credential **ret,
-	struct hb_err *reterr)
+hb_credential_shared(
+	const struct hb_credential_pem *pem, struct hb_credential **ret, struct hb_err *reterr)
 {
 	struct hb_credential *c;
 	SHA256_CTX sha;
@@ -94,7 +94,7 @@ hb_credential_shared(const struct hb_credential_pem *pem, struct hb_credential *
 int
 hb_trust_shared(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_err *reterr)
 {
-	uint32_t flags[3] = {o->crl_leaf_only, o->allow_expired, o->max_depth};
+	uint32_t flags[3] = { o->crl_leaf_only, o->allow_expired, o->max_depth };
 	struct hb_trust *t;
 	SHA256_CTX sha;
 	char *name;

@@ -33,7 +33,7 @@ add_crl(struct hb_trust *t, X509_CRL *crl)
 	int64_t due = INT64_MAX;
 
 	if (X509_CRL_get0_nextUpdate(crl) != NULL &&
-	    !hb_identity__time(X509_CRL_get0_nextUpdate(crl), &due))
+		!hb_identity__time(X509_CRL_get0_nextUpdate(crl), &due))
 		due = 0;
 	t->crl_due = HB_MIN(t->crl_due, due);
 	HB_ASSERT(X509_STORE_add_crl(t->store, crl) == 1);
@@ -79,23 +79,26 @@ add_crls(struct hb_trust *t, const struct hb_trust_options *o, struct hb_err *re
 	HB_ASSERT(bio != NULL);
 	ERR_clear_error();
 	while (n <= HB_TRUST_MAX &&
-	    (crl = der ? next_der_crl(&p, end, &bad) : next_pem_crl(bio, &bad)) != NULL) {
+		(crl = der ? next_der_crl(&p, end, &bad) : next_pem_crl(bio, &bad)) != NULL) {
 		add_crl(t, crl);
 		n++;
 	}
 	if (bad)
 		r = hb_err_set(reterr, -EINVAL, "list %zu of %s cannot be read: %s", n + 1, what,
-		    hb_identity__lib_error("damaged"));
+			hb_identity__lib_error("damaged"));
 	else if (n > HB_TRUST_MAX)
 		r = hb_err_set(reterr, -EINVAL, "%s has more than %u lists", what, HB_TRUST_MAX);
 	else if (n == 0)
-		r = hb_err_set(reterr, -EINVAL, "%s holds no revocation list (no line -----BEGIN "
-		    "X509 CRL-----, and it is not DER)", what);
+		r = hb_err_set(reterr, -EINVAL,
+			"%s holds no revocation list (no line -----BEGIN "
+			"X509 CRL-----, and it is not DER)",
+			what);
 	ERR_clear_error();
 	BIO_free(bio);
 	if (r == 0)
-		HB_ASSERT(X509_STORE_set_flags(t->store, X509_V_FLAG_CRL_CHECK |
-		    (o->crl_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL)) == 1);
+		HB_ASSERT(X509_STORE_set_flags(t->store,
+				  X509_V_FLAG_CRL_CHECK |
+					  (o->crl_leaf_only ? 0 : X509_V_FLAG_CRL_CHECK_ALL)) == 1);
 	return (r);
 }
 

@@ -5,7 +5,9 @@
 #include <stdint.h>
 #include <time.h>
 #include <cmocka.h>
+#include <openssl/bio.h>
 #include <openssl/mem.h>
+#include <openssl/pem.h>
 #include <openssl/pool.h>
 #include <openssl/x509.h>
 #include "core/identity/cert.h"
@@ -292,6 +294,66 @@ test_trust__revoked(void **state)
 	hb_test_cert_free(&second);
 }
 
+/* DER, one list after the other, and when the first is due. */
+static void
+test_trust__der_lists(void **state)
+{
+	char *crls[2] = { hb_test_crl(root, NULL), hb_test_crl(other, leaf) };
+	struct hb_trust_options o = { .pem = hb_str(root->pem), .crl_file = "lists.der" };
+	struct hb_trust *t = trust(&o), *none = NULL;
+	struct hb_text text = { 0 };
+	struct hb_err err;
+	unsigned i;
+
+	assert_true(hb_trust_crl_due(t) == INT64_MAX);
+	hb_trust_free(&t);
+	for (i = 0; i < HB_ARRAY_LEN(crls); i++) {
+		BIO *bio = BIO_new_mem_buf(crls[i], -1);
+		X509_CRL *crl = PEM_read_bio_X509_CRL(bio, NULL, NULL, NULL);
+		uint8_t *p = NULL;
+		int n = i2d_X509_CRL(crl, &p);
+
+		hb_text_add(&text, p, (size_t)n);
+		OPENSSL_free(p);
+		X509_CRL_free(crl);
+		BIO_free(bio);
+		hb_free(crls[i]);
+	}
+	o.crl_pem = hb_strn(text.p, text.len);
+	t = trust(&o);
+	assert_int_equal(judge(t, leaf, NULL).error, 0);
+	assert_true(hb_trust_crl_due(t) > time(NULL) && hb_trust_crl_due(t) < INT64_MAX);
+	hb_trust_free(&t);
+	for (i = 1; i < 40; i++) {
+		o.crl_pem.len = text.len - i; /* cut in the second list */
+		assert_int_equal(hb_trust_new(&o, &none, &err), -EINVAL);
+		assert_non_null(strstr(err.text, "list 2 of lists.der cannot be read"));
+	}
+	hb_text_fini(&text);
+}
+
+static void
+test_trust__shared(void **state)
+{
+	struct hb_trust_options o = { .pem = hb_str(root->pem) }, p = o, q = o;
+	struct hb_trust *a, *b, *c, *d;
+	struct hb_err err;
+
+	q.pem = hb_str(other->pem);
+	p.allow_expired = true;
+	assert_int_equal(hb_trust_shared(&o, &a, &err), 0);
+	assert_int_equal(hb_trust_shared(&o, &b, &err), 0);
+	assert_int_equal(hb_trust_shared(&p, &c, &err), 0);
+	assert_int_equal(hb_trust_shared(&q, &d, &err), 0);
+	assert_ptr_equal(a, b);
+	assert_true(a != c && a != d && c != d);
+	hb_trust_free(&a);
+	assert_int_equal(judge(b, leaf, NULL).error, 0);
+	hb_trust_free(&b);
+	hb_trust_free(&c);
+	hb_trust_free(&d);
+}
+
 static void
 test_trust__garbage(void **state)
 {
@@ -316,7 +378,7 @@ test_trust__garbage(void **state)
 	hb_trust_free(&t);
 	o.crl_pem = hb_str("not a list");
 	assert_int_equal(hb_trust_new(&o, &none, &err), -EINVAL);
-	assert_non_null(strstr(err.text, "holds no PEM revocation list"));
+	assert_non_null(strstr(err.text, "holds no revocation list"));
 	o.crl_pem = hb_str("");
 	o.pem = hb_str("nothing");
 	o.file = "roots.pem";
@@ -337,6 +399,8 @@ main(void)
 		cmocka_unit_test(test_trust__leaf_signs_nothing),
 		cmocka_unit_test(test_trust__depth),
 		cmocka_unit_test(test_trust__revoked),
+		cmocka_unit_test(test_trust__der_lists),
+		cmocka_unit_test(test_trust__shared),
 		cmocka_unit_test(test_trust__garbage),
 	};
 
