@@ -59,22 +59,22 @@
 		HB_CHECK((to), magic_value); \
 	} while (0)
 
-void *hb_malloc(size_t n) HB_NONNULL;
-void *hb_calloc(size_t n, size_t size) HB_NONNULL;
+HB_EXPORT void *hb_malloc(size_t n) HB_NONNULL;
+HB_EXPORT void *hb_calloc(size_t n, size_t size) HB_NONNULL;
 void *hb_realloc(void *p, size_t n) HB_NONNULL;
 char *hb_strdup(const char *s) HB_NONNULL;
 char *hb_strndup(const char *s, size_t n) HB_NONNULL;
 /* Formats into fresh memory owned by the caller. */
 char *hb_asprintf(const char *fmt, ...) HB_PRINTF(1, 2) HB_NONNULL;
 /* Accepts NULL. */
-void hb_free(void *p);
+HB_EXPORT void hb_free(void *p);
 
 /*
  * Prints file, line, condition, the running version, a backtrace and whatever the panic hooks
  * add to stderr, then abort()s. Async-signal-safety is not promised, reentry is: a panic inside a
  * hook aborts at once.
  */
-void hb_panic(const char *file, int line, const char *func, const char *what) HB_NORETURN;
+HB_EXPORT void hb_panic(const char *file, int line, const char *func, const char *what) HB_NORETURN;
 
 /*
  * Adds a function that prints to `fd` what its room knows when the process panics (for example

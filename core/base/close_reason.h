@@ -54,6 +54,9 @@
 	X(TLS_ERROR, "tls_error", true, "UC", "tls_protocol_error", "a TLS record was not acceptable")            \
 	X(TLS_NO_SECRET, "tls_no_secret", true, "UF", "secret_not_supplied", "the certificate is not available yet") \
 	X(PROTOCOL_ERROR, "protocol_error", true, "DPE", "protocol_error", "the peer broke the protocol")         \
+	X(FLOOD, "flood", true, "DPE", "http2_flood", "the peer sent more frames of a kind than are of use")          \
+	X(KEEPALIVE_TIMEOUT, "keepalive_timeout", true, "-", "keepalive_timeout", "the peer does not answer PING")    \
+	X(HTTP_TIMEOUT, "http_timeout", true, "DPE", "http_timeout", "the peer took too long for its settings or a header block") \
 	X(STREAM_REFUSED, "stream_refused", true, "UF", "stream_refused", "the peer refused the stream")          \
 	X(STREAM_RESET, "stream_reset", true, "UR", "stream_reset", "the peer reset the stream")                  \
 	X(GOAWAY, "goaway", true, "UF", "goaway", "the session is going away")                                    \
@@ -82,6 +85,6 @@ struct hb_close_info {
 };
 
 /* Never NULL for r < HB_CLOSE_MAX. */
-const struct hb_close_info *hb_close_info(enum hb_close_reason r);
+HB_EXPORT const struct hb_close_info *hb_close_info(enum hb_close_reason r);
 
 #endif

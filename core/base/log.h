@@ -48,7 +48,7 @@ enum hb_log_component {
 };
 
 /* Level of each component; read with a plain relaxed load by HB_LOG_ON. */
-extern _Atomic unsigned char hb_log_levels[HB_LOG_C_MAX];
+HB_EXPORT extern _Atomic unsigned char hb_log_levels[HB_LOG_C_MAX];
 
 #define HB_LOG_ON(comp, level) \
 	(hb_log_levels[HB_LOG_C_##comp] <= (unsigned char)HB_LOG_##level)
@@ -64,8 +64,8 @@ extern _Atomic unsigned char hb_log_levels[HB_LOG_C_MAX];
 	        ? hb_log_write(HB_LOG_C_##comp, HB_LOG_##level, (msg), " " __VA_ARGS__)     \
 	        : (void)0)
 
-void hb_log_write(enum hb_log_component, enum hb_log_level, const char *msg, const char *kv, ...)
-    HB_PRINTF(4, 5);
+HB_EXPORT void hb_log_write(enum hb_log_component, enum hb_log_level, const char *msg,
+    const char *kv, ...) HB_PRINTF(4, 5);
 
 /*
  * path NULL = stderr. Call from main() before threads start. Text, level info by default. Ignores

@@ -34,40 +34,40 @@ struct hb_buf {
 #define HB_BUF_IOV_MAX 64
 
 /* Frees the slices (not borrowed memory). The buffer is empty and usable afterwards. */
-void hb_buf_fini(struct hb_buf *);
+HB_EXPORT void hb_buf_fini(struct hb_buf *);
 /*
  * Appends borrowed bytes. `s` is memory for the slice, usually on the caller's stack; it must
  * live until the buffer is empty or hb_buf_own was called.
  */
-void hb_buf_borrow(struct hb_buf *, struct hb_slice *s, const void *p, size_t n);
+HB_EXPORT void hb_buf_borrow(struct hb_buf *, struct hb_slice *s, const void *p, size_t n);
 /* Appends a copy. */
-void hb_buf_add(struct hb_buf *, const void *p, size_t n);
+HB_EXPORT void hb_buf_add(struct hb_buf *, const void *p, size_t n);
 static inline void
 hb_buf_addz(struct hb_buf *b, const char *z)
 {
 	hb_buf_add(b, z, strlen(z));
 }
 /* Puts a copy before everything else. */
-void hb_buf_prepend(struct hb_buf *, const void *p, size_t n);
+HB_EXPORT void hb_buf_prepend(struct hb_buf *, const void *p, size_t n);
 /* Reserves room for n bytes in an owned tail block: write there, then commit what was written. */
-uint8_t *hb_buf_reserve(struct hb_buf *, size_t n);
-void     hb_buf_commit(struct hb_buf *, size_t n);
+HB_EXPORT uint8_t *hb_buf_reserve(struct hb_buf *, size_t n);
+HB_EXPORT void     hb_buf_commit(struct hb_buf *, size_t n);
 /* Moves all / the first n bytes of `from` to the tail of `to` (a slice is split by reference;
  * a borrowed slice stays borrowed). n <= from->len. */
-void hb_buf_move(struct hb_buf *to, struct hb_buf *from);
-void hb_buf_move_n(struct hb_buf *to, struct hb_buf *from, size_t n);
+HB_EXPORT void hb_buf_move(struct hb_buf *to, struct hb_buf *from);
+HB_EXPORT void hb_buf_move_n(struct hb_buf *to, struct hb_buf *from, size_t n);
 /* Moves all of `from` before everything in `to`. */
-void hb_buf_move_front(struct hb_buf *to, struct hb_buf *from);
+HB_EXPORT void hb_buf_move_front(struct hb_buf *to, struct hb_buf *from);
 /* Turns every borrowed slice into an owned one. */
-void hb_buf_own(struct hb_buf *);
+HB_EXPORT void hb_buf_own(struct hb_buf *);
 bool hb_buf_is_owned(const struct hb_buf *);
 /* Drops the first n bytes; n <= len. */
-void hb_buf_drain(struct hb_buf *, size_t n);
+HB_EXPORT void hb_buf_drain(struct hb_buf *, size_t n);
 /* Copies up to n bytes from `off` without draining; returns how many. */
-size_t hb_buf_copyout(const struct hb_buf *, size_t off, void *dst, size_t n);
+HB_EXPORT size_t hb_buf_copyout(const struct hb_buf *, size_t off, void *dst, size_t n);
 /* One contiguous piece of the first min(n, len) bytes; may merge owned slices; valid until the
  * buffer changes. n <= 64 KiB. */
-const uint8_t *hb_buf_pullup(struct hb_buf *, size_t n);
+HB_EXPORT const uint8_t *hb_buf_pullup(struct hb_buf *, size_t n);
 /* Fills iov with the first slices; returns entries used. */
 int hb_buf_iov(const struct hb_buf *, struct iovec *iov, int max);
 

@@ -86,7 +86,7 @@ char *hb_cfg_path(struct hb_cfg *, const void *msg) HB_NONNULL;
  * full path) is found from the message's address. `field` is the proto name, NULL = the message
  * itself; index >= 0 selects an element of a repeated field. Always returns -EINVAL.
  */
-int hb_cfg_error(struct hb_cfg *, const void *msg, const char *field, int index,
+HB_EXPORT int hb_cfg_error(struct hb_cfg *, const void *msg, const char *field, int index,
     const char *fmt, ...) HB_PRINTF(5, 6);
 void hb_cfg_warn(struct hb_cfg *, const void *msg, const char *field, int index,
     const char *fmt, ...) HB_PRINTF(5, 6);
@@ -106,13 +106,13 @@ const void *hb_cfg_any_of(struct hb_cfg *, const void *owner_msg, const char *fi
  * google.protobuf.Duration (NULL = `dflt_ms`) to milliseconds; negative or more than 10 years is
  * an error and returns dflt_ms.
  */
-uint64_t hb_cfg_duration_ms(struct hb_cfg *, const void *msg, const char *field,
+HB_EXPORT uint64_t hb_cfg_duration_ms(struct hb_cfg *, const void *msg, const char *field,
     const void *duration, uint64_t dflt_ms);
 /* UInt32Value (NULL = dflt) within [min, max]; outside is an error and returns dflt. */
-uint32_t hb_cfg_u32(struct hb_cfg *, const void *msg, const char *field, const void *wrapper,
+HB_EXPORT uint32_t hb_cfg_u32(struct hb_cfg *, const void *msg, const char *field, const void *wrapper,
     uint32_t min, uint32_t max, uint32_t dflt);
 /* BoolValue; NULL = dflt. */
-bool hb_cfg_bool(const void *wrapper, bool dflt);
+HB_EXPORT bool hb_cfg_bool(const void *wrapper, bool dflt);
 /*
  * core.v3.DataSource: filename is read (limit bytes_max), inline and environment are copied.
  * 0 and *ret owned by the caller, or -EINVAL after reporting.

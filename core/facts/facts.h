@@ -41,7 +41,7 @@ void hb_addr_from_sockaddr(struct hb_addr *, const struct sockaddr *, socklen_t)
 socklen_t hb_addr_to_sockaddr(const struct hb_addr *, struct sockaddr_storage *);
 /* "10.0.0.1:80", "[::1]:80", unix path ("@name" when abstract), "envoy://name/", "-" for NONE.
  * Returns as snprintf. */
-int  hb_addr_format(const struct hb_addr *, char *dst, size_t cap);
+HB_EXPORT int  hb_addr_format(const struct hb_addr *, char *dst, size_t cap);
 int  hb_addr_format_ip(const struct hb_addr *, char *dst, size_t cap); /* without port */
 /* "1.2.3.4" or "::1" (no brackets, no port, no zone); v4-mapped becomes V4. False = not an IP
  * address, then *ret is untouched. */
@@ -67,7 +67,7 @@ struct hb_arena {
 	size_t used; /* bytes handed out */
 };
 void *hb_arena_alloc(struct hb_arena *, size_t n); /* zeroed, aligned to 16 */
-struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* copy, NUL-terminated */
+HB_EXPORT struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* copy, NUL-terminated */
 void  hb_arena_fini(struct hb_arena *);
 /* Copies an address together with the name that it borrows. */
 void  hb_addr_copy(struct hb_arena *, struct hb_addr *to, const struct hb_addr *from);
@@ -118,13 +118,13 @@ void hb_facts_copy(struct hb_facts *to, const struct hb_facts *from);
  * False when the list is full, or the entry exists and is read-only. Replaces otherwise; a value
  * got before from the lookups below is then no longer valid.
  */
-bool hb_facts_metadata_set(struct hb_facts *, struct hb_str ns, struct hb_str key,
+HB_EXPORT bool hb_facts_metadata_set(struct hb_facts *, struct hb_str ns, struct hb_str key,
     struct hb_str value);
-bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str value, bool read_only,
+HB_EXPORT bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str value, bool read_only,
     uint8_t shared);
 /* p == NULL = not there. filter state is looked up in the parents too. */
-struct hb_str hb_facts_metadata(const struct hb_facts *, struct hb_str ns, struct hb_str key);
-struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str key);
+HB_EXPORT struct hb_str hb_facts_metadata(const struct hb_facts *, struct hb_str ns, struct hb_str key);
+HB_EXPORT struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str key);
 /*
  * The facts that hold the identity of the peer: of this connection, or, when it is plaintext inside
  * a tunnel, of the nearest connection below it that has one. TLS without a certificate says that

@@ -19,16 +19,16 @@ void hb_explain_free(struct hb_explain **);
  * "cluster", "endpoint", "result"), `subject` a name, `verdict` one word ("chosen", "lost",
  * "allow", "deny", "pass", "refused", "needs_bytes"), then why.
  */
-void hb_explain_step(struct hb_explain *, const char *topic, const char *subject,
+HB_EXPORT void hb_explain_step(struct hb_explain *, const char *topic, const char *subject,
     const char *verdict, const char *why_fmt, ...) HB_PRINTF(5, 6);
 /* A filter names the cluster that it would dial; the caller goes on from there. */
-void hb_explain_set_cluster(struct hb_explain *, struct hb_str cluster);
+HB_EXPORT void hb_explain_set_cluster(struct hb_explain *, struct hb_str cluster);
 struct hb_str hb_explain_cluster(const struct hb_explain *);
 /* A filter ends the connection: nothing after it is asked. */
-void hb_explain_stop(struct hb_explain *);
+HB_EXPORT void hb_explain_stop(struct hb_explain *);
 bool hb_explain_stopped(const struct hb_explain *);
 /* Facts that a filter would set (filter state) go to a private copy. */
-struct hb_facts *hb_explain_facts(struct hb_explain *);
+HB_EXPORT struct hb_facts *hb_explain_facts(struct hb_explain *);
 
 void hb_explain_text(const struct hb_explain *, struct hb_text *);
 void hb_explain_json(const struct hb_explain *, struct hb_text *);

@@ -48,12 +48,12 @@ struct hb_stats;
 /* Control thread. The scope with this label is made or found (reference counted); its numbers
  * outlive a replaced owner. `label` "" when the family has none. After hb_workers_init. In output
  * colons of a label become '_', as in Envoy ("listener.0.0.0.0_15443.…"). */
-struct hb_stats *hb_stats_get(const struct hb_stat_family *, struct hb_str label);
-void hb_stats_unref(struct hb_stats **); /* freed after the workers passed (hb_retire) */
+HB_EXPORT struct hb_stats *hb_stats_get(const struct hb_stat_family *, struct hb_str label);
+HB_EXPORT void hb_stats_unref(struct hb_stats **); /* freed after the workers passed (hb_retire) */
 const char *hb_stats_label(const struct hb_stats *);
 
 /* On a worker or the control thread. `i` is the row in the family's table. */
-void hb_stat_add(struct hb_worker *, const struct hb_stats *, unsigned i, int64_t n);
+HB_EXPORT void hb_stat_add(struct hb_worker *, const struct hb_stats *, unsigned i, int64_t n);
 static inline void
 hb_stat_inc(struct hb_worker *w, const struct hb_stats *s, unsigned i)
 {
@@ -62,7 +62,7 @@ hb_stat_inc(struct hb_worker *w, const struct hb_stats *s, unsigned i)
 /* Control thread only: sets a gauge that nobody adds to. */
 void hb_stat_set(const struct hb_stats *, unsigned i, int64_t value);
 /* Histogram sample (milliseconds by convention of the name). */
-void hb_stat_record(struct hb_worker *, const struct hb_stats *, unsigned i, uint64_t value);
+HB_EXPORT void hb_stat_record(struct hb_worker *, const struct hb_stats *, unsigned i, uint64_t value);
 
 /* Any time on the control thread: sum of all workers / of one worker, since the last reset. The
  * value of a histogram is its number of samples; per worker it has none. */
