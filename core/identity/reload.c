@@ -426,6 +426,15 @@ stamp_differs(const struct hb_file *f)
 }
 
 static void
+tell(struct hb_file_user *u, bool news)
+{
+	if (!news && !u->news)
+		return;
+	u->news = false;
+	u->changed(u);
+}
+
+static void
 look(void)
 {
 	struct hb_list *n, *u;
@@ -441,14 +450,9 @@ look(void)
 	HB_LIST_FOREACH (n, &watch.files) {
 		struct hb_file *f = HB_LIST_ENTRY(n, struct hb_file, node);
 
-		if (!f->news)
-			continue;
+		HB_LIST_FOREACH (u, &f->users)
+			tell(HB_LIST_ENTRY(u, struct hb_file_user, node), f->news);
 		f->news = false;
-		HB_LIST_FOREACH (u, &f->users) {
-			struct hb_file_user *user = HB_LIST_ENTRY(u, struct hb_file_user, node);
-
-			user->changed(user);
-		}
 	}
 }
 
@@ -585,7 +589,7 @@ hb_file_watch(struct hb_file_user *u, const char *path, void (*changed)(struct h
 	u->changed = changed;
 	hb_list_init(&u->node);
 	hb_list_add_tail(&f->users, &u->node);
-	f->news = true;
+	u->news = true;
 	start_soon();
 }
 
