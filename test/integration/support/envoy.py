@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Envoy as a foreign program, and configurations that both it and ours run."""
+import http.client
+import pathlib
+import re
+import socket
+
+from support.proc import Child, until
+
+CONFIGS = pathlib.Path(__file__).resolve().parent.parent / "configs"
+
+
+def render(name, **values):
+    """configs/NAME with every @WORD@ filled in."""
+    text = (CONFIGS / name).read_text(encoding="utf-8")
+    for word, value in values.items():
+        text = text.replace(f"@{word}@", str(value))
+    left = re.findall(r"@[A-Z_]+@", text.split("\nnode:", 1)[-1])
+    assert not left, f"no value for {left}"
+    return text
+
+
+def free_port():
+    """A port that was free a moment ago: Envoy's own logs do not tell which one it got for 0."""
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+class Envoy(Child):
+    def __init__(self, folder, config, admin_port):
+        path = pathlib.Path(folder) / "envoy.yaml"
+        path.write_text(config, encoding="utf-8")
+        self.admin_port = admin_port
+        super().__init__(["envoy", "-c", str(path), "--use-dynamic-base-id", "--concurrency", "1", "-l", "warning",
+                          "--file-flush-interval-msec", "100"])
+        until(self.is_ready, "Envoy", 60)
+
+    def is_ready(self):
+        assert self.process.poll() is None, self.output()
+        c = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
+        try:
+            c.request("GET", "/ready")
+            return c.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            c.close()
