@@ -36,7 +36,7 @@ static void
 local_address(const struct hb_listener *l, unsigned address, int fd, struct hb_facts *f)
 {
 	static const uint8_t zero[16];
-	const struct hb_addr *bound = &l->sock[address]->bound;
+	const struct hb_addr *bound = &l->bound[address]; /* the socket may be gone by now */
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof ss;
 	struct hb_addr a = *bound;

@@ -75,7 +75,9 @@
 	X(SSL_VERIFY, "ssl.fail_verify_error", COUNTER,                                          \
 		"Handshakes that failed because the peer's certificate does not verify.")        \
 	X(SSL_SAN, "ssl.fail_verify_san", COUNTER,                                               \
-		"Handshakes that failed because of the name in the peer's certificate.")
+		"Handshakes that failed because of the name in the peer's certificate.")           \
+	X(SSL_NO_GROUP, "ssl.fail_no_shared_group", COUNTER,                                       \
+		"Handshakes that failed because the peer accepts none of our key exchange groups.")
 
 #define HB_LWORKER_STATS(X)                                                                 \
 	X(WORKER_CX_TOTAL, "downstream_cx_total", COUNTER,                                  \

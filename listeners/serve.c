@@ -149,6 +149,9 @@ count_tls(struct hb_worker *w, const struct hb_listener *l, const struct hb_conn
 	case HB_CLOSE_TLS_SAN:
 		hb_stat_inc(w, l->stats, SSL_SAN);
 		break;
+	case HB_CLOSE_TLS_NO_GROUP:
+		hb_stat_inc(w, l->stats, SSL_NO_GROUP);
+		break;
 	case HB_CLOSE_TLS_HANDSHAKE:
 	case HB_CLOSE_TLS_TIMEOUT:
 	case HB_CLOSE_TLS_PEER_REFUSED:

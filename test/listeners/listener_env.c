@@ -20,6 +20,7 @@ unsigned le_drained;
 struct hb_facts le_last_facts;
 struct hb_text le_received;
 static struct hb_text errors;
+static bool le_threads; /* filters share nothing then */
 
 /* ------------------------------------------------------------------ the filter */
 
@@ -28,8 +29,10 @@ name_on_connected(struct hb_filter *f)
 {
 	struct hb_buf b = { 0 };
 
-	hb_facts_fini(&le_last_facts);
-	hb_facts_copy(&le_last_facts, hb_filter_facts(f));
+	if (!le_threads) {
+		hb_facts_fini(&le_last_facts);
+		hb_facts_copy(&le_last_facts, hb_filter_facts(f));
+	}
 	hb_buf_addz(&b, hb_filter_chain_name(f));
 	hb_buf_addz(&b, "\n");
 	hb_filter_write(f, &b, false);
@@ -44,7 +47,8 @@ name_on_read(struct hb_filter *f, struct hb_buf *buf, bool end)
 	size_t n;
 
 	while ((n = hb_buf_copyout(buf, 0, bytes, sizeof bytes)) > 0) {
-		hb_text_add(&le_received, bytes, n);
+		if (!le_threads)
+			hb_text_add(&le_received, bytes, n);
 		hb_buf_drain(buf, n);
 		if (n >= 5 && memcmp(bytes + n - 5, "ping\n", 5) == 0)
 			hb_buf_addz(&out, "ping\n");
@@ -57,7 +61,8 @@ name_on_read(struct hb_filter *f, struct hb_buf *buf, bool end)
 static void
 name_on_event(struct hb_filter *f, enum hb_event ev)
 {
-	le_drained += ev == HB_EVENT_DRAIN;
+	if (!le_threads)
+		le_drained += ev == HB_EVENT_DRAIN;
 }
 
 static const struct hb_filter_type filter_name = {
@@ -81,8 +86,8 @@ each_worker(void (*fn)(struct hb_worker *, uint64_t), uint64_t arg)
 		fn(hb_worker_at(i), arg);
 }
 
-void
-le_init(const struct hb_listeners_options *o)
+static void
+init_rooms(const struct hb_listeners_options *o)
 {
 	static const struct hb_filter_type *const types[] = { &filter_name,
 		&hb_lfilter_tls_inspector, &hb_lfilter_http_inspector, &hb_lfilter_proxy_protocol,
@@ -96,11 +101,29 @@ le_init(const struct hb_listeners_options *o)
 	if (!once)
 		hb_cfg_types_init();
 	once = true;
-	HB_ASSERT(hb_workers_init(LE_WORKERS, &err) == 0);
-	each_worker(hb_clock_fake, 1000000);
 	hb_facts_init(&le_last_facts);
 	le_drained = 0;
 	HB_ASSERT(hb_listeners_init(o == NULL ? &dflt : o, &err) == 0);
+}
+
+void
+le_init(const struct hb_listeners_options *o)
+{
+	struct hb_err err;
+
+	HB_ASSERT(hb_workers_init(LE_WORKERS, &err) == 0);
+	each_worker(hb_clock_fake, 1000000);
+	init_rooms(o);
+}
+
+void
+le_init_real(const struct hb_listeners_options *o)
+{
+	struct hb_err err;
+
+	HB_ASSERT(hb_workers_init(LE_WORKERS, &err) == 0);
+	le_threads = true;
+	init_rooms(o);
 }
 
 static bool
@@ -140,6 +163,16 @@ forget_all(void)
 	} while (name != NULL);
 }
 
+static void
+end_rooms(void)
+{
+	hb_workers_at_end(hb_transport_worker_fini);
+	hb_workers_at_end(hb_conn_worker_fini);
+	hb_workers_fini();
+	hb_access_log_fini();
+	hb_listeners_fini();
+}
+
 void
 le_fini(void)
 {
@@ -149,16 +182,33 @@ le_fini(void)
 	/* Lingering memory of chains, and retired objects. */
 	le_advance(20000);
 	HB_ASSERT(hb_listeners_connections() == 0);
-	for (unsigned i = 0; i < hb_workers_count(); i++) {
-		hb_conn_worker_fini(hb_worker_at(i));
-		hb_transport_worker_fini(hb_worker_at(i));
-	}
 	hb_facts_fini(&le_last_facts);
 	hb_text_fini(&errors);
 	hb_text_fini(&le_received);
-	hb_workers_fini();
-	hb_access_log_fini();
-	hb_listeners_fini();
+	end_rooms();
+}
+
+static void
+on_quiet(struct hb_timer *t)
+{
+	if (hb_listeners_connections() > 0)
+		hb_timer_start(t, 10);
+	else
+		hb_control_stop();
+}
+
+void
+le_fini_real(void)
+{
+	struct hb_timer t;
+
+	hb_timer_init(&t, hb_worker_control(), on_quiet);
+	forget_all();
+	hb_listeners_close_all(HB_CLOSE_SHUTDOWN);
+	hb_timer_start(&t, 10);
+	hb_control_run();
+	end_rooms();
+	le_threads = false;
 }
 
 void

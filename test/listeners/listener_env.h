@@ -19,6 +19,10 @@
 void le_init(const struct hb_listeners_options *);
 /* Closes everything, proves that nothing is left, frees all. */
 void le_fini(void);
+/* The same with the real clock, for workers on threads of their own; the control loop must not run
+ * and what test filters note below is not noted. */
+void le_init_real(const struct hb_listeners_options *);
+void le_fini_real(void);
 void le_turn(void);
 /* All clocks, then some turns. */
 void le_advance(uint64_t ms);
