@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include "core/base/log.h"
-#include "core/identity/identity.h"
-#include "core/transport/tls.h"
+#include "upstreams/conn.h"
 #include "upstreams/dial.h"
 #include "upstreams/orig_dst.h"
 #include "upstreams/race.h"
@@ -32,90 +31,12 @@ struct hb_dial {
 	char text[HB_RACE_TEXT_MAX];
 };
 
-/* A connection, from the start of its attempt on: what is counted until it is gone. */
-struct conn {
-	unsigned magic;
-#define CONN_MAGIC 0x6e12c5b8
-	struct hb_transport_watch watch;
-	struct hb_worker *worker;
-	struct hb_cluster_w *w;  /* pinned     */
-	struct hb_ep_cell *cell; /* referenced */
-	uint64_t since_ms;
-	char *cluster, *host, *peer; /* owned; what hb_upstream_info borrows */
-};
-
 static void attempt(struct hb_dial *);
 
 static const struct hb_stats *
 stats_of(const struct hb_cluster_w *w)
 {
 	return (w->cluster->stats);
-}
-
-/* ------------------------------------------------------------------ an established connection */
-
-static void
-conn_gone(struct hb_transport_watch *watch, enum hb_close_reason ended, uint64_t in, uint64_t out)
-{
-	struct conn *c = HB_CONTAINER(watch, struct conn, watch);
-	const struct hb_stats *s;
-	struct hb_worker *worker;
-
-	HB_CHECK(c, CONN_MAGIC);
-	worker = c->worker;
-	s = stats_of(c->w);
-	hb_stat_add(worker, s, CL_CX_ACTIVE, -1);
-	hb_stat_inc(worker, s, CL_CX_DESTROY);
-	hb_stat_inc(worker, s, ended == HB_CLOSE_NONE ? CL_CX_DESTROY_LOCAL : CL_CX_DESTROY_REMOTE);
-	hb_stat_add(worker, s, CL_CX_RX_BYTES, (int64_t)in);
-	hb_stat_add(worker, s, CL_CX_TX_BYTES, (int64_t)out);
-	hb_stat_record(worker, s, CL_CX_LENGTH_MS, hb_now_ms(worker) - c->since_ms);
-	HB_CLUSTER_COUNT(c->w, connections, -1);
-	HB_EP_COUNT(c->cell, active, -1);
-	hb_ep_cell_unref(&c->cell);
-	hb_cluster_unpin(&c->w);
-	hb_free(c->cluster);
-	hb_free(c->host);
-	hb_free(c->peer);
-	HB_DEL(c);
-}
-
-static char *
-peer_name(const struct hb_tls_info *tls)
-{
-	const struct hb_cert_info *p = tls == NULL ? NULL : tls->peer;
-
-	if (p == NULL)
-		return (hb_strdup(""));
-	for (size_t i = 0; i < p->n_san; i++) {
-		if (p->san[i].type == HB_SAN_URI)
-			return (hb_strdup(p->san[i].value));
-	}
-	return (hb_strdup(p->subject));
-}
-
-/* Takes over what the dial holds of cluster and endpoint. */
-static struct conn *
-conn_new(struct hb_dial *d, struct hb_transport *t)
-{
-	struct conn *c;
-
-	HB_NEW(c, CONN_MAGIC);
-	c->watch.gone = conn_gone;
-	c->worker = d->worker;
-	c->w = d->w;
-	c->cell = d->cell;
-	c->since_ms = hb_now_ms(d->worker);
-	c->cluster = hb_strdup(d->w->cluster->name);
-	c->host = d->host;
-	c->peer = peer_name(hb_transport_tls_info(t));
-	d->w = NULL;
-	d->cell = NULL;
-	d->host = NULL;
-	t->watch = &c->watch;
-	if (c->w->cluster->buffer_high > 0)
-		hb_transport_set_high(t, c->w->cluster->buffer_high);
-	return (c);
 }
 
 /* ------------------------------------------------------------------ the end of a dial */
@@ -156,7 +77,7 @@ report_failure(struct hb_dial *d)
 {
 	struct hb_upstream_info info = {
 		.cluster = d->rq.cluster,
-		.endpoint_host = hb_str(d->host),
+		.endpoint_host = hb_str(d->host == NULL ? "" : d->host),
 		.endpoint = d->addr,
 		.connect_ms = (uint32_t)(hb_now_ms(d->worker) - d->begun_ms),
 		.attempts = d->attempts,
@@ -198,25 +119,24 @@ fail(struct hb_dial *d, enum hb_close_reason reason, const char *text)
 static void
 succeed(struct hb_dial *d, const struct hb_race_result *res)
 {
+	const struct hb_stats *s = stats_of(d->w);
 	uint64_t took = hb_now_ms(d->worker) - d->begun_ms;
 	struct hb_upstream_info info = {
 		.endpoint = res->addr,
 		.local = res->local,
 		.connect_ms = (uint32_t)took,
 		.attempts = d->attempts,
-		.transport = res->t,
 	};
-	struct conn *c;
 
 	no_more_pending(d);
-	hb_stat_inc(d->worker, stats_of(d->w), CL_RQ_TOTAL);
-	hb_stat_record(d->worker, stats_of(d->w), CL_CX_CONNECT_MS, took);
+	hb_stat_inc(d->worker, s, CL_RQ_TOTAL);
+	hb_stat_record(d->worker, s, CL_CX_CONNECT_MS, took);
 	if (res->secure)
-		hb_stat_inc(d->worker, stats_of(d->w), CL_TLS_HANDSHAKE);
-	c = conn_new(d, res->t);
-	info.cluster = hb_str(c->cluster);
-	info.endpoint_host = hb_str(c->host);
-	info.tls_peer = hb_str(c->peer);
+		hb_stat_inc(d->worker, s, CL_TLS_HANDSHAKE);
+	hb_upconn_watch(res->t, d->w, d->cell, d->host, &info);
+	d->w = NULL;
+	d->cell = NULL;
+	d->host = NULL;
 	d->rq.on_done(d->rq.arg, res->t, HB_CLOSE_NONE, &info);
 	dial_release(d);
 }
@@ -263,6 +183,8 @@ count_failure(struct hb_dial *d, const struct hb_race_result *res)
 		hb_stat_inc(d->worker, s, CL_TLS_SAN);
 	else
 		hb_stat_inc(d->worker, s, CL_TLS_ERROR);
+	if (res->reason == HB_CLOSE_TLS_NO_GROUP)
+		hb_stat_inc(d->worker, s, CL_TLS_NO_GROUP);
 }
 
 static void
@@ -326,7 +248,7 @@ connect_to(struct hb_dial *d, const struct hb_ep_addrs *addrs,
 	};
 
 	hb_free(d->host);
-	d->host = hb_strdup(host);
+	d->host = *host == '\0' ? NULL : hb_strdup(host);
 	d->attempts++;
 	attempt_counted(d);
 	d->race = hb_race_new(d->worker, &rq);
@@ -442,7 +364,6 @@ hb_dial__start(struct hb_worker *w, const struct hb_dial_request *rq)
 	d->rq.cluster = hb_strn(
 		hb_strndup(rq->cluster.p == NULL ? "" : rq->cluster.p, rq->cluster.len),
 		rq->cluster.len);
-	d->host = hb_strdup("");
 	d->begun_ms = hb_now_ms(w);
 	hb_run_init(&d->run, on_run);
 	d->starting = true;

@@ -25,9 +25,9 @@
 	X(CL_CX_DESTROY_REMOTE, "upstream_cx_destroy_remote", COUNTER,                               \
 	    "Of these, ended by the endpoint, or by both sides.")                                   \
 	X(CL_CX_RX_BYTES, "upstream_cx_rx_bytes_total", COUNTER,                                     \
-	    "Bytes received from endpoints; counted when a connection ends.")                       \
+	    "Bytes received from endpoints; those of living connections are added every 5 s.")                       \
 	X(CL_CX_TX_BYTES, "upstream_cx_tx_bytes_total", COUNTER,                                     \
-	    "Bytes sent to endpoints; counted when a connection ends.")                             \
+	    "Bytes sent to endpoints; those of living connections are added every 5 s.")                             \
 	X(CL_CX_CONNECT_MS, "upstream_cx_connect_ms", HISTOGRAM,                                     \
 	    "Time to make a connection, TLS handshake included, in ms.")                            \
 	X(CL_CX_LENGTH_MS, "upstream_cx_length_ms", HISTOGRAM, "Life of a connection in ms.")        \
@@ -74,7 +74,9 @@
 	X(CL_TLS_VERIFY, "ssl.fail_verify_error", COUNTER,                                           \
 	    "TLS handshakes in which the endpoint's certificate did not verify.")                   \
 	X(CL_TLS_SAN, "ssl.fail_verify_san", COUNTER,                                                \
-	    "TLS handshakes in which the endpoint's identity was not an allowed one.")
+	    "TLS handshakes in which the endpoint's identity was not an allowed one.")              \
+	X(CL_TLS_NO_GROUP, "ssl.fail_no_shared_group", COUNTER,                                      \
+	    "TLS handshakes in which the endpoint wanted a key exchange group that is not ours.")
 
 enum hb_cluster_stat { HB_CLUSTER_STATS(HB_STAT_ENUM) CL_STAT_MAX };
 extern const struct hb_stat_family hb_cluster_family;
@@ -89,5 +91,6 @@ extern const struct hb_stat_family hb_cluster_family;
 
 enum hb_cluster_manager_stat { HB_CLUSTER_MANAGER_STATS(HB_STAT_ENUM) CM_STAT_MAX };
 extern const struct hb_stat_family hb_cluster_manager_family;
+extern struct hb_stats *hb_cluster_manager; /* of upstreams.c; control thread */
 
 #endif

@@ -46,6 +46,7 @@
 	X(CONNECT_ATTEMPTS, "connect_attempts_exceeded", true, "URX", "max_connect_attempts", "every connect attempt failed") \
 	X(DNS_FAILED, "dns_failed", true, "DF", "dns_resolution_failed", "the name does not resolve")             \
 	X(TLS_HANDSHAKE, "tls_handshake_failed", true, "UF", "tls_handshake_failed", "the TLS handshake failed")  \
+	X(TLS_NO_GROUP, "tls_no_shared_group", true, "UF", "tls_no_shared_group", "the peer accepts none of our key exchange groups") \
 	X(TLS_TIMEOUT, "tls_handshake_timeout", true, "UF", "tls_handshake_timeout", "the TLS handshake took too long") \
 	X(TLS_NO_CERT, "tls_no_certificate", true, "UF", "peer_certificate_missing", "the peer sent no certificate") \
 	X(TLS_VERIFY, "tls_verify_failed", true, "UF", "certificate_verify_failed", "the peer's certificate does not verify") \

@@ -388,6 +388,16 @@ peer_alert(uint32_t error)
 	return (reason - ALERT_OFFSET);
 }
 
+/* As a server: nothing in the hello is ours. As a client: it wants a group that we did not offer. */
+static bool
+no_group(uint32_t error)
+{
+	int reason = ERR_GET_REASON(error);
+
+	return (ERR_GET_LIB(error) == ERR_LIB_SSL &&
+		(reason == SSL_R_NO_SHARED_GROUP || reason == SSL_R_WRONG_CURVE));
+}
+
 static enum hb_close_reason
 classify(struct hb_tls *t)
 {
@@ -398,6 +408,10 @@ classify(struct hb_tls *t)
 	if (t->verdict != HB_CLOSE_NONE)
 		return ((enum hb_close_reason)t->verdict);
 	if (alert != 0) {
+		if (alert == SSL_AD_HANDSHAKE_FAILURE)
+			hb_tls__failure(t, "the peer sent alert 40 (handshake failure): no version, "
+				"cipher suite or key exchange group in common (X25519MLKEM768 alone "
+				"is not supported)");
 		hb_tls__failure(
 			t, "the peer sent alert %d (%s)", alert, SSL_alert_desc_string_long(alert));
 		/* A TLS 1.3 server looks at our certificate after we have finished. */
@@ -409,6 +423,11 @@ classify(struct hb_tls *t)
 		ERR_GET_REASON(error) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
 		hb_tls__failure(t, "the peer sent no certificate");
 		return (HB_CLOSE_TLS_NO_CERT);
+	}
+	if (!t->secured && no_group(error)) {
+		hb_tls__failure(t, "the peer accepts none of our key exchange groups (X25519MLKEM768 "
+			"alone is not supported; ecdh_curves has the configured ones)");
+		return (HB_CLOSE_TLS_NO_GROUP);
 	}
 	hb_tls__failure(t, "%s", text == NULL ? "unknown error" : text);
 	return (t->secured ? HB_CLOSE_TLS_ERROR : HB_CLOSE_TLS_HANDSHAKE);
@@ -703,6 +722,7 @@ tls_free(struct hb_transport *base)
 	struct hb_tls *t = tls_of(base);
 
 	SSL_free(t->ssl);
+	hb_tls__use(t, false);
 	hb_buf_fini(&t->in);
 	hb_buf_fini(&t->out);
 	hb_buf_fini(&t->early);
@@ -737,6 +757,7 @@ hb_tls_new(struct hb_transport *lower, const struct hb_tls_ctx *ctx, const char 
 	hb_transport_init(&t->base, &tls_ops, lower->worker);
 	hb_timer_init(&t->timer, lower->worker, tls_timeout);
 	t->ctx = ctx;
+	hb_tls__use(t, true);
 	t->lower = lower;
 	t->paused = true;
 	if (!ctx->server && (sni != NULL || ctx->sni != NULL)) {

@@ -13,7 +13,8 @@
 #ifndef HB_CORE_TRANSPORT_TLS_H
 #define HB_CORE_TRANSPORT_TLS_H
 
-#include "core/identity/identity.h"
+#include "core/identity/cert.h"
+#include "core/identity/rules.h"
 #include "core/transport/transport.h"
 
 struct hb_tls_ctx;
@@ -38,10 +39,16 @@ struct hb_tls_config {
 	enum hb_tls_version min, max;            /* AUTO: 1.2 … 1.3                           */
 	const struct hb_tls_cert *certs;
 	size_t n_certs;                          /* a server needs one at least               */
+	struct hb_credential *const *credentials; /* the same, made already: the context becomes
+	                                          * one more owner; then certs is not looked at */
+	size_t n_credentials;
 	const char *const *alpn;
 	size_t n_alpn;                           /* in order of preference                    */
 	struct hb_str trust_pem;                 /* empty = the peer is not verified          */
-	struct hb_str crl_pem;
+	struct hb_str crl_pem;                   /* PEM or DER                                */
+	struct hb_trust *trust;                  /* the same, made already: the context becomes
+	                                          * one more owner; what belongs to trust_pem and
+	                                          * crl_pem, and max_verify_depth, is not looked at */
 	const char *trust_file, *crl_file;       /* for messages; NULL = inline               */
 	bool crl_leaf_only, allow_expired, accept_untrusted;
 	bool require_peer_cert;                  /* server: refuse a client without one       */
@@ -49,6 +56,8 @@ struct hb_tls_config {
 	unsigned max_verify_depth;               /* above the leaf, anchor too; 0 = 100       */
 	const struct hb_tls_san_match *sans;
 	size_t n_sans;
+	const struct hb_rules *rules;            /* which SPIFFE identities a peer may have, after
+	                                          * `sans`; NULL = all. Outlives the context  */
 	const struct hb_str *cert_hashes, *spki_hashes; /* raw 32 bytes each; any-of          */
 	size_t n_cert_hashes, n_spki_hashes;
 	const char *cipher_list;                 /* TLS 1.2, OpenSSL notation; NULL = default */
@@ -69,10 +78,14 @@ void hb_tls_ctx_free(struct hb_tls_ctx **);
 size_t hb_tls_ctx_certs(const struct hb_tls_ctx *, const struct hb_cert_info *const **ret);
 size_t hb_tls_ctx_trust(const struct hb_tls_ctx *, const struct hb_cert_info *const **ret);
 
+/* TLS transports of this context that are not freed yet, of all workers. Any thread; exact once no
+ * worker can find the context any more. */
+size_t hb_tls_ctx_users(const struct hb_tls_ctx *);
+
 /*
  * Wraps `lower` (taken; the TLS transport becomes its sink). Server or client as the context says.
- * `sni` overrides the configured name of a client (NULL = keep). `local_ctx` must outlive the
- * transport (pin it through the chain or cluster). on_connected comes when the lower transport is
+ * `sni` overrides the configured name of a client (NULL = keep). The context must outlive the
+ * transport: pin it through the chain or cluster, or free it when hb_tls_ctx_users says 0. on_connected comes when the lower transport is
  * connected, on_secured when the handshake and verification are done; failures are on_closed with
  * TLS_… reasons, after the alert was sent.
  */

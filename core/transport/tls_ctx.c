@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <openssl/err.h>
 #include <openssl/nid.h>
 #include <openssl/pool.h>
 #include <openssl/x509.h>
+#include "core/base/log.h"
 #include "core/transport/tls_priv.h"
 
 #define HANDSHAKE_TIMEOUT_MS 15000u
@@ -81,6 +83,24 @@ covers_sni(const void *arg, struct hb_str value)
 	return (hb_dns_name_covers(value, hb_str(t->sni)));
 }
 
+/* The peer learns that its certificate is good, and that it may not come in with it. */
+static bool
+rules_allow(struct hb_tls *t, uint8_t *ret_alert)
+{
+	const struct hb_cert_info *own = t->cred == NULL ? NULL : t->cred->info[0];
+	char text[512];
+	enum hb_rules_answer answer = hb_rules_judge(t->ctx->rules, t->peer, own, text, sizeof text);
+
+	if (answer == HB_RULES_ALLOWED)
+		return (true);
+	if (answer == HB_RULES_DENIED)
+		*ret_alert = SSL_AD_ACCESS_DENIED;
+	hb_tls__failure(t, "%s", text);
+	HB_LOG(TLS, INFO, "peer refused by identity rules", "side=%s subject=%s reason=%s",
+		t->ctx->server ? "client" : "server", t->peer->subject, text);
+	return (false);
+}
+
 /* What the trust configuration says of the chain; text goes to t->failure. */
 static enum hb_close_reason
 judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_alert)
@@ -116,6 +136,8 @@ judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_aler
 		hb_tls__failure(t, "no subject alternative name is an allowed one");
 		return (HB_CLOSE_TLS_SAN);
 	}
+	if (ctx->rules != NULL && !rules_allow(t, ret_alert))
+		return (HB_CLOSE_TLS_SAN);
 	t->info.peer_verified = ctx->trust != NULL;
 	return (HB_CLOSE_NONE);
 }
@@ -317,8 +339,9 @@ set_ciphers(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err
 			"suites in OpenSSL notation)",
 			list, lib_error()));
 	if (SSL_CTX_set1_curves_list(ctx->ssl_ctx, groups) != 1)
-		return (hb_err_set(
-			reterr, -EINVAL, "key exchange groups \"%s\": %s", groups, lib_error()));
+		return (hb_err_set(reterr, -EINVAL,
+			"key exchange groups \"%s\": %s (X25519, P-256, P-384 and P-521 are known, "
+			"X25519MLKEM768 is not)", groups, lib_error()));
 	return (0);
 }
 
@@ -355,15 +378,15 @@ set_alpn(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *r
 }
 
 static int
-set_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+read_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
 {
-	size_t i, k, n = 0;
+	size_t i;
 	int r;
 
-	if (c->server && c->n_certs == 0)
-		return (hb_err_set(reterr, -EINVAL, "a TLS server needs a certificate"));
-	ctx->creds = hb_calloc(c->n_certs + 1, sizeof ctx->creds[0]);
-	for (i = 0; i < c->n_certs; i++) {
+	ctx->creds = hb_calloc(c->n_certs + c->n_credentials + 1, sizeof ctx->creds[0]);
+	for (i = 0; i < c->n_credentials; i++)
+		ctx->creds[ctx->n_creds++] = hb_credential_ref(c->credentials[i]);
+	for (i = 0; c->n_credentials == 0 && i < c->n_certs; i++) {
 		const struct hb_tls_cert *cert = &c->certs[i];
 		struct hb_credential_pem pem = { .chain = cert->chain,
 			.key = cert->key,
@@ -375,8 +398,22 @@ set_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 		if (r != 0)
 			return (r);
 		ctx->n_creds++;
-		n += ctx->creds[i]->n;
 	}
+	return (0);
+}
+
+static int
+set_certs(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	size_t i, k, n = 0;
+	int r = read_certs(ctx, c, reterr);
+
+	if (r != 0)
+		return (r);
+	if (c->server && ctx->n_creds == 0)
+		return (hb_err_set(reterr, -EINVAL, "a TLS server needs a certificate"));
+	for (i = 0; i < ctx->n_creds; i++)
+		n += ctx->creds[i]->n;
 	ctx->certs = hb_calloc(n + 1, sizeof ctx->certs[0]);
 	for (i = 0; i < ctx->n_creds; i++) {
 		for (k = 0; k < ctx->creds[i]->n; k++)
@@ -423,17 +460,20 @@ set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 		.file = c->trust_file,
 		.crl_file = c->crl_file };
 	bool judged = c->n_sans + c->n_cert_hashes + c->n_spki_hashes > 0;
+	bool trusted = c->trust != NULL || c->trust_pem.len > 0;
 	int r, mode = SSL_VERIFY_PEER;
 
-	if (c->trust_pem.len == 0 && c->crl_pem.len > 0)
+	if (!trusted && c->crl_pem.len > 0)
 		return (hb_err_set(reterr, -EINVAL,
 			"a revocation list without a trust bundle has "
 			"no effect: give the trusted CA"));
-	if (c->trust_pem.len == 0 && (c->n_sans > 0 || c->sni_is_identity))
+	if (!trusted && (c->n_sans > 0 || c->sni_is_identity || c->rules != NULL))
 		return (hb_err_set(reterr, -EINVAL,
 			"names can be matched only in certificates "
 			"that are verified: give the trusted CA"));
-	if (c->trust_pem.len > 0) {
+	if (c->trust != NULL) {
+		ctx->trust = hb_trust_ref(c->trust);
+	} else if (trusted) {
 		r = hb_trust_new(&o, &ctx->trust, reterr);
 		if (r != 0)
 			return (r);
@@ -445,6 +485,28 @@ set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 	SSL_CTX_set_custom_verify(ctx->ssl_ctx, mode, verify);
 	if (c->server && ctx->trust != NULL)
 		announce_anchors(ctx);
+	return (0);
+}
+
+/* Rules that compare with our own identity need one. */
+static int
+set_rules(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *reterr)
+{
+	const char *why;
+
+	ctx->rules = c->rules;
+	if (c->rules == NULL || !hb_rules_need_own(c->rules, &why))
+		return (0);
+	for (size_t i = 0; i < ctx->n_creds; i++) {
+		if (ctx->creds[i]->info[0]->spiffe_id == NULL)
+			return (hb_err_set(reterr, -EINVAL,
+				"the identity rules need a SPIFFE id in our own certificate (%s), "
+				"and certificate %zu (%s) has none: give trust_domains and lists "
+				"that do not refer to it", why, i + 1, ctx->creds[i]->info[0]->subject));
+	}
+	if (ctx->n_creds == 0)
+		return (hb_err_set(reterr, -EINVAL, "the identity rules need a certificate of our own "
+			"(%s): give one, or trust_domains and lists that do not refer to it", why));
 	return (0);
 }
 
@@ -502,6 +564,11 @@ hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
 
 	HB_NEW(ctx, HB_TLS_CTX_MAGIC);
 	ctx->server = c->server;
+	ctx->n_users = HB_MAX(hb_workers_count(), 1u);
+	ctx->users = aligned_alloc(_Alignof(struct hb_tls_users), ctx->n_users * sizeof ctx->users[0]);
+	HB_ASSERT(ctx->users != NULL);
+	for (unsigned i = 0; i < ctx->n_users; i++)
+		atomic_init(&ctx->users[i].n, 0);
 	ctx->ssl_ctx = SSL_CTX_new(TLS_with_buffers_method());
 	HB_ASSERT(ctx->ssl_ctx != NULL);
 	/* Resumption would skip verification against today's trust. */
@@ -512,7 +579,8 @@ hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
 	SSL_CTX_sess_set_new_cb(ctx->ssl_ctx, new_session);
 	if (copy_rules(ctx, c, reterr) != 0 || set_versions(ctx, c, reterr) != 0 ||
 		set_ciphers(ctx, c, reterr) != 0 || set_alpn(ctx, c, reterr) != 0 ||
-		set_certs(ctx, c, reterr) != 0 || set_trust(ctx, c, reterr) != 0)
+		set_certs(ctx, c, reterr) != 0 || set_trust(ctx, c, reterr) != 0 ||
+		set_rules(ctx, c, reterr) != 0)
 		hb_tls_ctx_free(&ctx);
 	return (ctx);
 }
@@ -527,6 +595,8 @@ hb_tls_ctx_free(struct hb_tls_ctx **pctx)
 		return;
 	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
 	*pctx = NULL;
+	HB_ASSERT(hb_tls_ctx_users(ctx) == 0);
+	free(ctx->users);
 	SSL_CTX_free(ctx->ssl_ctx);
 	for (i = 0; i < ctx->n_creds; i++)
 		hb_credential_free(&ctx->creds[i]);
@@ -539,6 +609,26 @@ hb_tls_ctx_free(struct hb_tls_ctx **pctx)
 	hb_free(ctx->alpn);
 	hb_free(ctx->sni);
 	HB_DEL(ctx);
+}
+
+/* A worker's own line, so that nobody waits for it; the control thread shares the first one. */
+void
+hb_tls__use(const struct hb_tls *t, bool on)
+{
+	struct hb_tls_users *u = &t->ctx->users[t->base.worker->index % t->ctx->n_users];
+
+	(void)atomic_fetch_add_explicit(&u->n, on ? 1 : (size_t)-1, memory_order_release);
+}
+
+size_t
+hb_tls_ctx_users(const struct hb_tls_ctx *ctx)
+{
+	size_t n = 0;
+
+	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
+	for (unsigned i = 0; i < ctx->n_users; i++)
+		n += atomic_load_explicit(&ctx->users[i].n, memory_order_acquire);
+	return (n);
 }
 
 size_t

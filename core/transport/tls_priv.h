@@ -28,6 +28,14 @@ struct hb_tls_ctx {
 	char                   *sni;
 	bool                    accept_untrusted, require_sni, bare_fin_is_end, sni_is_identity;
 	uint64_t                handshake_timeout_ms;
+	const struct hb_rules  *rules;   /* NULL = none                                       */
+	struct hb_tls_users    *users;   /* n_users of them                                   */
+	unsigned                n_users;
+};
+
+/* Transports of one worker, on a cache line of its own. */
+struct hb_tls_users {
+	_Alignas(64) _Atomic size_t n;
 };
 
 struct hb_tls {
@@ -63,6 +71,9 @@ struct hb_tls {
 
 /* Notes the first failure's text; later ones do not replace it. */
 void hb_tls__failure(struct hb_tls *, const char *fmt, ...) HB_PRINTF(2, 3);
+
+/* One transport more or less of t->ctx. */
+void hb_tls__use(const struct hb_tls *, bool on);
 
 /* The BIO of this connection, for both directions; owned by the SSL that it is given to. */
 BIO *hb_tls__bio(struct hb_tls *);
