@@ -2,19 +2,20 @@
 #include "core/identity/identity.h"
 #include "core/match/match_priv.h"
 
-const char *
+struct hb_str
 hb_match__identity_san(const struct hb_facts *f, int san_type, size_t i)
 {
 	const struct hb_cert_info *c = f->peer_cert;
 
 	if (c == NULL)
-		return (san_type == HB_SAN_URI && i == 0 && f->principal.len > 0 ? f->principal.p :
-										   NULL);
+		return (san_type == HB_SAN_URI && i == 0 && f->principal.len > 0 ?
+				f->principal :
+				(struct hb_str){ 0 });
 	for (size_t k = 0; k < c->n_san; k++) {
 		if ((int)c->san[k].type == san_type && i-- == 0)
-			return (c->san[k].value);
+			return (hb_str(c->san[k].value));
 	}
-	return (NULL);
+	return ((struct hb_str){ 0 });
 }
 
 const char *

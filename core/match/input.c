@@ -130,13 +130,15 @@ static struct hb_str
 get_san(const struct hb_facts *f, int type, char *buf)
 {
 	const struct hb_facts *id = hb_facts_identity(f);
-	const char *name = id == NULL ? NULL : hb_match__identity_san(id, type, 0);
+	struct hb_str name = { 0 };
 	size_t n = 0;
 
-	if (name == NULL || hb_match__identity_san(id, type, 1) == NULL)
-		return (hb_str(name));
-	for (size_t i = 0; (name = hb_match__identity_san(id, type, i)) != NULL; i++) {
-		if (!join(buf, &n, hb_str(name), ""))
+	if (id != NULL)
+		name = hb_match__identity_san(id, type, 0);
+	if (name.p == NULL || hb_match__identity_san(id, type, 1).p == NULL)
+		return (name);
+	for (size_t i = 0; (name = hb_match__identity_san(id, type, i)).p != NULL; i++) {
+		if (!join(buf, &n, name, ""))
 			return ((struct hb_str){ 0 });
 	}
 	return (hb_strn(buf, n));

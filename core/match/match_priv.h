@@ -38,9 +38,9 @@ void hb_state_matcher_free(struct hb_state_matcher **);
 bool hb_state_match(const struct hb_state_matcher *, const struct hb_facts *);
 void hb_match__state_text(struct hb_text *, const struct hb_state_matcher *);
 
-/* Of hb_facts_identity(): names of a type in the peer's certificate, in order; NULL = no more. A
+/* Of hb_facts_identity(): names of a type in the peer's certificate, in order; p NULL = no more. A
  * principal without a certificate counts as its only URI name. */
-const char *hb_match__identity_san(const struct hb_facts *, int san_type, size_t i);
+struct hb_str hb_match__identity_san(const struct hb_facts *, int san_type, size_t i);
 /* "" without a certificate. */
 const char *hb_match__identity_subject(const struct hb_facts *);
 

@@ -231,15 +231,15 @@ authenticated_match(const struct hb_rule *r, const struct hb_facts *f)
 {
 	static const int types[] = { HB_SAN_URI, HB_SAN_DNS };
 	const struct hb_facts *id = hb_facts_identity(f);
-	const char *name;
+	struct hb_str name;
 
 	if (id == NULL || r->string == NULL)
 		return (id != NULL);
 	for (unsigned t = 0; t < HB_ARRAY_LEN(types); t++) {
 		size_t i = 0;
 
-		for (; (name = hb_match__identity_san(id, types[t], i)) != NULL; i++) {
-			if (hb_string_match(r->string, hb_str(name)))
+		for (; (name = hb_match__identity_san(id, types[t], i)).p != NULL; i++) {
+			if (hb_string_match(r->string, name))
 				return (true);
 		}
 		if (i > 0)

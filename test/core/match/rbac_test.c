@@ -193,6 +193,9 @@ test_authenticated(void **state)
 	assert_string_equal(decide(&f), "allow a-uri");
 	f.principal = HB_STR("spiffe://td/ns/ab/sa/b");
 	assert_string_equal(decide(&f), "allow e-any");
+	/* It is a piece of something: what follows is not part of it. */
+	f.principal = hb_strn("urn:second/ns/a/", sizeof "urn:second" - 1);
+	assert_string_equal(decide(&f), "allow b-second");
 	f.peer_cert = &cert;
 	assert_string_equal(decide(&f), "allow a-uri");
 	both[1].value = (char *)(uintptr_t) "spiffe://td/ns/x/sa/b";
