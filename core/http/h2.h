@@ -36,6 +36,47 @@ struct hb_h2_request {
 	size_t n_headers;
 };
 
+/*
+ * What a peer may do often for good reasons, but not without end. X(ENUM, "name", at once, "text"):
+ * so many at once, and in the long run a tenth of it a second; the session is ended beyond that,
+ * by GOAWAY(ENHANCE_YOUR_CALM) and HB_CLOSE_FLOOD.
+ */
+#define HB_H2_FLOODS(X)                                                                          \
+	X(RESETS, "resets", 500u, "streams reset within a second, before their answer or a byte") \
+	X(ERRORS, "stream_errors", 500u, "streams that we reset for what the peer did on them")   \
+	X(PINGS, "pings", 1000u, "PING frames")                                                   \
+	X(SETTINGS, "settings", 100u, "SETTINGS frames")                                          \
+	X(EMPTY_DATA, "empty_data", 1000u, "DATA frames without payload and without an end")      \
+	X(WINDOWS, "window_updates", 1000u, "WINDOW_UPDATE frames beyond 20 for each of our DATA frames") \
+	X(OTHER, "other_frames", 1000u, "PRIORITY frames and frames of unknown types")            \
+	X(CONTINUATIONS, "continuations", HB_H2_CONTINUATIONS, "CONTINUATION frames of one header block") \
+	X(OUTBOUND, "outbound_frames", 10000u, "frames that wait because the peer does not read")
+
+#define HB_H2_CONTINUATIONS 8u /* of one block; not an option */
+
+enum hb_h2_flood {
+#define X(e, n, d, t) HB_H2_FLOOD_##e,
+	HB_H2_FLOODS(X)
+#undef X
+	HB_H2_FLOOD_MAX
+};
+
+/* For counters; what happened on a session. */
+enum hb_h2_count {
+	HB_H2_REQUEST,           /* a stream was opened by the peer                     */
+	HB_H2_REFUSED,           /* … above streams_max, or after the final GOAWAY          */
+	HB_H2_RX_RESET,          /* RST_STREAM received                                 */
+	HB_H2_TX_RESET,          /* RST_STREAM sent                                     */
+	HB_H2_MALFORMED,         /* a stream was reset because its request or a frame on it is wrong */
+	HB_H2_HEADERS_TOO_BIG,   /* answered 431                                        */
+	HB_H2_KEEPALIVE_TIMEOUT,
+	HB_H2_HEADERS_TIMEOUT,
+	HB_H2_START_TIMEOUT,
+	HB_H2_IDLE,              /* drained because there was no stream for idle_timeout */
+	HB_H2_FLOODED,           /* + enum hb_h2_flood                                  */
+	HB_H2_COUNT_MAX = HB_H2_FLOODED + HB_H2_FLOOD_MAX
+};
+
 struct hb_h2_options { /* 0 = the default */
 	uint32_t streams_max;     /* server: concurrent streams; more are refused   (1024)    */
 	uint32_t stream_window;   /* bytes a peer may send ahead on one stream    (256 KiB)   */
@@ -45,6 +86,18 @@ struct hb_h2_options { /* 0 = the default */
 	uint32_t headers_max;     /* fields of one request or response               (100)    */
 	uint32_t header_bytes_max; /* name + value + 32 of all, RFC 9113 6.5.2    (64 KiB)    */
 	uint64_t flush_timeout_ms; /* of a stream's finish               (HB_FLUSH_TIMEOUT_MS) */
+	uint64_t start_timeout_ms; /* until the peer's SETTINGS have come                (15 s) */
+	uint64_t headers_timeout_ms; /* from the start of a header block to its end      (15 s) */
+	/* A PING so long after the last answer (0 = none), which must be answered within … (20 s).
+	 * Bytes do not count as an answer. */
+	uint64_t keepalive_interval_ms, keepalive_timeout_ms;
+	uint64_t idle_timeout_ms;  /* without streams, then hb_h2_drain; 0 = never              */
+	uint32_t flood[HB_H2_FLOOD_MAX]; /* see HB_H2_FLOODS                                    */
+	/* Server: the status that hb_transport_reject answers        (hb_h2_reject_status) */
+	unsigned (*reject_status)(enum hb_close_reason);
+	/* Server: what hb_transport_accept answers beside :status; borrowed, outlives the session. */
+	const struct hb_h2_header *accept_headers;
+	size_t   n_accept_headers;
 };
 
 struct hb_h2_events {
@@ -55,6 +108,8 @@ struct hb_h2_events {
 	void (*on_room)(void *sink, struct hb_h2 *);
 	/* The peer takes no new streams; those that it has go on. NULL = not interested. */
 	void (*on_goaway)(void *sink, struct hb_h2 *, uint32_t error_code);
+	/* Only for counting: from inside anything, may not call the session. NULL = not interested. */
+	void (*on_count)(void *sink, enum hb_h2_count);
 	/* Once; every stream has been told. The session is gone. */
 	void (*on_closed)(void *sink, struct hb_h2 *, enum hb_close_reason);
 };
@@ -66,8 +121,13 @@ struct hb_h2_events {
 struct hb_h2 *hb_h2_new(struct hb_transport *lower, bool server, const struct hb_h2_options *,
     const struct hb_h2_events *, void *sink);
 
-/* Sends GOAWAY, takes no new streams, and closes (on_closed(DONE)) when the last stream is over. */
+/*
+ * Closes (on_closed(DONE)) when the last stream is over. A client opens no new ones. A server first
+ * sends GOAWAY(2^31-1) and a PING and serves what was on its way; with the answer (or 3 s later)
+ * comes the final GOAWAY, and later streams are ignored.
+ */
 void hb_h2_drain(struct hb_h2 *);
+bool hb_h2_draining(const struct hb_h2 *);
 /* Lets go: GOAWAY, streams end with `reason`, what is queued is flushed. Nulls *h2. */
 void hb_h2_close(struct hb_h2 **h2, enum hb_close_reason reason);
 /* The same with a reset below. */
@@ -85,9 +145,10 @@ uint32_t hb_h2_room(const struct hb_h2 *);
 uint32_t hb_h2_streams(const struct hb_h2 *);
 /* Bytes that stalled streams hold. */
 size_t hb_h2_buffered(const struct hb_h2 *);
-/* Streams refused because of streams_max. */
+/* Streams refused because of streams_max, or after the final GOAWAY. */
 uint64_t hb_h2_refused(const struct hb_h2 *);
-/* For queries (addresses, identity); still owned by the session. */
+/* For queries (addresses, identity; in on_closed, why the handshake failed); still owned by the
+ * session. NULL once the session let it go. */
 struct hb_transport *hb_h2_lower(const struct hb_h2 *);
 bool hb_h2_is_server(const struct hb_h2 *);
 
@@ -104,7 +165,7 @@ void hb_h2_stream_accept(struct hb_transport *stream, const struct hb_h2_header 
 /* Server: reject with this status and headers, instead of hb_transport_reject. Nulls *stream. */
 void hb_h2_stream_reject(struct hb_transport **stream, unsigned status,
     const struct hb_h2_header *, size_t n);
-/* The status that hb_transport_reject answers. */
+/* The status that hb_transport_reject answers when the options say nothing else. */
 unsigned hb_h2_reject_status(enum hb_close_reason);
 
 #endif

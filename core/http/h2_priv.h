@@ -13,11 +13,33 @@
 /* Payload of our DATA frames at most: nghttp2 keeps a buffer of that size once it was used. */
 #define H2_FRAME_MAX  (8u * 16384u - 9u)
 
+/* What peers may not overdo, and not take too long for: h2_guard.c. Times in ms of the worker. */
+struct h2_guard {
+	uint32_t level[HB_H2_FLOOD_MAX]; /* so many lately                          */
+	uint64_t leaked_ms;              /* when levels were lowered last           */
+	uint64_t data_sent, windows;     /* DATA frames sent; WINDOW_UPDATE got     */
+	uint64_t start_ms;               /* of the session                          */
+	uint64_t headers_ms;             /* a header block has begun; 0 = none      */
+	uint64_t pong_ms;                /* last answer; the start in the beginning */
+	uint64_t ping_ms;                /* a PING is not answered yet; 0 = none    */
+	uint64_t idle_ms;                /* since when there is no stream           */
+	uint64_t drain_ms;               /* first GOAWAY                            */
+	bool     started;                /* SETTINGS came                           */
+	bool     flooded;
+};
+
+enum h2_drain {
+	H2_DRAIN_NONE,
+	H2_DRAIN_NOTICE, /* a server has sent GOAWAY(2^31-1) and waits for the PING's answer */
+	H2_DRAIN_FINAL,  /* we take, or open, no new streams                                 */
+};
+
 struct hb_h2 {
 	unsigned magic;
 #define HB_H2_MAGIC 0x68747032
 	struct hb_worker          *worker;
 	struct hb_transport       *lower;   /* owned; NULL = gone                         */
+	struct hb_transport       *ended;   /* what was lower, while its on_closed runs   */
 	nghttp2_session           *ng;      /* until the memory goes                      */
 	const struct hb_h2_events *ev;      /* NULL = the sink let go, or was told        */
 	void                      *sink;
@@ -36,6 +58,9 @@ struct hb_h2 {
 	size_t                     credit;   /* connection credit not returned yet        */
 	uint64_t                   refused;
 	uint8_t                    reason;   /* enum hb_close_reason: why it ends         */
+	uint8_t                    drain;    /* enum h2_drain                             */
+	struct h2_guard            guard;
+	struct hb_timer            timer;    /* the earliest of what h2_guard.c waits for */
 	/* Of hb_h2_stream_reject, while it is on the stack. */
 	const struct hb_h2_header *reject_headers;
 	size_t                     n_reject_headers;
@@ -45,7 +70,6 @@ struct hb_h2 {
 	bool sending;
 	bool blocked;    /* the lower transport is above its watermark                    */
 	bool settings_sent; /* the first frame of a server passed send                    */
-	bool draining;   /* we take, or open, no new streams                              */
 	bool goaway_got, goaway_told;
 	bool lower_ended;
 };
@@ -71,6 +95,7 @@ struct h2_stream {
 	struct h2_fields   *fields; /* owned; while a header block arrives                */
 	struct h2_linger   *linger; /* owned; of finish                                   */
 	uint32_t            sent;   /* queued bytes that left since on_sent               */
+	uint32_t            opened_ms; /* low bits of the worker's clock                  */
 	int32_t             id;
 	uint16_t            status;
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
@@ -101,6 +126,26 @@ void hb_h2__mark(struct h2_stream *);          /* something to tell: from the ru
 void hb_h2__send(struct hb_h2 *);              /* frames that are ready, if it may       */
 void hb_h2__credit(struct hb_h2 *, size_t n);  /* connection credit for n bytes          */
 void hb_h2__detach(struct h2_stream *);        /* leaves the session's lists             */
+
+void hb_h2__count(struct hb_h2 *, enum hb_h2_count);
+/* Ends it from the run queue; the first reason stays. */
+void hb_h2__fail(struct hb_h2 *, enum hb_close_reason);
+
+/* h2_guard.c */
+void hb_h2__guard_init(struct hb_h2 *);
+void hb_h2__guard_fini(struct hb_h2 *);
+/* One more of this kind. False: too many, the session is ending. */
+bool hb_h2__guard_add(struct hb_h2 *, enum hb_h2_flood);
+/* A frame's header, then the whole frame, came or went. False as above. */
+bool hb_h2__guard_begin(struct hb_h2 *, const nghttp2_frame_hd *);
+bool hb_h2__guard_frame(struct hb_h2 *, const nghttp2_frame *);
+void hb_h2__guard_sent(struct hb_h2 *, const nghttp2_frame *);
+/* What nghttp2_session_mem_recv answered says what the matter was. */
+enum hb_close_reason hb_h2__guard_reason(struct hb_h2 *, int nghttp2_error);
+/* The timer fires for whatever is due first. */
+void hb_h2__guard_arm(struct hb_h2 *);
+/* A PING that hb_h2_drain waits for. */
+void hb_h2__guard_drain(struct hb_h2 *);
 
 /* Streams, for the session. */
 struct h2_stream *hb_h2__stream_new(struct hb_h2 *, int32_t id);

@@ -15,11 +15,13 @@
 #define HEADERS_MAX      100u
 #define HEADER_BYTES_MAX (64u * 1024u)
 #define WINDOW_LIMIT     0x7fffffffu
-/* Resets by the peer: nghttp2 ends the session at 33 a second, and a tunnel's streams are reset as
- * often as its connections are. */
 #define FRAME_MIN        16384u /* RFC 9113 6.5.2: what everybody takes */
+#define TIMEOUT_MS       15000u
+#define KEEPALIVE_MS     20000u
+/* nghttp2's own limits on resets and answers: h2_guard.c replaces them. */
 #define RESETS_BURST     100000u
 #define RESETS_PER_S     10000u
+#define ACKS_MAX         100000u
 #define SETTING_SIZE     6u
 #define FRAME_HEADER     9u
 
@@ -139,11 +141,33 @@ send_all(struct hb_h2 *h2)
 	return (n >= 0);
 }
 
+void
+hb_h2__count(struct hb_h2 *h2, enum hb_h2_count what)
+{
+	if (h2->ev != NULL && h2->ev->on_count != NULL)
+		h2->ev->on_count(h2->sink, what);
+}
+
+void
+hb_h2__fail(struct hb_h2 *h2, enum hb_close_reason reason)
+{
+	if (h2->reason == HB_CLOSE_NONE)
+		h2->reason = (uint8_t)reason;
+	if (!h2->dead)
+		hb_run_soon(h2->worker, &h2->run);
+}
+
+static bool
+is_drained(const struct hb_h2 *h2)
+{
+	return (h2->drain == H2_DRAIN_FINAL && h2->active == 0);
+}
+
 /* The session's own matters: endings, GOAWAY, room. */
 static bool
 needs_settling(const struct hb_h2 *h2)
 {
-	return ((h2->draining && h2->active == 0) || (h2->goaway_got && !h2->goaway_told) ||
+	return (is_drained(h2) || (h2->goaway_got && !h2->goaway_told) ||
 		(!h2->server && hb_h2_room(h2) > h2->room_told) ||
 		(nghttp2_session_want_read(h2->ng) == 0 &&
 			nghttp2_session_want_write(h2->ng) == 0));
@@ -204,7 +228,9 @@ on_frame_sent(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s;
 
-	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR)
+	hb_h2__guard_sent(h2, frame);
+	if (frame->hd.type == NGHTTP2_GOAWAY && frame->goaway.error_code != NGHTTP2_NO_ERROR &&
+		h2->reason == HB_CLOSE_NONE)
 		h2->reason = HB_CLOSE_PROTOCOL_ERROR;
 	if ((frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA) ||
 		!(frame->hd.flags & NGHTTP2_FLAG_END_STREAM))
@@ -231,8 +257,10 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user_dat
 	if (!h2->server || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return (0);
 	h2->active++;
-	if (h2->active > h2->opt.streams_max) {
+	hb_h2__count(h2, HB_H2_REQUEST);
+	if (h2->active > h2->opt.streams_max || h2->drain == H2_DRAIN_FINAL) {
 		h2->refused++;
+		hb_h2__count(h2, HB_H2_REFUSED);
 		(void)nghttp2_submit_rst_stream(
 			ng, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_REFUSED_STREAM);
 		return (0);
@@ -315,17 +343,12 @@ on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s;
 
+	if (!hb_h2__guard_frame(h2, frame))
+		return (NGHTTP2_ERR_CALLBACK_FAILURE);
 	switch (frame->hd.type) {
 	case NGHTTP2_GOAWAY:
 		h2->goaway_got = true;
 		h2->goaway_code = frame->goaway.error_code;
-		return (0);
-	case NGHTTP2_PING:
-		/* Ours, of hb_h2_drain: the client has seen the first GOAWAY. */
-		if ((frame->hd.flags & NGHTTP2_FLAG_ACK) && h2->server && h2->draining)
-			(void)nghttp2_submit_goaway(ng, NGHTTP2_FLAG_NONE,
-				nghttp2_session_get_last_proc_stream_id(ng), NGHTTP2_NO_ERROR, NULL,
-				0);
 		return (0);
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
@@ -342,6 +365,36 @@ on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 		s->rx_end = true;
 	hb_h2__mark(s);
 	return (0);
+}
+
+static int
+on_frame_begin(nghttp2_session *ng, const nghttp2_frame_hd *hd, void *user_data)
+{
+	(void)ng;
+	return (hb_h2__guard_begin(user_data, hd) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE);
+}
+
+/* Frames of unknown types are counted in on_frame_begin; nobody wants their payload. */
+static int
+on_extension_chunk(nghttp2_session *ng, const nghttp2_frame_hd *hd, const uint8_t *p, size_t n,
+	void *user_data)
+{
+	(void)ng;
+	(void)hd;
+	(void)p;
+	(void)n;
+	(void)user_data;
+	return (NGHTTP2_ERR_CANCEL);
+}
+
+static int
+on_extension(nghttp2_session *ng, void **payload, const nghttp2_frame_hd *hd, void *user_data)
+{
+	(void)ng;
+	(void)payload;
+	(void)hd;
+	(void)user_data;
+	return (NGHTTP2_ERR_CANCEL);
 }
 
 static int
@@ -391,7 +444,11 @@ on_stream_close(nghttp2_session *ng, int32_t id, uint32_t error_code, void *user
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
 
 	HB_ASSERT(h2->active > 0);
-	h2->active--;
+	if (--h2->active == 0) {
+		h2->guard.idle_ms = hb_now_ms(h2->worker);
+		if (!h2->dead)
+			hb_run_soon(h2->worker, &h2->run); /* idle_timeout begins */
+	}
 	if (s == NULL)
 		return (0);
 	s->over = true;
@@ -413,6 +470,7 @@ refuse_headers(struct h2_stream *s)
 	struct hb_transport *t = &s->base;
 
 	hb_h2__fields_free(&s->fields);
+	hb_h2__count(s->h2, HB_H2_HEADERS_TOO_BIG);
 	hb_h2_stream_reject(&t, 431, NULL, 0);
 }
 
@@ -479,7 +537,7 @@ receive(struct hb_h2 *h2, struct hb_buf *buf)
 		tell_streams(h2);
 		h2->slices = NULL;
 		if (n < 0) {
-			h2->reason = HB_CLOSE_PROTOCOL_ERROR;
+			hb_h2__fail(h2, hb_h2__guard_reason(h2, (int)n));
 			break;
 		}
 		/* Zero: the session is over and takes nothing more. */
@@ -516,6 +574,8 @@ settle(struct hb_h2 *h2)
 	if (h2->dead)
 		return;
 	hb_h2__send(h2);
+	if (nghttp2_session_get_outbound_queue_size(h2->ng) > h2->opt.flood[HB_H2_FLOOD_OUTBOUND])
+		hb_h2__fail(h2, hb_h2__guard_reason(h2, NGHTTP2_ERR_FLOODED));
 	if (h2->goaway_got && !h2->goaway_told) {
 		h2->goaway_told = true;
 		if (h2->ev->on_goaway != NULL)
@@ -527,11 +587,13 @@ settle(struct hb_h2 *h2)
 		close_session(h2, (enum hb_close_reason)h2->reason, false);
 	else if (h2->lower_ended)
 		close_session(h2, h2->active > 0 ? HB_CLOSE_PEER_RESET : HB_CLOSE_DONE, false);
-	else if ((h2->draining && h2->active == 0) || nghttp2_is_done(h2))
+	else if (is_drained(h2) || nghttp2_is_done(h2))
 		close_session(h2,
 			h2->goaway_got && h2->active > 0 ? HB_CLOSE_GOAWAY : HB_CLOSE_DONE, false);
 	else
 		tell_room(h2);
+	if (!h2->dead)
+		hb_h2__guard_arm(h2);
 }
 
 static void
@@ -572,7 +634,16 @@ bury(struct hb_h2 *h2)
 {
 	h2->ev = NULL;
 	hb_run_cancel(&h2->run);
+	hb_h2__guard_fini(h2);
 	hb_dead_add(h2->worker, &h2->dead_node, session_free);
+}
+
+static uint32_t
+goaway_code(enum hb_close_reason reason)
+{
+	return (reason == HB_CLOSE_PROTOCOL_ERROR ? NGHTTP2_PROTOCOL_ERROR :
+			reason == HB_CLOSE_FLOOD  ? NGHTTP2_ENHANCE_YOUR_CALM :
+						    NGHTTP2_NO_ERROR);
 }
 
 static void
@@ -583,9 +654,7 @@ close_session(struct hb_h2 *h2, enum hb_close_reason reason, bool reset)
 
 	HB_ASSERT(!h2->dead);
 	if (h2->lower != NULL && !reset && h2->lower->connected && !h2->sending) {
-		(void)nghttp2_session_terminate_session(h2->ng,
-			reason == HB_CLOSE_PROTOCOL_ERROR ? NGHTTP2_PROTOCOL_ERROR :
-							    NGHTTP2_NO_ERROR);
+		(void)nghttp2_session_terminate_session(h2->ng, goaway_code(reason));
 		(void)send_all(h2);
 		/* A watermark event inside send_all may have ended us. */
 		if (h2->dead)
@@ -628,15 +697,21 @@ void
 hb_h2_drain(struct hb_h2 *h2)
 {
 	HB_CHECK(h2, HB_H2_MAGIC);
-	if (h2->draining || h2->dead)
+	if (h2->drain != H2_DRAIN_NONE || h2->dead)
 		return;
-	h2->draining = true;
-	if (h2->server) {
-		/* RFC 9113 6.8: streams on their way when the first GOAWAY was sent still count. */
-		(void)nghttp2_submit_shutdown_notice(h2->ng);
-		(void)nghttp2_submit_ping(h2->ng, NGHTTP2_FLAG_NONE, NULL);
-	}
+	/* RFC 9113 6.8: streams on their way when the first GOAWAY was sent still count. */
+	if (h2->server)
+		hb_h2__guard_drain(h2);
+	else
+		h2->drain = H2_DRAIN_FINAL;
 	hb_run_soon(h2->worker, &h2->run);
+}
+
+bool
+hb_h2_draining(const struct hb_h2 *h2)
+{
+	HB_CHECK(h2, HB_H2_MAGIC);
+	return (h2->drain != H2_DRAIN_NONE);
 }
 
 /* ------------------------------------------------------------------ events from below */
@@ -684,12 +759,13 @@ lower_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 {
 	struct hb_h2 *h2 = h2_of(sink);
 
-	(void)t;
 	h2->lower = NULL;
 	if (h2->dead)
 		return;
+	h2->ended = t;
 	close_session(
 		h2, reason == HB_CLOSE_DONE && h2->active > 0 ? HB_CLOSE_PEER_RESET : reason, true);
+	h2->ended = NULL;
 }
 
 static const struct hb_transport_events lower_events = {
@@ -708,16 +784,24 @@ make_once(void)
 	nghttp2_session_callbacks_set_send_data_callback(callbacks, on_send_data);
 	nghttp2_session_callbacks_set_data_source_read_length_callback(callbacks, on_frame_length);
 	nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, on_frame_sent);
+	nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, on_frame_begin);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, on_begin_headers);
 	nghttp2_session_callbacks_set_on_header_callback(callbacks, on_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, on_data_chunk);
 	nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(callbacks, on_invalid_frame);
 	nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, on_stream_close);
+	nghttp2_session_callbacks_set_on_extension_chunk_recv_callback(
+		callbacks, on_extension_chunk);
+	nghttp2_session_callbacks_set_unpack_extension_callback(callbacks, on_extension);
 	HB_ASSERT(nghttp2_option_new(&options) == 0);
+	for (unsigned type = NGHTTP2_CONTINUATION + 1; type <= UINT8_MAX; type++)
+		nghttp2_option_set_user_recv_extension_type(options, (uint8_t)type);
 	nghttp2_option_set_no_auto_window_update(options, 1);
 	nghttp2_option_set_no_closed_streams(options, 1);
 	nghttp2_option_set_stream_reset_rate_limit(options, RESETS_BURST, RESETS_PER_S);
+	nghttp2_option_set_max_outbound_ack(options, ACKS_MAX);
+	nghttp2_option_set_max_continuations(options, HB_H2_CONTINUATIONS);
 }
 
 static void
@@ -734,6 +818,13 @@ set_options(struct hb_h2_options *to, const struct hb_h2_options *from)
 	DEFAULT(headers_max, HEADERS_MAX);
 	DEFAULT(header_bytes_max, HEADER_BYTES_MAX);
 	DEFAULT(flush_timeout_ms, HB_FLUSH_TIMEOUT_MS);
+	DEFAULT(start_timeout_ms, TIMEOUT_MS);
+	DEFAULT(headers_timeout_ms, TIMEOUT_MS);
+	DEFAULT(keepalive_timeout_ms, KEEPALIVE_MS);
+	DEFAULT(reject_status, hb_h2_reject_status);
+#define X(e, n, d, t) DEFAULT(flood[HB_H2_FLOOD_##e], d);
+	HB_H2_FLOODS(X)
+#undef X
 #undef DEFAULT
 	to->stream_window = HB_MIN(to->stream_window, WINDOW_LIMIT);
 	to->session_window = HB_MIN(to->session_window, WINDOW_LIMIT);
@@ -779,6 +870,7 @@ hb_h2_new(struct hb_transport *lower, bool server, const struct hb_h2_options *o
 	HB_ASSERT((server ? nghttp2_session_server_new2(&h2->ng, callbacks, h2, options) :
 			    nghttp2_session_client_new2(&h2->ng, callbacks, h2, options)) == 0);
 	announce(h2);
+	hb_h2__guard_init(h2);
 	h2->room_told = hb_h2_room(h2);
 	hb_transport_attach(lower, &lower_events, h2);
 	hb_transport_read_disable(lower, -1);
@@ -814,8 +906,8 @@ hb_h2_room(const struct hb_h2 *h2)
 	uint32_t max;
 
 	HB_CHECK(h2, HB_H2_MAGIC);
-	if (h2->server || h2->dead || h2->draining || h2->goaway_got || h2->lower_ended ||
-		nghttp2_session_check_request_allowed(h2->ng) == 0)
+	if (h2->server || h2->dead || h2->drain != H2_DRAIN_NONE || h2->goaway_got ||
+		h2->lower_ended || nghttp2_session_check_request_allowed(h2->ng) == 0)
 		return (0);
 	max = nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
 	return (max > h2->active ? max - h2->active : 0);
@@ -846,7 +938,7 @@ struct hb_transport *
 hb_h2_lower(const struct hb_h2 *h2)
 {
 	HB_CHECK(h2, HB_H2_MAGIC);
-	return (h2->lower);
+	return (h2->lower != NULL ? h2->lower : h2->ended);
 }
 
 bool

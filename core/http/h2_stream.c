@@ -30,6 +30,7 @@ hb_h2__stream_new(struct hb_h2 *h2, int32_t id)
 	s->h2 = h2;
 	s->server = h2->server;
 	s->id = id;
+	s->opened_ms = (uint32_t)hb_now_ms(h2->worker);
 	hb_list_init(&s->dirty);
 	hb_list_add_tail(&h2->streams, &s->node);
 	return (s);
@@ -391,7 +392,8 @@ stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 	hb_timer_init(&s->linger->timer, t->worker, linger_timeout);
 	hb_timer_start(&s->linger->timer, s->h2->opt.flush_timeout_ms);
 	if (s->h2->server && !s->responded)
-		(void)hb_h2__stream_submit(s, 200, NULL, 0, true);
+		(void)hb_h2__stream_submit(
+			s, 200, s->h2->opt.accept_headers, s->h2->opt.n_accept_headers, true);
 	s->tx_end = true;
 	start_tx(s);
 }
@@ -415,7 +417,8 @@ stream_accept(struct hb_transport *t)
 
 	if (s->h2 == NULL || s->over || s->responded || !s->h2->server)
 		return;
-	(void)hb_h2__stream_submit(s, 200, NULL, 0, true);
+	(void)hb_h2__stream_submit(
+		s, 200, s->h2->opt.accept_headers, s->h2->opt.n_accept_headers, true);
 	hb_h2__send(s->h2);
 }
 
@@ -450,7 +453,7 @@ stream_reject(struct hb_transport *t, enum hb_close_reason reason)
 	if (h2 != NULL && h2->reject_status != 0)
 		reject_with(s, h2->reject_status, h2->reject_headers, h2->n_reject_headers);
 	else
-		reject_with(s, hb_h2_reject_status(reason), NULL, 0);
+		reject_with(s, h2 == NULL ? 0 : h2->opt.reject_status(reason), NULL, 0);
 }
 
 static size_t

@@ -7,22 +7,8 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "core/http/h2.h"
+#include "test/core/http/h2_frames.h"
 #include "test/support/harness.h"
-
-enum {
-	DATA = 0,
-	HEADERS = 1,
-	RST_STREAM = 3,
-	SETTINGS = 4,
-	PING = 6,
-	GOAWAY = 7,
-	WINDOW_UPDATE = 8
-};
-#define END_STREAM  1u
-#define ACK         1u
-#define END_HEADERS 4u
-#define PADDED      8u
-#define PREFACE     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 static struct {
 	int fd;
@@ -63,57 +49,7 @@ static const struct hb_h2_events events = {
 	.on_closed = on_closed,
 };
 
-/* ------------------------------------------------------------------ frames */
-
-static void
-frame(struct hb_text *t, uint8_t type, uint8_t flags, uint32_t stream, const void *p, size_t n)
-{
-	uint8_t h[9] = { (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags,
-		(uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8),
-		(uint8_t)stream };
-
-	hb_text_add(t, h, sizeof h);
-	if (n > 0)
-		hb_text_add(t, p, n);
-}
-
-static void
-field(struct hb_text *t, const char *name, const char *value)
-{
-	HB_ASSERT(strlen(name) < 127 && strlen(value) < 127);
-	hb_text_addc(t, 0); /* literal, not indexed, RFC 7541 6.2.2 */
-	hb_text_addc(t, (char)strlen(name));
-	hb_text_addz(t, name);
-	hb_text_addc(t, (char)strlen(value));
-	hb_text_addz(t, value);
-}
-
-static void
-connect_headers(struct hb_text *t, uint32_t stream, uint8_t flags)
-{
-	struct hb_text block = { 0 };
-
-	field(&block, ":method", "CONNECT");
-	field(&block, ":authority", "10.0.0.1:80");
-	frame(t, HEADERS, END_HEADERS | flags, stream, block.p, block.len);
-	hb_text_fini(&block);
-}
-
-static void
-preface(struct hb_text *t)
-{
-	hb_text_add(t, PREFACE, 24);
-	frame(t, SETTINGS, 0, 0, NULL, 0);
-}
-
-static void
-code_frame(struct hb_text *t, uint8_t type, uint32_t stream, uint32_t code)
-{
-	uint8_t p[4] = { (uint8_t)(code >> 24), (uint8_t)(code >> 16), (uint8_t)(code >> 8),
-		(uint8_t)code };
-
-	frame(t, type, 0, stream, p, sizeof p);
-}
+/* ------------------------------------------------------------------ the peer */
 
 static void
 send_text(struct hb_text *t)
@@ -128,26 +64,10 @@ saw(uint8_t type, uint32_t stream, struct hb_str *ret_payload)
 {
 	char part[65536];
 	ssize_t n;
-	size_t off;
 
 	while ((n = hbt_fd_read(w.fd, part, sizeof part)) > 0)
 		hb_text_add(&w.in, part, (size_t)n);
-	for (off = 0; off + 9 <= w.in.len;) {
-		const uint8_t *p = (const uint8_t *)w.in.p + off;
-		size_t len = (size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2];
-		uint32_t id = (uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 |
-			p[8];
-
-		if (off + 9 + len > w.in.len)
-			break;
-		if (p[3] == type && id == stream) {
-			if (ret_payload != NULL)
-				*ret_payload = hb_strn(p + 9, len);
-			return (true);
-		}
-		off += 9 + len;
-	}
-	return (false);
+	return (frame_find(&w.in, type, stream, ret_payload));
 }
 
 /* ------------------------------------------------------------------ set-up */
