@@ -174,8 +174,10 @@ rebuild(struct hb_cluster *c)
 	old = atomic_exchange(&c->eps, eps);
 	if (old != NULL)
 		hb_retire(old, hb_eps_free);
-	if (c->live)
+	if (c->live) {
 		show_membership(c, eps);
+		hb_stat_inc(hb_worker_control(), hb_cluster_manager, CM_UPDATED);
+	}
 	hb_stat_inc(hb_worker_control(), c->stats, CL_MEMBERSHIP_CHANGE);
 }
 
@@ -374,6 +376,10 @@ hb_cluster_free(struct hb_cluster *c)
 	}
 	hb_free(c->matches);
 	hb_transport_socket_free(&c->socket);
+	for (size_t i = 0; i < c->bind.n_options; i++) {
+		hb_free((void *)(uintptr_t)c->bind.options[i].value);
+		hb_free((void *)(uintptr_t)c->bind.options[i].what);
+	}
 	hb_free(c->orig.metadata_ns);
 	hb_free(c->orig.metadata_key);
 	hb_free(c->name);

@@ -47,10 +47,13 @@ struct hb_limits {
 	uint32_t connections, pending, requests, retries;
 };
 
+#define HB_SOCKET_OPTIONS_MAX 16u
 struct hb_bind_conf {
 	struct sockaddr_storage from; /* ss_family 0 = the system's choice */
 	socklen_t len;
 	bool      freebind;
+	size_t    n_options;
+	struct hb_tcp_sockopt options[HB_SOCKET_OPTIONS_MAX]; /* values and texts are owned */
 };
 
 struct hb_dns_conf {

@@ -162,19 +162,73 @@ limits(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 	return (r);
 }
 
+/* Before bind is the only time that an option can be set here. */
+static int
+socket_option(struct hb_cfg *cfg, const Envoy__Config__Core__V3__SocketOption *m,
+	struct hb_tcp_sockopt *o)
+{
+	int *value;
+	uint8_t *bytes;
+
+	if (m->level < 0 || m->level > INT32_MAX || m->name < 0 || m->name > INT32_MAX)
+		return (hb_cfg_error(cfg, m,
+			m->level < 0 || m->level > INT32_MAX ? "level" : "name", -1,
+			"is out of range"));
+	if (m->state != ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__SOCKET_STATE__STATE_PREBIND)
+		return (hb_cfg_error(cfg, m, "state", -1, "must be STATE_PREBIND"));
+	o->level = (int)m->level;
+	o->name = (int)m->name;
+	if (m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_INT_VALUE) {
+		if (m->int_value < INT32_MIN || m->int_value > INT32_MAX)
+			return (hb_cfg_error(cfg, m, "int_value", -1, "is out of range"));
+		value = hb_malloc(sizeof *value);
+		*value = (int)m->int_value;
+		o->value = value;
+		o->len = sizeof *value;
+	} else if (m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_BUF_VALUE) {
+		bytes = hb_malloc(m->buf_value.len + 1);
+		if (m->buf_value.len > 0)
+			memcpy(bytes, m->buf_value.data, m->buf_value.len);
+		o->value = bytes;
+		o->len = (socklen_t)m->buf_value.len;
+	} else {
+		return (hb_cfg_error(cfg, m, NULL, -1, "int_value or buf_value is missing"));
+	}
+	o->what = *m->description != '\0' ? hb_strdup(m->description) :
+					    hb_asprintf("%d of level %d", o->name, o->level);
+	return (0);
+}
+
+static int
+socket_options(
+	struct hb_cfg *cfg, const Envoy__Config__Core__V3__BindConfig *b, struct hb_cluster *c)
+{
+	int r = 0;
+
+	if (b->n_socket_options > HB_SOCKET_OPTIONS_MAX)
+		return (hb_cfg_error(cfg, b, "socket_options", -1, "has more than %u entries",
+			HB_SOCKET_OPTIONS_MAX));
+	for (size_t i = 0; i < b->n_socket_options; i++)
+		r |= socket_option(
+			cfg, b->socket_options[i], &c->bind.options[c->bind.n_options++]);
+	return (r);
+}
+
 static int
 source(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 {
 	const Envoy__Config__Core__V3__BindConfig *b = m->upstream_bind_config;
 	const Envoy__Config__Core__V3__SocketAddress *s;
 	struct hb_addr a;
+	int r;
 
 	if (b == NULL)
 		return (0);
 	c->bind.freebind = hb_cfg_bool(b->freebind, false);
+	r = socket_options(cfg, b, c);
 	s = b->source_address;
 	if (s == NULL)
-		return (0);
+		return (r);
 	if (!hb_addr_parse_ip(hb_str(s->address), &a))
 		return (hb_cfg_error(
 			cfg, s, "address", -1, "\"%s\" is not an IP address", s->address));
@@ -185,7 +239,7 @@ source(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 		a.port = (uint16_t)s->port_value;
 	}
 	c->bind.len = hb_addr_to_sockaddr(&a, &c->bind.from);
-	return (0);
+	return (r);
 }
 
 static int

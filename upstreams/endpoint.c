@@ -11,23 +11,31 @@ unix_size(const char *name)
 	return (1 + (name[0] == '\0' ? 1 + strlen(name + 1) : strlen(name)));
 }
 
-static void
-addrs_add(struct hb_ep_addrs *a, const struct hb_addr *addr)
+static struct hb_ep_addrs *
+addrs_new(size_t cap)
 {
+	return (hb_calloc(1, sizeof(struct hb_ep_addrs) + cap * sizeof(struct hb_addr)));
+}
+
+/* There is room for `cap`. */
+static void
+addrs_add(struct hb_ep_addrs *a, size_t cap, const struct hb_addr *addr)
+{
+	char *name;
 	size_t n;
 
 	for (unsigned i = 0; i < a->n; i++) {
 		if (hb_addr_eq(&a->v[i], addr))
 			return;
 	}
-	if (a->n == HB_EP_ADDRS_MAX)
+	if (a->n == cap)
 		return;
 	a->v[a->n] = *addr;
 	if (addr->kind == HB_ADDR_UNIX) {
 		n = unix_size(addr->u.name);
-		a->names[a->n] = hb_malloc(n);
-		memcpy(a->names[a->n], addr->u.name, n);
-		a->v[a->n].u.name = a->names[a->n];
+		name = hb_malloc(n);
+		memcpy(name, addr->u.name, n);
+		a->v[a->n].u.name = name;
 	}
 	a->n++;
 }
@@ -44,7 +52,8 @@ next_of(const struct hb_addr *v, size_t n, size_t from, uint8_t kind, bool is)
 struct hb_ep_addrs *
 hb_ep_addrs_new(const struct hb_addr *v, size_t n, const struct hb_ep_order *order)
 {
-	struct hb_ep_addrs *a = hb_calloc(1, sizeof *a);
+	size_t cap = HB_MIN(n, (size_t)HB_EP_ADDRS_MAX);
+	struct hb_ep_addrs *a = addrs_new(cap);
 	uint8_t first = order->first;
 	size_t mine, other;
 
@@ -55,11 +64,11 @@ hb_ep_addrs_new(const struct hb_addr *v, size_t n, const struct hb_ep_order *ord
 	other = next_of(v, n, 0, first, false);
 	while (mine < n || other < n) {
 		for (unsigned i = 0; i < order->count && mine < n; i++) {
-			addrs_add(a, &v[mine]);
+			addrs_add(a, cap, &v[mine]);
 			mine = next_of(v, n, mine + 1, first, true);
 		}
 		if (other < n) {
-			addrs_add(a, &v[other]);
+			addrs_add(a, cap, &v[other]);
 			other = next_of(v, n, other + 1, first, false);
 		}
 	}
@@ -69,10 +78,10 @@ hb_ep_addrs_new(const struct hb_addr *v, size_t n, const struct hb_ep_order *ord
 struct hb_ep_addrs *
 hb_ep_addrs_copy(const struct hb_ep_addrs *from)
 {
-	struct hb_ep_addrs *a = hb_calloc(1, sizeof *a);
+	struct hb_ep_addrs *a = addrs_new(from->n);
 
 	for (unsigned i = 0; i < from->n; i++)
-		addrs_add(a, &from->v[i]);
+		addrs_add(a, from->n, &from->v[i]);
 	return (a);
 }
 
@@ -83,8 +92,10 @@ hb_ep_addrs_free(void *addrs)
 
 	if (a == NULL)
 		return;
-	for (unsigned i = 0; i < a->n; i++)
-		hb_free(a->names[i]);
+	for (unsigned i = 0; i < a->n; i++) {
+		if (a->v[i].kind == HB_ADDR_UNIX)
+			hb_free((void *)(uintptr_t)a->v[i].u.name);
+	}
 	hb_free(a);
 }
 

@@ -20,9 +20,8 @@
 
 /* Frozen; in the order in which they are raced. Names of unix sockets are its own. */
 struct hb_ep_addrs {
-	unsigned       n;   /* 1 … HB_EP_ADDRS_MAX */
-	struct hb_addr v[HB_EP_ADDRS_MAX];
-	char          *names[HB_EP_ADDRS_MAX]; /* owned; NULL = an IP address */
+	unsigned       n; /* 1 … HB_EP_ADDRS_MAX */
+	struct hb_addr v[];
 };
 
 /* Which family goes first, and how many of it before the other's first (RFC 8305 section 4). */

@@ -51,9 +51,9 @@ explain_endpoint(const struct hb_cluster *c, const struct hb_eps *eps, const str
 
 	(void)hb_addr_format(&addrs->v[0], text, sizeof text);
 	if (e == chosen)
-		hb_explain_step(ex, "endpoint", text, "chosen",
-			"%s, by %s%s%s; %u of its addresses are raced", health_why(health),
-			c->lb->name, *e->hostname == '\0' ? "" : ", host ", e->hostname, addrs->n);
+		hb_explain_step(ex, "endpoint", text, "chosen", "%s, by %s%s%s%s",
+			health_why(health), c->lb->name, *e->hostname == '\0' ? "" : ", host ",
+			e->hostname, addrs->n > 1 ? "; its addresses are raced" : "");
 	else if ((health & HB_EP_UNUSABLE) != 0 && !p->panic)
 		hb_explain_step(ex, "endpoint", text, "lost", "%s", health_why(health));
 	else if (p->load_healthy + p->load_degraded == 0)

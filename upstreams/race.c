@@ -30,7 +30,7 @@ struct hb_race {
 	unsigned failed;             /* lane of it          */
 	bool no_socket;              /* it had no socket    */
 	char text[HB_RACE_TEXT_MAX];
-	struct lane lane[HB_EP_ADDRS_MAX];
+	struct lane lane[]; /* one for each address */
 };
 
 static void go_on(struct hb_race *);
@@ -231,16 +231,19 @@ lane_start(struct hb_race *r, unsigned i)
 {
 	struct lane *l = &r->lane[i];
 	const struct hb_bind_conf *bind = r->rq.bind;
-	struct hb_tcp_connect c = { .freebind = bind->freebind, .options = *r->rq.tcp };
+	struct hb_tcp_connect c = { .options = *r->rq.tcp, .sockopts = bind->options };
 	struct sockaddr_storage ss = { 0 };
 	struct hb_err err = { 0 };
 
 	c.addr = (struct sockaddr *)&ss;
 	c.addr_len = hb_addr_to_sockaddr(&r->addrs->v[i], &ss);
 	HB_ASSERT(c.addr_len > 0);
+	if (ss.ss_family != AF_UNIX)
+		c.n_sockopts = bind->n_options;
 	if (bind->len > 0 && bind->from.ss_family == ss.ss_family) {
 		c.bind_to = (const struct sockaddr *)&bind->from;
 		c.bind_len = bind->len;
+		c.freebind = bind->freebind;
 	}
 	l->tcp = hb_tcp_connect(r->worker, &c, &err);
 	if (l->tcp == NULL) {
@@ -329,7 +332,8 @@ hb_race_new(struct hb_worker *w, const struct hb_race_request *rq)
 	struct hb_race *r;
 
 	HB_ASSERT(rq->addrs->n > 0 && rq->timeout_ms > 0);
-	HB_NEW(r, RACE_MAGIC);
+	r = hb_calloc(1, sizeof *r + rq->addrs->n * sizeof r->lane[0]);
+	r->magic = RACE_MAGIC;
 	r->worker = w;
 	r->rq = *rq;
 	r->addrs = hb_ep_addrs_copy(rq->addrs);

@@ -12,7 +12,7 @@ HB_STAT_FAMILY(hb_cluster_manager_family, "cluster_manager", "envoy_cluster_mana
 
 static struct hb_table *live;  /* struct hb_cluster by name                                */
 static struct hb_map *warming; /* the same: replace a live one as soon as they have endpoints */
-static struct hb_stats *stats;
+struct hb_stats *hb_cluster_manager;
 static bool offline, stopped;
 static void (*on_ready_fn)(void *arg);
 static void *on_ready_arg;
@@ -67,8 +67,8 @@ show_counts(void)
 	struct readiness r = { 0 };
 
 	hb_table_foreach(live, is_missing, &r);
-	hb_stat_set(stats, CM_ACTIVE, (int64_t)(hb_table_count(live) - r.missing));
-	hb_stat_set(stats, CM_WARMING, (int64_t)(hb_map_count(warming) + r.missing));
+	hb_stat_set(hb_cluster_manager, CM_ACTIVE, (int64_t)(hb_table_count(live) - r.missing));
+	hb_stat_set(hb_cluster_manager, CM_WARMING, (int64_t)(hb_map_count(warming) + r.missing));
 }
 
 static void
@@ -128,7 +128,7 @@ kind_publish(const char *name, void *obj, struct hb_err *reterr)
 	HB_CAST(c, obj, HB_CLUSTER_MAGIC);
 	HB_ASSERT(strcmp(c->name, name) == 0);
 	drop_warming(hb_str(name));
-	hb_stat_inc(hb_worker_control(), stats, old == NULL ? CM_ADDED : CM_MODIFIED);
+	hb_stat_inc(hb_worker_control(), hb_cluster_manager, old == NULL ? CM_ADDED : CM_MODIFIED);
 	hb_cluster_start(c, offline, on_cluster_ready);
 	if (old != NULL && !c->ready)
 		(void)hb_map_put(warming, hb_str(name), c);
@@ -148,7 +148,7 @@ kind_retire(const char *name)
 		return;
 	hb_cluster_stop(c);
 	(void)hb_table_del(live, hb_str(name));
-	hb_stat_inc(hb_worker_control(), stats, CM_REMOVED);
+	hb_stat_inc(hb_worker_control(), hb_cluster_manager, CM_REMOVED);
 	changed();
 }
 
@@ -215,7 +215,7 @@ hb_upstreams_init(const struct hb_upstreams_options *o, struct hb_err *reterr)
 	stopped = false;
 	live = hb_table_new(hb_cluster_gone);
 	warming = hb_map_new();
-	stats = hb_stats_get(&hb_cluster_manager_family, HB_STR(""));
+	hb_cluster_manager = hb_stats_get(&hb_cluster_manager_family, HB_STR(""));
 	if (hb_resource_kind_find(hb_str(kind.desc->name)) == NULL)
 		hb_resource_kind_add(&kind);
 	hb_dial_bind(&dial_ops);
@@ -248,6 +248,6 @@ hb_upstreams_fini(void)
 	hb_map_free(&warming);
 	hb_table_free(&live);
 	hb_cluster_free_all();
-	hb_stats_unref(&stats);
+	hb_stats_unref(&hb_cluster_manager);
 	on_ready_fn = NULL;
 }

@@ -298,6 +298,13 @@ set_source(int fd, const struct hb_tcp_connect *c, struct hb_err *reterr)
 			&on, sizeof on) != 0)
 		return (hb_err_set(
 			reterr, -errno, "cannot set freebind on a socket: %s", strerror(errno)));
+	for (size_t i = 0; i < c->n_sockopts; i++) {
+		const struct hb_tcp_sockopt *o = &c->sockopts[i];
+
+		if (setsockopt(fd, o->level, o->name, o->value, o->len) != 0)
+			return (hb_err_set(reterr, -errno, "cannot set the socket option %s: %s",
+				o->what, strerror(errno)));
+	}
 	if (c->bind_to == NULL)
 		return (0);
 	/* Port 0: the kernel chooses it when the destination is known, so ports may be shared. */

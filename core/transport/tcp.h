@@ -35,6 +35,14 @@ struct hb_transport *hb_tcp_from_fd(struct hb_worker *, int fd, const struct hb_
  * fills reterr only when no socket could be made (descriptors, bad address, a source address, mark
  * or transparency that the kernel refuses).
  */
+/* One setsockopt() call; all of it is borrowed while hb_tcp_connect runs. */
+struct hb_tcp_sockopt {
+	int         level, name;
+	const void *value;
+	socklen_t   len;
+	const char *what; /* for the message when the kernel refuses it */
+};
+
 struct hb_tcp_connect {
 	const struct sockaddr *addr;
 	socklen_t              addr_len;
@@ -42,6 +50,8 @@ struct hb_tcp_connect {
 	socklen_t              bind_len;
 	bool                   freebind, transparent;
 	uint32_t               mark;      /* SO_MARK, 0 = none */
+	const struct hb_tcp_sockopt *sockopts; /* set before bind; a refused one is an error */
+	size_t                 n_sockopts;
 	struct hb_tcp_options  options;
 };
 struct hb_transport *hb_tcp_connect(struct hb_worker *, const struct hb_tcp_connect *,

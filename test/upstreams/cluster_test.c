@@ -75,12 +75,14 @@ test_refused__connections(void **state)
 	up_refused(
 		"{name: c, connect_timeout: 0s, common_lb_config: {healthy_panic_threshold: {value: 101}}, "
 		"circuit_breakers: {thresholds: [{}, {priority: DEFAULT}]}, "
-		"upstream_bind_config: {source_address: {address: nowhere, port_value: 0}}, "
+		"upstream_bind_config: {source_address: {address: nowhere, port_value: 0}, socket_options: "
+		"[{level: 1, name: 2, state: STATE_BOUND, int_value: 1}, {level: 1, name: 2}]}, "
 		"upstream_connection_options: {tcp_keepalive: {keepalive_probes: 0}, happy_eyeballs_config: "
 		"{first_address_family_count: 0}}, least_request_lb_config: {choice_count: 1}, " ONE
 		"}",
 		"choice_count", "must be 0 to 100", "thresholds[1]: has the same priority",
-		"is not an IP address", "connect_timeout: must be above 0", "keepalive_probes",
+		"must be STATE_PREBIND", "buf_value is missing", "is not an IP address",
+		"connect_timeout: must be above 0", "keepalive_probes",
 		"first_address_family_count", NULL);
 }
 

@@ -2,6 +2,8 @@
 /* Dialling: endpoints, failures, limits, replaced clusters, what is counted and told. */
 #include "test/upstreams/support.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include "core/event/table.h"
@@ -328,6 +330,67 @@ test_bind_address(void **state)
 }
 
 static void
+test_socket_options(void **state)
+{
+	struct hb_cluster *c;
+	struct up_dial d;
+	uint16_t port;
+	int fd = up_listen(&port), value = 0;
+	socklen_t len = sizeof value;
+
+	(void)state;
+	(void)cluster(&port, 1,
+		", upstream_bind_config: {socket_options: [{level: 6, name: 18, int_value: 4321}, "
+		"{level: 1, name: 9, buf_value: AQAAAA==}]}");
+	assert_int_equal(up_dial(&d, "c", 1, NULL), port);
+	assert_int_equal(
+		getsockopt(hb_tcp_fd(d.t), IPPROTO_TCP, TCP_USER_TIMEOUT, &value, &len), 0);
+	assert_int_equal(value, 4321);
+	assert_int_equal(getsockopt(hb_tcp_fd(d.t), SOL_SOCKET, SO_KEEPALIVE, &value, &len), 0);
+	assert_int_equal(value, 1);
+	up_close(&d);
+	c = cluster(&port, 1,
+		", upstream_bind_config: {socket_options: [{description: nonsense, level: 6, "
+		"name: 9999, int_value: 1}]}");
+	assert_int_equal(up_dial(&d, "c", 1, NULL), 0);
+	assert_string_equal(
+		d.failure, "socket: cannot set the socket option nonsense: Protocol not available");
+	assert_int_equal(up_stat(c, CL_BIND_ERRORS), 1);
+	(void)close(fd);
+}
+
+static void
+test_bytes_of_living_connections(void **state)
+{
+	struct hb_cluster *c;
+	struct hb_slice slice;
+	struct hb_buf buf = { 0 };
+	struct up_dial d;
+	uint16_t port;
+	int fd = up_listen(&port), peer;
+
+	(void)state;
+	c = cluster(&port, 1, "");
+	assert_int_equal(up_dial(&d, "c", 1, NULL), port);
+	peer = up_accept(fd);
+	hbt_fd_write(peer, "hello", 5);
+	hb_buf_borrow(&buf, &slice, "abc", 3);
+	hb_transport_write(d.t, &buf, false);
+	UP_UNTIL(d.t->bytes_in == 5);
+	assert_int_equal(up_stat(c, CL_CX_RX_BYTES), 0);
+	up_advance(5000);
+	assert_int_equal(up_stat(c, CL_CX_RX_BYTES), 5);
+	assert_int_equal(up_stat(c, CL_CX_TX_BYTES), 3);
+	hbt_fd_write(peer, "!", 1);
+	UP_UNTIL(d.t->bytes_in == 6);
+	up_close(&d);
+	assert_int_equal(up_stat(c, CL_CX_RX_BYTES), 6);
+	assert_int_equal(up_stat(c, CL_CX_TX_BYTES), 3);
+	(void)close(peer);
+	(void)close(fd);
+}
+
+static void
 test_unix_socket(void **state)
 {
 	static const char name[] = "@hbone-upstreams-dial-test";
@@ -374,6 +437,9 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 			test_an_unpinned_cluster_is_freed, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_bind_address, up_setup, up_teardown),
+		cmocka_unit_test_setup_teardown(test_socket_options, up_setup, up_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_bytes_of_living_connections, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_unix_socket, up_setup, up_teardown),
 	};
 
