@@ -87,6 +87,14 @@ void hb_stats_text(struct hb_text *, const struct hb_stats_query *);
 void hb_stats_json(struct hb_text *, const struct hb_stats_query *);
 /* Exposition format 0.0.4 with HELP and TYPE; histograms with Envoy's buckets. */
 void hb_stats_prometheus(struct hb_text *, const struct hb_stats_query *);
+/*
+ * A room whose metrics have labels of another shape prints them itself, in the same format: fn adds
+ * them at the end of hb_stats_prometheus. Registered once, before anybody asks; at most 8.
+ */
+typedef void hb_stats_render_f(void *arg, const struct hb_stats_query *, struct hb_text *);
+void hb_stats_renderer_add(hb_stats_render_f *fn, void *arg);
+/* Whether a query (NULL = everything) asks for a metric by this name. */
+bool hb_stats_wanted(const struct hb_stats_query *, const char *name);
 /* Counters and histograms to zero; gauges stay. */
 void hb_stats_reset(void);
 /* Every family that was used by hb_stats_get, for generated documentation. */

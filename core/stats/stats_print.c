@@ -260,6 +260,24 @@ static void prometheus_histogram(struct hb_text *t, const struct hb_stat_entry *
 	hb_text_printf(t, "%" PRIu64 "\n", hist.count);
 }
 
+static struct {
+	hb_stats_render_f *fn;
+	void *arg;
+} renderers[8];
+static unsigned n_renderers;
+
+void hb_stats_renderer_add(hb_stats_render_f *fn, void *arg)
+{
+	HB_ASSERT(n_renderers < HB_ARRAY_LEN(renderers));
+	renderers[n_renderers].fn = fn;
+	renderers[n_renderers++].arg = arg;
+}
+
+bool hb_stats_wanted(const struct hb_stats_query *q, const char *name)
+{
+	return (q == NULL || q->filter == NULL || q->filter(q->arg, name));
+}
+
 void hb_stats_prometheus(struct hb_text *t, const struct hb_stats_query *q)
 {
 	struct hb_stat_entry *v;
@@ -276,4 +294,6 @@ void hb_stats_prometheus(struct hb_text *t, const struct hb_stats_query *q)
 		hb_text_printf(t, "%" PRId64 "\n", hb_stat_value(v[e].stats, v[e].i));
 	}
 	hb_free(v);
+	for (unsigned i = 0; i < n_renderers; i++)
+		renderers[i].fn(renderers[i].arg, q, t);
 }

@@ -293,6 +293,36 @@ static void test_concurrent(void **state)
 	hb_stats_unref(&s);
 }
 
+static char seven[] = "7";
+
+static bool wants_other(void *arg, const char *name)
+{
+	(void)arg;
+	return (strcmp(name, "other_total") == 0);
+}
+
+static void render_other(void *arg, const struct hb_stats_query *q, struct hb_text *t)
+{
+	if (hb_stats_wanted(q, "other_total"))
+		hb_text_printf(t, "other_total %s\n", (const char *)arg);
+	if (hb_stats_wanted(q, "another_total"))
+		hb_text_addz(t, "another_total 1\n");
+}
+
+/* Registered for good, hence the last test. */
+static void test_renderers(void **state)
+{
+	struct hb_text t = { 0 };
+
+	hb_stats_renderer_add(render_other, seven);
+	hb_stats_prometheus(&t, NULL);
+	assert_true(hb_str_ends(hb_strn(t.p, t.len), HB_STR("other_total 7\nanother_total 1\n")));
+	t.len = 0;
+	hb_stats_prometheus(&t, &(struct hb_stats_query){ .filter = wants_other });
+	assert_string_equal(t.p, "other_total 7\n");
+	hb_text_fini(&t);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -305,6 +335,7 @@ int main(void)
 		TEST(test_reset),
 		TEST(test_families),
 		TEST(test_concurrent),
+		TEST(test_renderers),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
