@@ -88,7 +88,7 @@ let_go(struct hb_conn *c)
 		return;
 	if (c->flags & HB_CF_FLUSH) {
 		/* It still needs what the chain's transport socket owns. */
-		if (c->chain->socket != NULL)
+		if (c->flags & HB_CF_WRAPPED)
 			hb_chain__pin_transport(c->chain, c->t);
 		hb_transport_finish(&c->t, c->reason);
 	} else if (c->flags & HB_CF_ACCEPTED)
@@ -178,11 +178,24 @@ linger(struct hb_conn *c)
 		hb_conn__end_soon(c);
 }
 
+/* It has ended, and so have all the streams that it carried. */
+static void
+conn_free(struct hb_facts_owner *o)
+{
+	struct hb_conn *c = HB_CONTAINER(o, struct hb_conn, keep);
+
+	HB_CHECK(c, HB_CONN_MAGIC);
+	hb_chain__unpin(c->chain, c->worker);
+	hb_facts_fini(&c->facts);
+	HB_DEL(c);
+}
+
 static void
 conn_end(struct hb_dead *d)
 {
 	struct hb_conn *c = HB_CONTAINER(d, struct hb_conn, dead);
 	struct conn_worker *s = conn_worker(c->worker);
+	struct hb_facts_owner *keep;
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	HB_ASSERT(c->depth == 0);
@@ -208,10 +221,9 @@ conn_end(struct hb_dead *d)
 	HB_ASSERT(s->count > 0);
 	s->count--;
 	hb_chain__count(c->chain, c->worker, -1);
-	hb_chain__unpin(c->chain, c->worker);
-	hb_facts_fini(&c->facts);
 	conn_current = NULL;
-	HB_DEL(c);
+	keep = &c->keep;
+	hb_facts_unref(&keep);
 }
 
 void
@@ -475,6 +487,7 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	c->id = next_id(w, s);
 	c->start_ms = hb_now_ms(w);
 	c->start_us = hb_wall_us(w);
+	c->keep = (struct hb_facts_owner){ 1, conn_free };
 	c->facts = *facts;
 	hb_facts_init(facts);
 	for (unsigned i = 0; i < chain->n_filters; i++)
@@ -483,6 +496,8 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	s->count++;
 	hb_chain__count(chain, w, 1);
 	c->t = hb_transport_socket_wrap(chain->socket, lower, &c->facts, (struct hb_str){ "", 0 });
+	if (c->t != lower)
+		c->flags |= HB_CF_WRAPPED;
 	hb_transport_attach(c->t, &conn_events, c);
 	/* What holds less by its nature (a pair: one batch) keeps its own limit. */
 	if (c->t->out.high >= HB_MIN(c->owner.buffer_high, (size_t)HB_TRANSPORT_HIGH_DEFAULT))
@@ -497,6 +512,14 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	HB_LOG(CONN, DEBUG, "started", "id=%llu listener=%s chain=%s", (unsigned long long)c->id,
 		owner->listener_name == NULL ? "" : owner->listener_name, chain->name);
 	return (c);
+}
+
+void
+hb_conn_carries(const struct hb_filter *f, struct hb_facts *stream)
+{
+	struct hb_conn *c = hb_conn__of(f);
+
+	hb_facts_set_parent(stream, &c->facts, &c->keep);
 }
 
 /* ------------------------------------------------------------------ from outside */

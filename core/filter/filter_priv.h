@@ -127,6 +127,7 @@ struct hb_conn {
 	int64_t  start_us;
 	const char *detail, *tls_failure; /* in the facts' arena                             */
 	struct hb_conn_upstream *upstream; /* in the facts' arena                            */
+	struct hb_facts_owner keep; /* of this memory, the facts in it and the chain         */
 	struct hb_facts facts;
 	struct hb_filter filter[];
 };
@@ -147,6 +148,7 @@ struct hb_conn {
 #define HB_CF_DEAD        0x2000u /* the end is on the dead list                           */
 #define HB_CF_LINGER      0x8000u /* the terminal filter is not done yet                   */
 #define HB_CF_TOLD_GONE   0x10000u /* HB_EVENT_GONE was sent                              */
+#define HB_CF_WRAPPED     0x20000u /* the transport belongs to the chain's transport socket */
 #define HB_CF_RUN         0x4000u /* `run` of the union is in use                          */
 
 extern const struct hb_filter_host hb_conn_host;

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "test/core/filter/rec.h"
 
@@ -299,6 +300,38 @@ test_conn__contexts(void **state)
 	assert_true(p[1] >= p[0] + 24 && p[2] >= p[1] + 24);
 }
 
+static char panic_text[512];
+
+static void
+ask_panic_hook(struct hb_filter *f, enum rec_slot s, struct hb_buf *buf, bool end)
+{
+	int fd[2];
+	ssize_t n;
+
+	assert_int_equal(pipe(fd), 0);
+	hb_conn_panic_hook(fd[1]);
+	(void)close(fd[1]);
+	n = read(fd[0], panic_text, sizeof panic_text - 1);
+	panic_text[HB_MAX(n, 0)] = '\0';
+	(void)close(fd[0]);
+}
+
+/* A panic names the connection that its thread works on, and none when there is none. */
+static void
+test_conn__panic_hook(void **state)
+{
+	open_all();
+	rec_t.hook = ask_panic_hook;
+	hbt_writez(&h.client, "x", false);
+	HBT_UNTIL(rec_trace.len > 0);
+	rec_expect(" a<x b<x t<x");
+	assert_non_null(strstr(panic_text,
+		"127.0.0.1:4000 -> 127.0.0.1:443 listener=test chain=c "
+		"state=open"));
+	ask_panic_hook(NULL, 0, NULL, false);
+	assert_string_equal(panic_text, "");
+}
+
 /* ------------------------------------------------------------------ closing */
 
 static enum rec_slot close_slot;
@@ -477,6 +510,7 @@ main(void)
 		T(test_conn__detach),
 		T(test_conn__timer_and_events),
 		T(test_conn__contexts),
+		T(test_conn__panic_hook),
 		T(test_conn__close_in_every_slot),
 		T(test_conn__client_leaves),
 		T(test_conn__ids_and_lists),
