@@ -6,11 +6,15 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "core/event/io.h"
 #include "core/filter/acceptor.h"
+#include "core/stats/access_log.h"
 #include "core/transport/pair.h"
 #include "test/listeners/listener_env.h"
 
@@ -477,6 +481,96 @@ test_stream(void **state)
 	LE_UNTIL(hb_listeners_connections() == 0);
 }
 
+#define ORIGINAL_DST                                               \
+	"listener_filters: [{name: od, typed_config: {\"@type\": " \
+	"type.googleapis.com/envoy.extensions.filters.listener.original_dst.v3.OriginalDst}}]\n"
+
+/* A tunnel stream brings the destination as metadata; a socket that was not redirected has none. */
+static void
+test_original_dst(void **state)
+{
+	struct hb_worker *w = hb_worker_at(0);
+	struct hb_transport *a, *b;
+	struct le_client c;
+	struct hb_facts f;
+
+	le_apply_ok("name: l\n" ADDR ORIGINAL_DST "filter_chains: [{name: a, " FILTERS "}]\n");
+	le_connect(&c, le_port("l", 0));
+	le_expect_line(&c, "a");
+	assert_false(le_last_facts.local_restored);
+	assert_int_equal(le_stat("original_dst_listener_filter.not_redirected"), 1);
+	le_close(&c);
+	hb_worker_enter(w);
+	hb_pair_new(w, &a, &b);
+	hb_facts_init(&f);
+	assert_true(hb_facts_metadata_set(&f, HB_STR("envoy.filters.listener.original_dst"),
+		HB_STR("local"), HB_STR("192.0.2.9:8080")));
+	assert_int_equal(hb_accept(w, HB_STR("l"), b, &f), 0);
+	LE_UNTIL(le_last_facts.local.port == 8080);
+	assert_true(le_last_facts.local_restored);
+	hb_transport_abort(&a, HB_CLOSE_DONE);
+	hb_facts_fini(&f);
+	hb_worker_enter(hb_worker_control());
+	LE_UNTIL(hb_listeners_connections() == 0);
+	/* TPROXY: the socket's own address is the wanted one. Needs a capability. */
+	if (*le_apply("name: t\n" ADDR ORIGINAL_DST "transparent: true\n"
+		      "filter_chains: [{name: t, " FILTERS "}]\n") != '\0')
+		return;
+	le_connect(&c, le_port("t", 0));
+	le_expect_line(&c, "t");
+	assert_true(le_last_facts.local_restored);
+	assert_int_equal(le_last_facts.local.port, le_port("t", 0));
+	le_close(&c);
+}
+
+static void
+test_access_log_of_the_refused(void **state)
+{
+	char path[64], yaml[1024], line[256] = "";
+	struct le_client c;
+	FILE *log;
+
+	(void)snprintf(path, sizeof path, "/tmp/hbone-log-%d", (int)getpid());
+	(void)snprintf(yaml, sizeof yaml,
+		"name: l\n" ADDR TLS_INSPECTOR SNI_CHAINS
+		"access_log: [{name: file, typed_config: {\"@type\": "
+		"type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: %s, "
+		"log_format: {text_format_source: {inline_string: "
+		"\"%%RESPONSE_FLAGS%% %%REQUESTED_SERVER_NAME%% %%FILTER_CHAIN_NAME%%\\n\"}}}}]\n",
+		path);
+	le_apply_ok(yaml);
+	le_connect(&c, le_port("l", 0));
+	le_send_hello(&c, "c.example", NULL);
+	le_expect_reset(&c);
+	le_close(&c);
+	hb_access_log_flush(NULL, NULL);
+	log = NULL;
+	LE_UNTIL((log != NULL || (log = fopen(path, "r")) != NULL) &&
+		(rewind(log), fgets(line, sizeof line, log) != NULL));
+	assert_string_equal(line, "NR c.example -\n");
+	fclose(log);
+	(void)unlink(path);
+}
+
+static void
+test_ipv6(void **state)
+{
+	struct sockaddr_in6 sin6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	struct le_client c = { .fd = socket(AF_INET6, SOCK_STREAM | SOCK_NONBLOCK, 0) };
+
+	if (*le_apply("name: l\naddress: {socket_address: {address: '::1', port_value: 0}}\n"
+		      "filter_chains: [{name: a, " FILTERS "}]\n") != '\0') {
+		le_close(&c); /* no IPv6 on this host */
+		return;
+	}
+	sin6.sin6_port = htons(le_port("l", 0));
+	(void)connect(c.fd, (struct sockaddr *)&sin6, sizeof sin6);
+	le_expect_line(&c, "a");
+	assert_int_equal(le_last_facts.local.kind, HB_ADDR_V6);
+	assert_true(hb_addr_is_loopback(&le_last_facts.remote));
+	le_close(&c);
+}
+
 static void
 test_out_of_descriptors(void **state)
 {
@@ -522,8 +616,14 @@ main(void)
 		T(test_original_dst_hand_over),
 		T(test_http_inspector),
 		T(test_stream),
+		T(test_original_dst),
+		T(test_access_log_of_the_refused),
+		T(test_ipv6),
 		T(test_out_of_descriptors),
 	};
 
-	return (cmocka_run_group_tests(tests, NULL, NULL));
+	int failed = cmocka_run_group_tests_name("epoll", tests, NULL, NULL);
+
+	hb_io_backend(HB_IO_UV);
+	return (failed + cmocka_run_group_tests_name("uv", tests, NULL, NULL));
 }

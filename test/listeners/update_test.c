@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "core/event/io.h"
 #include "test/listeners/listener_env.h"
 
 #define ADDR "address: {socket_address: {address: 127.0.0.1, port_value: 0}}\n"
@@ -407,5 +408,8 @@ main(void)
 		T(test_describe),
 	};
 
-	return (cmocka_run_group_tests(tests, NULL, NULL));
+	int failed = cmocka_run_group_tests_name("epoll", tests, NULL, NULL);
+
+	hb_io_backend(HB_IO_UV);
+	return (failed + cmocka_run_group_tests_name("uv", tests, NULL, NULL));
 }

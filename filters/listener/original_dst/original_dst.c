@@ -57,12 +57,47 @@ original_dst_of_socket(int fd, const struct hb_addr *local, struct hb_addr *ret)
 	struct sockaddr_storage ss = { 0 };
 	socklen_t len = sizeof ss;
 	int level = local->kind == HB_ADDR_V6 ? IPPROTO_IPV6 : IPPROTO_IP;
+	struct hb_addr a;
 
-	if (fd < 0 || (local->kind != HB_ADDR_V4 && local->kind != HB_ADDR_V6) ||
-		getsockopt(fd, level, OPT_ORIGINAL_DST, &ss, &len) != 0)
+	if (getsockopt(fd, level, OPT_ORIGINAL_DST, &ss, &len) != 0)
 		return (false);
-	hb_addr_from_sockaddr(ret, (const struct sockaddr *)&ss, len);
-	return (ret->kind == local->kind);
+	hb_addr_from_sockaddr(&a, (const struct sockaddr *)&ss, len);
+	/* The kernel answers our own address for connections that it tracks but did not redirect;
+	 * going there would be a loop. */
+	if (a.kind != local->kind || hb_addr_eq(&a, local))
+		return (false);
+	*ret = a;
+	return (true);
+}
+
+/* TPROXY: the socket itself has the address that the peer wanted. */
+static bool
+original_dst_is_transparent(int fd, const struct hb_addr *local)
+{
+	bool v6 = local->kind == HB_ADDR_V6;
+	int on = 0;
+	socklen_t len = sizeof on;
+
+	return (getsockopt(fd, v6 ? IPPROTO_IPV6 : IPPROTO_IP,
+			v6 ? IPV6_TRANSPARENT : IP_TRANSPARENT, &on, &len) == 0 &&
+		on != 0);
+}
+
+static bool
+original_dst_find(struct hb_filter *f, struct hb_addr *ret)
+{
+	const struct hb_facts *facts = hb_filter_facts(f);
+	struct hb_str meta = hb_facts_metadata(
+		facts, HB_STR(METADATA_NAMESPACE), HB_STR(METADATA_LOCAL));
+	int fd = hb_lfilter_fd(f);
+
+	if (meta.p != NULL)
+		return (hb_addr_parse(meta, ret));
+	*ret = facts->local;
+	if (fd < 0 || (ret->kind != HB_ADDR_V4 && ret->kind != HB_ADDR_V6))
+		return (false);
+	return (original_dst_of_socket(fd, &facts->local, ret) ||
+		original_dst_is_transparent(fd, &facts->local));
 }
 
 static enum hb_filter_status
@@ -70,15 +105,9 @@ original_dst_on_connected(struct hb_filter *f)
 {
 	const struct original_dst_conf *c = hb_filter_conf(f);
 	struct hb_facts *facts = hb_filter_facts(f);
-	struct hb_str meta = hb_facts_metadata(
-		facts, HB_STR(METADATA_NAMESPACE), HB_STR(METADATA_LOCAL));
 	struct hb_addr a;
-	bool known = meta.p != NULL ? hb_addr_parse(meta, &a) :
-				      original_dst_of_socket(hb_lfilter_fd(f), &facts->local, &a);
 
-	/* The kernel answers our own address for connections that it tracks but did not redirect;
-	 * going there would be a loop. */
-	if (known && !hb_addr_eq(&a, &facts->local)) {
+	if (original_dst_find(f, &a)) {
 		facts->local = a;
 		facts->local_restored = true;
 		hb_stat_inc(hb_filter_worker(f), c->stats, RESTORED);
