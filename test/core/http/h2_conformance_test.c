@@ -14,8 +14,8 @@ static struct hb_h2 *client, *server;
 static struct hb_transport *offered;
 
 static void
-on_request(void *sink, struct hb_h2 *h2, const struct hb_h2_request *req,
-	struct hb_transport *stream)
+on_request(
+	void *sink, struct hb_h2 *h2, const struct hb_h2_request *req, struct hb_transport *stream)
 {
 	HB_ASSERT(offered == NULL);
 	offered = stream;

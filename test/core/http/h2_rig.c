@@ -33,8 +33,12 @@ static void
 on_closed(void *sink, struct hb_h2 *h2, enum hb_close_reason reason)
 {
 	struct rig *r = sink;
+	struct hb_transport *lower = hb_h2_lower(h2);
+	const struct hb_tls_info *i = lower == NULL ? NULL : hb_transport_tls_info(lower);
 
 	if (h2 == r->client) {
+		if (i != NULL && i->failure != NULL)
+			(void)snprintf(r->failure, sizeof r->failure, "%s", i->failure);
 		r->client = NULL;
 		r->client_closed++;
 		r->client_reason = reason;

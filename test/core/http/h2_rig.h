@@ -28,6 +28,7 @@ struct rig {
 	char authority[256], method[16];
 	unsigned n_headers;
 	enum hb_close_reason client_reason, server_reason;
+	char failure[256];           /* why the client's TLS below failed                       */
 	unsigned client_closed, server_closed, goaways, rooms;
 };
 

@@ -743,6 +743,26 @@ test_h2__close_in_request(void **state)
 	assert_int_equal(r.requests, 1);
 }
 
+/* A stream that was opened meanwhile learns the reason, and the session's sink the text. */
+static void
+test_h2__handshake_fails(void **state)
+{
+	struct hb_tls_config c = { .trust_pem = hb_str(pki.client->pem) };
+	struct hb_tls_ctx *ctx = hbt_tls_ctx(&c);
+	struct hb_transport *a, *b;
+
+	hbt_tcp_pair(&a, &b);
+	rig_start_over(&r, hb_tls_new(a, ctx, NULL), hb_tls_new(b, pki.server_ctx, NULL));
+	rig_open(&r);
+	HBT_UNTIL(r.a[0].closed == 1 && r.client_closed == 1 && r.server_closed == 1);
+	assert_int_equal(r.a[0].reason, HB_CLOSE_TLS_VERIFY);
+	assert_int_equal(r.client_reason, HB_CLOSE_TLS_VERIFY);
+	assert_true(strlen(r.failure) > 0);
+	assert_int_equal(r.server_reason, HB_CLOSE_TLS_PEER_REFUSED);
+	rig_stop(&r);
+	hb_tls_ctx_free(&ctx);
+}
+
 static void
 test_h2__headers(void **state)
 {
@@ -817,6 +837,7 @@ main(void)
 		T(test_h2__close),
 		T(test_h2__close_in_event),
 		T(test_h2__close_in_request),
+		T(test_h2__handshake_fails),
 		T(test_h2__headers),
 		T(test_h2__post),
 	};
