@@ -121,7 +121,7 @@ static void
 tell_one(void *arg, struct hb_listener *l)
 {
 	const bool *inbound_only = arg;
-	const struct hb_lset *set = atomic_load(&l->set);
+	const struct hb_chain_set *set = atomic_load(&l->set);
 
 	if (*inbound_only && !l->inbound)
 		return;

@@ -336,6 +336,18 @@ wire_without_chains(const msg_listener *m)
 	return (hb_cfg_to_wire(&copy.base));
 }
 
+static struct hb_chain_set *
+compile_set(struct hb_cfg *cfg, const msg_listener *m)
+{
+	char *where = hb_asprintf("listener %s", m->name);
+	struct hb_chain_source src = { m, where, m->filter_chains, m->n_filter_chains,
+		m->default_filter_chain, m->filter_chain_matcher };
+	struct hb_chain_set *set = hb_chain_set_compile(cfg, &src);
+
+	hb_free(where);
+	return (set);
+}
+
 int
 hb_listener_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, void **ret_obj)
 {
@@ -355,7 +367,7 @@ hb_listener_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, void **ret_
 	(void)compile_filters(cfg, l, m);
 	l->log = hb_access_log_compile(
 		cfg, m, "access_log", (void *const *)m->access_log, m->n_access_log, &ok);
-	atomic_init(&l->set, hb_lset_compile(cfg, m));
+	atomic_init(&l->set, compile_set(cfg, m));
 	if (errs->n + errs->dropped != before || !ok || atomic_load(&l->set) == NULL) {
 		hb_listener_free(&l);
 		return (-EINVAL);
@@ -398,7 +410,7 @@ void
 hb_listener_free(struct hb_listener **lp)
 {
 	struct hb_listener *l = *lp;
-	struct hb_lset *set;
+	struct hb_chain_set *set;
 
 	if (l == NULL)
 		return;
@@ -406,7 +418,7 @@ hb_listener_free(struct hb_listener **lp)
 	HB_ASSERT(!hb_list_linked(&l->node) && l->sock == NULL && l->ident == NULL);
 	*lp = NULL;
 	set = atomic_load(&l->set);
-	hb_lset_free(&set);
+	hb_chain_set_free(&set);
 	for (size_t i = 0; i < l->n_workers; i++) {
 		HB_ASSERT(atomic_load(&l->worker[i].pins) == 0);
 		hb_stats_unref(&l->worker[i].stats);

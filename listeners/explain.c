@@ -131,7 +131,7 @@ hb_listeners_explain(struct hb_str name, struct hb_facts *f, struct hb_explain *
 	explain_filters(l, f, e);
 	if (hb_explain_stopped(e))
 		return;
-	c = hb_lset_explain(atomic_load(&l->set), f, e);
+	c = hb_chain_set_explain(atomic_load(&l->set), f, e);
 	if (c == NULL)
 		return;
 	hb_facts_fini(hb_explain_facts(e));

@@ -6,7 +6,7 @@
  * Versions of the same name share a struct hb_lname (connection counts) and, where the addresses
  * stay, their sockets. Its chains are a set of their own, which an in-place update replaces:
  *
- *   hb_lname ──current──► hb_listener ──chains──► hb_lset ──► hb_chain …
+ *   hb_lname ──current──► hb_listener ──set──► hb_chain_set ──► hb_chain …
  *      ▲                     │      └─ worker[] = hb_lworker: what one worker has of it
  *      └─────────────────────┘             ▲
  *                     connections, pre-connections (counted by its pins)
@@ -20,6 +20,7 @@
 #include <stdatomic.h>
 #include "core/event/io.h"
 #include "core/event/table.h"
+#include "core/filter/chain_set.h"
 #include "core/filter/conn.h"
 #include "core/filter/filter_host.h"
 #include "core/match/match.h"
@@ -108,32 +109,6 @@ enum hb_listener_stat { HB_LISTENER_STATS(HB_STAT_ENUM) HB_LISTENER_STAT_MAX };
 enum hb_lworker_stat { HB_LWORKER_STATS(HB_STAT_ENUM) HB_LWORKER_STAT_MAX };
 enum hb_lmanager_stat { HB_LMANAGER_STATS(HB_STAT_ENUM) HB_LMANAGER_STAT_MAX };
 extern const struct hb_stat_family hb_listener_family, hb_lworker_family, hb_lmanager_family;
-
-/* ------------------------------------------------------------------ chains */
-
-/* Frozen once published. Chains belong to the control thread: a later set may take some over. */
-struct hb_lset {
-	unsigned magic;
-#define HB_LSET_MAGIC 0x1c7d44e9
-	size_t n;
-	struct hb_chain **chain;   /* owned array; references unless `moved`         */
-	struct hb_chain *fallback; /* default_filter_chain; NULL = none              */
-	bool *moved;               /* control thread; n + 1 entries, the last is the fallback's */
-	struct hb_chain_match *match; /* owned; NULL with `matcher`                   */
-	struct hb_matcher *matcher;   /* owned; NULL = per-chain match                  */
-	struct hb_map *by_name;       /* owned; with `matcher`: name -> &chain[i]       */
-};
-
-/* NULL after reporting. */
-struct hb_lset *hb_lset_compile(struct hb_cfg *, const Envoy__Config__Listener__V3__Listener *);
-/* Drops what was not taken over. */
-void hb_lset_free(struct hb_lset **);
-/* Where a chain of `old` is equal to one of `set`, the old one goes on serving. */
-void hb_lset_adopt(struct hb_lset *set, struct hb_lset *old);
-/* On a worker. NULL = no chain matches and there is no default. */
-const struct hb_chain *hb_lset_find(const struct hb_lset *, const struct hb_facts *);
-const struct hb_chain *hb_lset_explain(
-	const struct hb_lset *, const struct hb_facts *, struct hb_explain *);
 
 /* ------------------------------------------------------------------ addresses, sockets */
 
@@ -280,7 +255,7 @@ struct hb_listener {
 	struct hb_lfilter *filter;     /* owned                                                */
 	char *stat_prefix;             /* owned                                                 */
 	struct hb_access_log *log;     /* owned; NULL = none                                   */
-	_Atomic(struct hb_lset *) set; /* NULL once a newer version took the chains over   */
+	_Atomic(struct hb_chain_set *) set; /* NULL once a newer version took the chains over   */
 	/* live */
 	struct hb_lname *ident; /* reference                                             */
 	struct hb_lsock **sock; /* owned array, n_addrs; NULL = not bound                */

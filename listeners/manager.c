@@ -335,9 +335,9 @@ swap(struct hb_listener *old, struct hb_listener *now)
 struct leaving {
 	unsigned magic;
 #define LEAVING_MAGIC 0x751c2e40
-	struct hb_lset *set;     /* owned; NULL: the listener keeps it */
-	struct hb_listener *l;   /* owned; NULL: lives on              */
-	struct hb_chain **chain; /* owned                              */
+	struct hb_chain_set *set; /* owned; NULL: the listener keeps it */
+	struct hb_listener *l;    /* owned; NULL: lives on              */
+	struct hb_chain **chain;  /* owned                              */
 	size_t n;
 };
 
@@ -349,13 +349,13 @@ on_left(void *obj)
 
 	HB_CAST(v, obj, LEAVING_MAGIC);
 	HB_ASSERT(hb_worker_control() != NULL);
-	hb_lset_free(&v->set);
+	hb_chain_set_free(&v->set);
 	hb_ldrain_start(v->chain, v->n, v->l);
 	HB_DEL(v);
 }
 
 static void
-leave(struct hb_lset *set, bool take_set, struct hb_listener *l)
+leave(struct hb_chain_set *set, bool take_set, struct hb_listener *l)
 {
 	struct leaving *v;
 
@@ -396,10 +396,10 @@ announce(const struct hb_listener *l, const char *what)
 static void
 update_in_place(struct hb_listener *live, struct hb_listener *l)
 {
-	struct hb_lset *set = atomic_load(&l->set), *old = atomic_load(&live->set);
+	struct hb_chain_set *set = atomic_load(&l->set), *old = atomic_load(&live->set);
 
 	atomic_store(&l->set, NULL);
-	hb_lset_adopt(set, old);
+	hb_chain_set_adopt(set, old);
 	atomic_store_explicit(&live->set, set, memory_order_release);
 	hb_listener_free(&l);
 	leave(old, true, NULL);
@@ -412,9 +412,9 @@ update_in_place(struct hb_listener *live, struct hb_listener *l)
 static void
 take_over(struct hb_listener *l, struct hb_listener *old)
 {
-	struct hb_lset *was = atomic_load(&old->set);
+	struct hb_chain_set *was = atomic_load(&old->set);
 
-	hb_lset_adopt(atomic_load(&l->set), was);
+	hb_chain_set_adopt(atomic_load(&l->set), was);
 	hb_list_del(&old->node);
 	/* In this order: at no time is the name unknown. */
 	show_to_workers(l, true);
@@ -612,7 +612,7 @@ hb_listeners_ready(struct hb_text *why)
 static void
 drain_one(struct hb_listener *l)
 {
-	const struct hb_lset *set = atomic_load(&l->set);
+	const struct hb_chain_set *set = atomic_load(&l->set);
 
 	if (l->stopped)
 		return;

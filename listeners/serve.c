@@ -229,7 +229,7 @@ hb_listener_start(
 	struct hb_worker *w = lw->worker;
 	struct hb_conn_owner owner = { .on_closed = on_closed };
 	const struct hb_chain *chain = NULL;
-	const struct hb_lset *set;
+	const struct hb_chain_set *set;
 
 	if (lw != d->lw)
 		move(&d, lw);
@@ -240,7 +240,7 @@ hb_listener_start(
 		hb_listener_refuse(d, t, facts, start_ms, HB_CLOSE_DRAINED);
 		return;
 	}
-	chain = hb_lset_find(set, facts);
+	chain = hb_chain_set_find(set, facts);
 	if (chain == NULL) {
 		hb_stat_inc(w, l->stats, NO_CHAIN);
 		hb_listener_refuse(d, t, facts, start_ms, HB_CLOSE_NO_FILTER_CHAIN);

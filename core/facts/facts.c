@@ -8,8 +8,31 @@ hb_facts_init(struct hb_facts *f)
 }
 
 void
+hb_facts_unref(struct hb_facts_owner **op)
+{
+	struct hb_facts_owner *o = *op;
+
+	if (o == NULL)
+		return;
+	*op = NULL;
+	HB_ASSERT(o->refs > 0);
+	if (--o->refs == 0)
+		o->free_fn(o);
+}
+
+void
+hb_facts_set_parent(struct hb_facts *f, const struct hb_facts *parent, struct hb_facts_owner *owner)
+{
+	HB_ASSERT(f->parent == NULL && f->parent_owner == NULL && owner->refs > 0);
+	f->parent = parent;
+	f->parent_owner = owner;
+	owner->refs++;
+}
+
+void
 hb_facts_fini(struct hb_facts *f)
 {
+	hb_facts_unref(&f->parent_owner);
 	hb_arena_fini(&f->arena);
 	memset(f, 0, sizeof *f);
 }

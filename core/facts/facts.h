@@ -86,8 +86,19 @@ struct hb_fact_entry {
 
 #define HB_FACTS_ALPN_MAX 16
 
+/*
+ * Keeps facts that others point to: those of a connection live until the streams that it carries
+ * are gone. On one worker.
+ */
+struct hb_facts_owner {
+	uint32_t refs;
+	void (*free_fn)(struct hb_facts_owner *); /* the last reference is gone */
+};
+void hb_facts_unref(struct hb_facts_owner **);
+
 struct hb_facts {
 	const struct hb_facts *parent;   /* of the connection that carries this stream; NULL = socket */
+	struct hb_facts_owner *parent_owner; /* a reference, or NULL: the parent outlives these anyway */
 	struct hb_arena arena;
 	struct hb_addr  local;           /* effective: restored by original_dst / PROXY / authority   */
 	struct hb_addr  remote;          /* effective: from PROXY protocol or forwarded               */
@@ -109,6 +120,8 @@ struct hb_facts {
 
 void hb_facts_init(struct hb_facts *);
 void hb_facts_fini(struct hb_facts *);
+/* Sets the parent and takes a reference to what it belongs to. Once. */
+void hb_facts_set_parent(struct hb_facts *, const struct hb_facts *parent, struct hb_facts_owner *);
 /*
  * Deep copy of everything but the certificates (for a dial that outlives its connection). `to` is
  * initialised. It has no parent: what hb_facts_state would find in the parents is taken along.

@@ -48,6 +48,12 @@ struct hb_conn_owner {
  */
 struct hb_conn *hb_conn_start(struct hb_worker *, struct hb_transport *lower, struct hb_facts *facts,
     const struct hb_chain *, const struct hb_conn_owner *);
+/*
+ * For a filter that serves streams: the facts of one, whose parent are those of the filter's
+ * connection from now on. They, the filter's context and its configuration stay until the stream's
+ * facts are finished, even when the connection has ended before.
+ */
+void hb_conn_carries(const struct hb_filter *, struct hb_facts *stream);
 /* From outside (admin, drain, shutdown). */
 void hb_conn_close(struct hb_conn *, enum hb_close_reason);
 /* Sends HB_EVENT_DRAIN to its filters. */

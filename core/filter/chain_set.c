@@ -1,45 +1,44 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The filter chains of a listener and the choice among them. */
+/* The filter chains of an owner and the choice among them. */
+#include "core/filter/chain_set.h"
 #include "core/filter/explain.h"
-#include "listeners/listener_priv.h"
 
-typedef Envoy__Config__Listener__V3__Listener msg_listener;
 typedef Envoy__Config__Listener__V3__FilterChain msg_chain;
 
 /* ------------------------------------------------------------------ compiling */
 
 static int
-compile_chains(struct hb_cfg *cfg, struct hb_lset *s, const msg_listener *m, const char *where)
+compile_chains(struct hb_cfg *cfg, struct hb_chain_set *s, const struct hb_chain_source *m)
 {
 	int r = 0;
 
-	s->chain = hb_calloc(m->n_filter_chains + 1, sizeof *s->chain);
-	s->moved = hb_calloc(m->n_filter_chains + 1, sizeof *s->moved);
-	s->n = m->n_filter_chains;
+	s->chain = hb_calloc(m->n + 1, sizeof *s->chain);
+	s->moved = hb_calloc(m->n + 1, sizeof *s->moved);
+	s->n = m->n;
 	for (size_t i = 0; i < s->n; i++) {
-		s->chain[i] = hb_chain_compile(cfg, m->filter_chains[i], where);
+		s->chain[i] = hb_chain_compile(cfg, m->chains[i], m->where);
 		if (s->chain[i] == NULL)
 			r = -EINVAL;
 	}
-	if (m->default_filter_chain != NULL) {
-		s->fallback = hb_chain_compile(cfg, m->default_filter_chain, where);
+	if (m->fallback != NULL) {
+		s->fallback = hb_chain_compile(cfg, m->fallback, m->where);
 		if (s->fallback == NULL)
 			r = -EINVAL;
 	}
-	if (s->n == 0 && m->default_filter_chain == NULL)
-		r = hb_cfg_error(cfg, m, "filter_chains", -1,
+	if (s->n == 0 && m->fallback == NULL)
+		r = hb_cfg_error(cfg, m->owner, "filter_chains", -1,
 			"is empty: add a filter chain, or a default_filter_chain");
 	return (r);
 }
 
 static int
-compile_match(struct hb_cfg *cfg, struct hb_lset *s, const msg_listener *m)
+compile_match(struct hb_cfg *cfg, struct hb_chain_set *s, const struct hb_chain_source *m)
 {
 	int r = 0;
 
 	s->match = hb_chain_match_new();
 	for (size_t i = 0; i < s->n; i++) {
-		const msg_chain *c = m->filter_chains[i];
+		const msg_chain *c = m->chains[i];
 
 		if (hb_chain_match_add(
 			    s->match, cfg, c, c->filter_chain_match, (unsigned)i, c->name) != 0)
@@ -50,8 +49,8 @@ compile_match(struct hb_cfg *cfg, struct hb_lset *s, const msg_listener *m)
 
 struct action_check {
 	struct hb_cfg *cfg;
-	const msg_listener *m;
-	const struct hb_lset *s;
+	const struct hb_chain_source *m;
+	const struct hb_chain_set *s;
 	int r;
 };
 
@@ -65,26 +64,26 @@ check_action(void *arg, const void *action)
 		return;
 	names = hb_calloc(c->s->n + 1, sizeof *names);
 	for (size_t i = 0; i < c->s->n; i++)
-		names[i] = c->m->filter_chains[i]->name;
+		names[i] = c->m->chains[i]->name;
 	near = hb_err_nearest(name, names);
 	hb_free(names);
 	if (near != NULL)
-		c->r = hb_cfg_error(c->cfg, c->m, "filter_chain_matcher", -1,
+		c->r = hb_cfg_error(c->cfg, c->m->owner, "filter_chain_matcher", -1,
 			"names the filter chain \"%s\", which is not there; did you mean \"%s\"?",
 			name, near);
 	else
-		c->r = hb_cfg_error(c->cfg, c->m, "filter_chain_matcher", -1,
+		c->r = hb_cfg_error(c->cfg, c->m->owner, "filter_chain_matcher", -1,
 			"names the filter chain \"%s\", which is not there", name);
 }
 
 static int
-compile_matcher(struct hb_cfg *cfg, struct hb_lset *s, const msg_listener *m)
+compile_matcher(struct hb_cfg *cfg, struct hb_chain_set *s, const struct hb_chain_source *m)
 {
 	struct action_check check = { cfg, m, s, 0 };
 
 	s->by_name = hb_map_new();
 	for (size_t i = 0; i < s->n; i++) {
-		const msg_chain *c = m->filter_chains[i];
+		const msg_chain *c = m->chains[i];
 
 		if (*c->name == '\0')
 			check.r = hb_cfg_error(cfg, c, "name", -1,
@@ -96,41 +95,38 @@ compile_matcher(struct hb_cfg *cfg, struct hb_lset *s, const msg_listener *m)
 				c->name);
 	}
 	s->matcher = hb_matcher_compile(
-		cfg, m, "filter_chain_matcher", m->filter_chain_matcher, NULL, NULL, NULL);
+		cfg, m->owner, "filter_chain_matcher", m->matcher, NULL, NULL, NULL);
 	if (s->matcher == NULL)
 		return (-EINVAL);
 	hb_matcher_actions(s->matcher, check_action, &check);
 	return (check.r);
 }
 
-struct hb_lset *
-hb_lset_compile(struct hb_cfg *cfg, const msg_listener *m)
+struct hb_chain_set *
+hb_chain_set_compile(struct hb_cfg *cfg, const struct hb_chain_source *m)
 {
-	struct hb_lset *s;
-	char *where = hb_asprintf("listener %s", m->name);
+	struct hb_chain_set *s;
 	int r;
 
-	HB_NEW(s, HB_LSET_MAGIC);
-	r = compile_chains(cfg, s, m, where);
-	if ((m->filter_chain_matcher != NULL ? compile_matcher(cfg, s, m) :
-					       compile_match(cfg, s, m)) != 0)
+	HB_NEW(s, HB_CHAIN_SET_MAGIC);
+	r = compile_chains(cfg, s, m);
+	if ((m->matcher != NULL ? compile_matcher(cfg, s, m) : compile_match(cfg, s, m)) != 0)
 		r = -EINVAL;
-	hb_free(where);
 	if (r != 0)
-		hb_lset_free(&s);
+		hb_chain_set_free(&s);
 	return (s);
 }
 
 /* ------------------------------------------------------------------ life */
 
 void
-hb_lset_free(struct hb_lset **sp)
+hb_chain_set_free(struct hb_chain_set **sp)
 {
-	struct hb_lset *s = *sp;
+	struct hb_chain_set *s = *sp;
 
 	if (s == NULL)
 		return;
-	HB_CHECK(s, HB_LSET_MAGIC);
+	HB_CHECK(s, HB_CHAIN_SET_MAGIC);
 	*sp = NULL;
 	for (size_t i = 0; i < s->n; i++)
 		if (!s->moved[i])
@@ -152,7 +148,7 @@ struct candidates {
 };
 
 static void
-adopt_one(struct hb_lset *old, const struct candidates *c, struct hb_chain **mine)
+adopt_one(struct hb_chain_set *old, const struct candidates *c, struct hb_chain **mine)
 {
 	size_t *at = hb_map_get(c->first, hb_str(hb_chain_name(*mine)));
 
@@ -170,7 +166,7 @@ adopt_one(struct hb_lset *old, const struct candidates *c, struct hb_chain **min
 }
 
 void
-hb_lset_adopt(struct hb_lset *set, struct hb_lset *old)
+hb_chain_set_adopt(struct hb_chain_set *set, struct hb_chain_set *old)
 {
 	struct candidates c = { hb_map_new(), hb_calloc(old->n + 1, sizeof *c.next) };
 
@@ -195,7 +191,7 @@ hb_lset_adopt(struct hb_lset *set, struct hb_lset *old)
 /* ------------------------------------------------------------------ choosing */
 
 static const struct hb_chain *
-chain_of_action(const struct hb_lset *s, const char *name)
+chain_of_action(const struct hb_chain_set *s, const char *name)
 {
 	struct hb_chain **c = name == NULL ? NULL : hb_map_get(s->by_name, hb_str(name));
 
@@ -203,11 +199,11 @@ chain_of_action(const struct hb_lset *s, const char *name)
 }
 
 const struct hb_chain *
-hb_lset_find(const struct hb_lset *s, const struct hb_facts *f)
+hb_chain_set_find(const struct hb_chain_set *s, const struct hb_facts *f)
 {
 	int i;
 
-	HB_CHECK(s, HB_LSET_MAGIC);
+	HB_CHECK(s, HB_CHAIN_SET_MAGIC);
 	if (s->matcher != NULL)
 		return (chain_of_action(s, hb_matcher_eval(s->matcher, f)));
 	i = hb_chain_match_find(s->match, f);
@@ -222,13 +218,13 @@ explain_line(void *arg, const char *subject, const char *verdict, const char *wh
 }
 
 const struct hb_chain *
-hb_lset_explain(const struct hb_lset *s, const struct hb_facts *f, struct hb_explain *e)
+hb_chain_set_explain(const struct hb_chain_set *s, const struct hb_facts *f, struct hb_explain *e)
 {
 	struct hb_explain_sink sink = { explain_line, e };
 	const struct hb_chain *c;
 	int i;
 
-	HB_CHECK(s, HB_LSET_MAGIC);
+	HB_CHECK(s, HB_CHAIN_SET_MAGIC);
 	if (s->matcher != NULL) {
 		c = chain_of_action(s, hb_matcher_explain(s->matcher, f, &sink));
 	} else {
