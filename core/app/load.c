@@ -77,8 +77,10 @@ hb_app_load(const struct hb_args *args, struct hb_cfg **ret_cfg)
 	*ret_cfg = hb_cfg_new(args->config, NULL);
 	msg = hb_cfg_parse_file(*ret_cfg, args->config,
 	    &envoy__config__bootstrap__v3__bootstrap__descriptor);
-	if (msg == NULL)
+	if (msg == NULL) {
 		hb_app_print(hb_cfg_errs(*ret_cfg), "error");
+		hb_cfg_free(ret_cfg);
+	}
 	return (msg);
 }
 
