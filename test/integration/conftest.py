@@ -2,6 +2,7 @@
 """Fixtures: the program under test, certificates, foreign peers and their count."""
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -16,20 +17,20 @@ def pytest_configure(config):
 
 
 def peer_version(name):
-    """First line of the program's own version, or None where it cannot be had."""
+    """The program's own version number, or None where it cannot be had."""
     command = {
         "openssl": ["openssl", "version"],
         "curl": ["curl", "--version"],
         "node": ["node", "--version"],
         "envoy": ["envoy", "--version"],
-        "python-ssl": ["python3", "-c", "import ssl,platform;print(platform.python_version(), ssl.OPENSSL_VERSION)"],
+        "python-ssl": ["python3", "-c", "import platform;print(platform.python_version())"],
     }[name]
     try:
         out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    lines = [line for line in out.splitlines() if line.strip()]
-    return lines[0].strip() if lines else name
+    found = re.search(r"\d+\.\d+[.\d]*", out.replace("/", " "))
+    return found[0] if found else name
 
 
 VERSIONS = {}
@@ -56,9 +57,9 @@ def pytest_runtest_makereport(item, call):
     return report
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter, config):
     out = os.environ.get("HBONE_PEERS_OUT")
-    if not out:
+    if not out or hasattr(config, "workerinput"):  # xdist's workers report to the controller
         return
     count = {}
     for outcome in ("passed", "skipped"):
