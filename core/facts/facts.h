@@ -154,6 +154,9 @@ const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *, struct
 #define HB_STATE_UPSTREAM_SERVER_NAME "envoy.network.upstream_server_name"
 #define HB_STATE_ORIGINAL_DST "envoy.network.transport_socket.original_dst_address"
 #define HB_STATE_IDLE_TIMEOUT "envoy.tcp_proxy.per_connection_idle_timeout_ms"
+/* Namespace of metadata: headers of the request that made a tunnel stream, by lower-case name, with
+ * ":method"; lines of one name joined by commas. The authority is a fact of its own. */
+#define HB_META_REQUEST "hbone.request"
 /* Namespace of metadata: TLVs of the downstream's PROXY header that a PROXY header to the upstream
  * repeats; keys "0x00" … "0xff" (lower-case hex), raw values. */
 #define HB_META_PROXY_TLVS "hbone.proxy_protocol.tlvs"

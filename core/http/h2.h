@@ -160,6 +160,10 @@ struct hb_h2 *hb_h2_stream_session(const struct hb_transport *stream);
 int32_t hb_h2_stream_id(const struct hb_transport *stream);
 /* Status that was received (client) or sent (server); 0 = none yet. */
 unsigned hb_h2_stream_status(const struct hb_transport *stream);
+/* Client: the headers of the final answer, in their order, pseudo-headers left out. While on_connected
+ * runs, or on_closed of a stream that was not connected; empty at other times. */
+void hb_h2_stream_response(const struct hb_transport *stream,
+    void (*fn)(void *arg, struct hb_str name, struct hb_str value), void *arg);
 /* Server: accept with response headers of one's own, instead of hb_transport_accept. */
 void hb_h2_stream_accept(struct hb_transport *stream, const struct hb_h2_header *, size_t n);
 /* Server: reject with this status and headers, instead of hb_transport_reject. Nulls *stream. */

@@ -307,9 +307,10 @@ response(struct h2_stream *s)
 	unsigned status = status_of(s->fields);
 	bool too_big = s->fields != NULL && s->fields->too_big;
 
-	hb_h2__fields_free(&s->fields);
-	if (status >= 100 && status < 200)
+	if (status >= 100 && status < 200) {
+		hb_h2__fields_free(&s->fields);
 		return;
+	}
 	s->headers_done = s->responded = true;
 	s->status = (uint16_t)status;
 	if (too_big) {

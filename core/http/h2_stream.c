@@ -185,6 +185,7 @@ hb_h2__stream_tell(struct h2_stream *s)
 		s->connected_told = true;
 		hb_transport_emit_connected(&s->base);
 		hb_transport_emit_secured(&s->base);
+		hb_h2__fields_free(&s->fields);
 	}
 	if (sink_there(s))
 		tell_data(s);
@@ -535,6 +536,23 @@ unsigned
 hb_h2_stream_status(const struct hb_transport *t)
 {
 	return (stream_of(t)->status);
+}
+
+void
+hb_h2_stream_response(const struct hb_transport *t,
+	void (*fn)(void *arg, struct hb_str name, struct hb_str value), void *arg)
+{
+	const struct h2_stream *s = stream_of(t);
+	const struct h2_fields *f = s->fields;
+
+	HB_ASSERT(!s->server);
+	for (uint32_t i = 0; f != NULL && s->headers_done && i < f->n; i++) {
+		const struct h2_field *v = &f->v[i];
+
+		if (f->text.p[v->name] != ':')
+			fn(arg, hb_strn(f->text.p + v->name, v->name_len),
+				hb_strn(f->text.p + v->value, v->value_len));
+	}
 }
 
 void
