@@ -16,16 +16,21 @@
 #include "core/transport/tls.h"
 
 #define ID_WORKER_SHIFT 44 /* ids stay below 2^53: exact in JSON */
+#define WALK_SLICE      256u /* connections that decide again in one turn */
 
 struct conn_worker {
 	unsigned magic;
 #define CONN_WORKER_MAGIC 0x2a6fd1c3
 	struct hb_list conns;
 	uint64_t count, seq;
+	struct hb_list *cursor; /* next one to decide again; NULL = no walk */
+	struct hb_run walk;
 };
 
 /* For the panic report: what this thread is busy with. */
 static _Thread_local const struct hb_conn *conn_current;
+
+static void walk_run(struct hb_run *);
 
 static struct conn_worker *
 conn_worker(struct hb_worker *w)
@@ -35,6 +40,7 @@ conn_worker(struct hb_worker *w)
 	if (HB_UNLIKELY(s == NULL)) {
 		HB_NEW(s, CONN_WORKER_MAGIC);
 		hb_list_init(&s->conns);
+		hb_run_init(&s->walk, walk_run);
 		w->slot[HB_SLOT_FILTER] = s;
 	}
 	HB_CHECK(s, CONN_WORKER_MAGIC);
@@ -50,6 +56,7 @@ hb_conn_worker_fini(struct hb_worker *w)
 		return;
 	HB_CHECK(s, CONN_WORKER_MAGIC);
 	HB_ASSERT(s->count == 0);
+	hb_run_cancel(&s->walk);
 	w->slot[HB_SLOT_FILTER] = NULL;
 	HB_DEL(s);
 }
@@ -217,6 +224,8 @@ conn_end(struct hb_dead *d)
 	if (c->owner.on_closed != NULL)
 		c->owner.on_closed(c->owner.arg, c, c->reason);
 	let_go(c);
+	if (s->cursor == &c->node)
+		s->cursor = c->node.next;
 	hb_list_del(&c->node);
 	HB_ASSERT(s->count > 0);
 	s->count--;
@@ -362,6 +371,8 @@ conn_on_secured(void *sink, struct hb_transport *t)
 	c->flags |= HB_CF_SECURED;
 	handshake_stop(c);
 	learn_tls(c);
+	if (c->owner.on_secured != NULL)
+		c->owner.on_secured(c->owner.arg, c);
 	hb_conn__leave(c);
 }
 
@@ -573,6 +584,40 @@ hb_conn_foreach(struct hb_worker *w, bool (*fn)(void *arg, struct hb_conn *), vo
 			return;
 }
 
+/* Tunnels may have a hundred thousand streams, and each has policies to look at. */
+static void
+walk_run(struct hb_run *r)
+{
+	struct conn_worker *s = HB_CONTAINER(r, struct conn_worker, walk);
+	struct hb_conn *c;
+
+	HB_CHECK(s, CONN_WORKER_MAGIC);
+	for (unsigned n = 0; n < WALK_SLICE && s->cursor != &s->conns; n++) {
+		c = HB_LIST_ENTRY(s->cursor, struct hb_conn, node);
+		s->cursor = s->cursor->next;
+		hb_conn_revalidate(c);
+	}
+	if (s->cursor == &s->conns)
+		s->cursor = NULL;
+	else
+		hb_run_soon(hb_worker_current(), &s->walk);
+}
+
+static void
+walk_start(struct hb_worker *w, void *arg)
+{
+	struct conn_worker *s = conn_worker(w);
+
+	s->cursor = s->conns.next;
+	hb_run_soon(w, &s->walk);
+}
+
+void
+hb_conns_revalidate(void)
+{
+	hb_post_all(walk_start, NULL, NULL);
+}
+
 uint64_t
 hb_conn_count(const struct hb_worker *w)
 {
@@ -646,6 +691,15 @@ detail_of(const struct hb_conn *c)
 	if (z == NULL)
 		z = hb_close_info(c->reason)->detail;
 	return (strcmp(z, "-") == 0 ? (struct hb_str){ NULL, 0 } : hb_str(z));
+}
+
+static unsigned
+response_code(const struct hb_conn *c)
+{
+	if (c->owner.status_of == NULL)
+		return (0);
+	return (c->flags & HB_CF_ACCEPTED ? 200 :
+					    c->owner.status_of(c->owner.status_arg, c->reason));
 }
 
 void

@@ -35,10 +35,16 @@ void hb_chain_explain(const struct hb_chain *, struct hb_explain *);
 struct hb_conn_owner {
 	/* Once, at the end; the connection's facts and counters are still there. */
 	void (*on_closed)(void *arg, struct hb_conn *, enum hb_close_reason);
+	/* (opt) The facts tell who the peer is, no filter has been asked yet. */
+	void (*on_secured)(void *arg, const struct hb_conn *);
 	void *arg;
 	const char *listener_name;          /* borrowed, outlives the connection          */
 	const struct hb_access_log *log;    /* listener's own access log; may be NULL     */
 	size_t buffer_high;                 /* per_connection_buffer_limit_bytes; 0 = 1 MiB */
+	/* Of a stream: the status that this ending is answered, before it was accepted; 0 = none.
+	 * NULL = the transport has no answers. */
+	unsigned (*status_of)(const void *status_arg, enum hb_close_reason);
+	const void *status_arg;
 };
 
 /*
@@ -59,6 +65,11 @@ void hb_conn_close(struct hb_conn *, enum hb_close_reason);
 /* Sends HB_EVENT_DRAIN to its filters. */
 void hb_conn_drain(struct hb_conn *);
 void hb_conn_revalidate(struct hb_conn *);
+/*
+ * Control thread: every connection and stream of every worker decides again, because policies or
+ * trust changed; in slices. A call during a walk starts it anew.
+ */
+void hb_conns_revalidate(void);
 
 /* For logs and /connections; borrowed, on the worker. */
 struct hb_upstream_info {

@@ -272,6 +272,11 @@ test_conn__timer_and_events(void **state)
 	hb_conn_revalidate(h.conn);
 	hb_conn_drain(h.conn);
 	rec_expect(" aR bR tR aD bD tD");
+	hb_conns_revalidate();
+	hb_conns_revalidate();
+	rec_expect("");
+	hbt_turns(3);
+	rec_expect(" aR bR tR");
 	assert_string_equal(hb_filter_chain_name(rec_b.f), "c");
 	assert_ptr_equal(hb_filter_worker(rec_b.f), hbt_worker());
 	hb_filter_timer(rec_a.f, 20);
