@@ -6,6 +6,7 @@ HB_FILTERS = {
     "hbone.filters.listener.original_dst": "//filters/listener/original_dst",
     "hbone.filters.listener.proxy_protocol": "//filters/listener/proxy_protocol",
     "hbone.filters.listener.tls_inspector": "//filters/listener/tls_inspector",
+    "hbone.filters.network.authz": "//filters/network/authz",
     "hbone.filters.network.connection_limit": "//filters/network/connection_limit",
     "hbone.filters.network.direct_response": "//filters/network/direct_response",
     "hbone.filters.network.echo": "//filters/network/echo",

@@ -122,6 +122,13 @@ hb_authz_count(const struct hb_authz *a)
 	return (a->deny.n + a->allow.n);
 }
 
+bool
+hb_authz_has_dry_run(const struct hb_authz *a)
+{
+	HB_CHECK(a, AUTHZ_MAGIC);
+	return (a->n_dry > 0);
+}
+
 /* ------------------------------------------------------------------ decide */
 
 /* The first that matches; those in dry run count only when asked for. */

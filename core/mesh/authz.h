@@ -64,6 +64,7 @@ void hb_authz_add(struct hb_authz *, const struct hb_authz_policy *);
  * copied. */
 void hb_authz_add_unknown(struct hb_authz *, const char *key);
 size_t hb_authz_count(const struct hb_authz *);
+bool hb_authz_has_dry_run(const struct hb_authz *); /* any policy in dry run */
 
 enum hb_authz_why {
 	HB_AUTHZ_NO_ALLOW_POLICY, /* allowed: no policy says whom to allow      */
