@@ -10,6 +10,20 @@
 
 struct hb_dial; /* one attempt in progress, owned by upstreams */
 
+struct hb_header {
+	struct hb_str name; /* lower case */
+	struct hb_str value;
+};
+
+/* A request for a tunnel, RFC 9113 8.5. */
+struct hb_tunnel {
+	struct hb_str authority;   /* host and port                                            */
+	bool   post;               /* POST instead of CONNECT                                  */
+	struct hb_str path;        /* of a POST                                                */
+	const struct hb_header *headers;
+	size_t n_headers;
+};
+
 struct hb_dial_request {
 	struct hb_str cluster;           /* name                                              */
 	const struct hb_facts *facts;    /* of the downstream; must outlive the dial; or NULL  */
@@ -17,6 +31,15 @@ struct hb_dial_request {
 	bool     hash_set;
 	unsigned attempts_max;           /* endpoints to try; 0 = 1                            */
 	uint64_t conn_id;                /* of the downstream, for logs                        */
+	/*
+	 * The endpoint is an HTTP/2 proxy: what comes back is a stream of this request, which all
+	 * outlives the dial. NULL = the bytes go to the endpoint itself (by whatever the cluster's
+	 * transport socket does on the way).
+	 */
+	const struct hb_tunnel *tunnel;
+	/* The proxy's final answer, before on_done; headers are borrowed for the call. NULL = not
+	 * interested. */
+	void (*on_response)(void *arg, unsigned status, const struct hb_header *, size_t n);
 	void    *arg;
 	/*
 	 * Once, from the event loop (never from inside hb_dial). Success: a connected, secured

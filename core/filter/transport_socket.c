@@ -144,6 +144,33 @@ hb_transport_socket_wrap(const struct hb_transport_socket *s, struct hb_transpor
 	return (t);
 }
 
+void
+hb_transport_socket_key(const struct hb_transport_socket *s, const struct hb_facts *facts,
+	struct hb_str host, struct hb_text *t)
+{
+	if (s != NULL && s->type->key != NULL)
+		s->type->key(s->conf, facts, host, t);
+}
+
+uint64_t
+hb_transport_socket_generation(const struct hb_transport_socket *s)
+{
+	return (s == NULL || s->type->generation == NULL ? 0 : s->type->generation(s->conf));
+}
+
+bool
+hb_transport_socket_connector(const struct hb_transport_socket *s)
+{
+	return (s != NULL && s->type->connector);
+}
+
+const void *
+hb_transport_socket_conf(
+	const struct hb_transport_socket *s, const struct hb_transport_socket_type *type)
+{
+	return (s == NULL || s->type != type ? NULL : s->conf);
+}
+
 bool
 hb_transport_socket_secure(const struct hb_transport_socket *s)
 {

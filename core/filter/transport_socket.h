@@ -28,6 +28,16 @@ struct hb_transport_socket_type {
 	/* Certificates for /certs; NULL = none. */
 	size_t (*certs)(const void *conf, bool trust, const struct hb_cert_info *const **ret);
 	bool secure; /* encrypts */
+	/*
+	 * Upstream side: adds what wrap would take from facts and host, "name=value;" each, so that a
+	 * connection may be shared by those for whom the text is equal. NULL = it takes nothing.
+	 */
+	void (*key)(const void *conf, const struct hb_facts *, struct hb_str host, struct hb_text *);
+	/* Changes whenever a new connection would use another certificate or other trust; NULL = never. */
+	uint64_t (*generation)(const void *conf);
+	/* Makes connections itself, so that it must be the outermost one of a cluster; wrap is not
+	 * called. */
+	bool connector;
 };
 
 int hb_transport_socket_register(const struct hb_transport_socket_type *, struct hb_err *reterr);
@@ -40,6 +50,15 @@ int hb_transport_socket_compile(struct hb_cfg *, const void *owner_msg, const ch
 void hb_transport_socket_free(struct hb_transport_socket **);
 struct hb_transport *hb_transport_socket_wrap(const struct hb_transport_socket *,
     struct hb_transport *lower, const struct hb_facts *, struct hb_str host);
+/* See the slot `key`. */
+void hb_transport_socket_key(const struct hb_transport_socket *, const struct hb_facts *,
+    struct hb_str host, struct hb_text *);
+/* Any thread. Connections of an older generation serve on, and take no new streams. */
+uint64_t hb_transport_socket_generation(const struct hb_transport_socket *);
+bool hb_transport_socket_connector(const struct hb_transport_socket *);
+/* What `type` compiled; NULL = it is of another type. */
+const void *hb_transport_socket_conf(const struct hb_transport_socket *,
+    const struct hb_transport_socket_type *type);
 bool hb_transport_socket_secure(const struct hb_transport_socket *);
 size_t hb_transport_socket_certs(const struct hb_transport_socket *, bool trust,
     const struct hb_cert_info *const **ret);

@@ -100,6 +100,9 @@ pp_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, bool upstream, const
 	else if (hb_transport_socket_compile(
 			 cfg, m, "transport_socket", m->transport_socket, true, &c->inner) != 0)
 		r = -EINVAL;
+	else if (hb_transport_socket_connector(c->inner))
+		r = hb_cfg_error(cfg, m, "transport_socket", -1,
+			"makes connections itself; put the PROXY header into its own transport_socket");
 	if (r != 0) {
 		pp_conf_free(c);
 		return (r);
@@ -138,27 +141,63 @@ pp_tlvs(const struct pp_conf *c, const struct hb_facts *facts, struct hb_text *t
 	}
 }
 
-static struct hb_transport *
-pp_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *facts,
-	struct hb_str host)
+/* The whole header. */
+static void
+pp_header(const struct pp_conf *c, const struct hb_facts *facts, struct hb_buf *buf)
 {
 	static const struct hb_addr none;
 	const struct hb_addr *from = facts == NULL ? &none : &facts->remote;
 	const struct hb_addr *to = facts == NULL ? &none : &facts->local;
-	const struct pp_conf *c = conf;
-	struct hb_buf buf = { 0 };
 	struct hb_text tlvs = { 0 };
 
-	HB_CHECK(c, PP_CONF_MAGIC);
-	if (c->v2) {
-		pp_tlvs(c, facts, &tlvs);
-		hb_proxy_header_v2(&buf, from, to, hb_strn(tlvs.p, tlvs.len));
-		hb_text_fini(&tlvs);
-	} else {
-		hb_proxy_header_v1(&buf, from, to);
+	if (!c->v2) {
+		hb_proxy_header_v1(buf, from, to);
+		return;
 	}
+	pp_tlvs(c, facts, &tlvs);
+	hb_proxy_header_v2(buf, from, to, hb_strn(tlvs.p, tlvs.len));
+	hb_text_fini(&tlvs);
+}
+
+static struct hb_transport *
+pp_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *facts,
+	struct hb_str host)
+{
+	const struct pp_conf *c = conf;
+	struct hb_buf buf = { 0 };
+
+	HB_CHECK(c, PP_CONF_MAGIC);
+	pp_header(c, facts, &buf);
 	hb_transport_write(lower, &buf, false);
 	return (hb_transport_socket_wrap(c->inner, lower, facts, host));
+}
+
+static void
+pp_key(const void *conf, const struct hb_facts *facts, struct hb_str host, struct hb_text *t)
+{
+	const struct pp_conf *c = conf;
+	struct hb_buf buf = { 0 };
+	struct iovec iov;
+
+	HB_CHECK(c, PP_CONF_MAGIC);
+	pp_header(c, facts, &buf);
+	hb_text_addz(t, "proxy=");
+	while (buf.len > 0 && hb_buf_iov(&buf, &iov, 1) == 1) {
+		for (size_t i = 0; i < iov.iov_len; i++)
+			hb_text_printf(t, "%02x", ((const uint8_t *)iov.iov_base)[i]);
+		hb_buf_drain(&buf, iov.iov_len);
+	}
+	hb_text_addc(t, ';');
+	hb_transport_socket_key(c->inner, facts, host, t);
+}
+
+static uint64_t
+pp_generation(const void *conf)
+{
+	const struct pp_conf *c = conf;
+
+	HB_CHECK(c, PP_CONF_MAGIC);
+	return (hb_transport_socket_generation(c->inner));
 }
 
 static size_t
@@ -180,4 +219,6 @@ const struct hb_transport_socket_type hb_tsocket_proxy_protocol = {
 	.conf_free = pp_conf_free,
 	.wrap = pp_wrap,
 	.certs = pp_certs,
+	.key = pp_key,
+	.generation = pp_generation,
 };
