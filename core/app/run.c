@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "core/event/io.h"
 #include "core/event/worker.h"
+#include "core/identity/reload.h"
 #include "core/filter/conn.h"
 #include "core/stats/access_log.h"
 #include "core/transport/pump.h"
@@ -161,6 +162,7 @@ on_signal(uv_signal_t *h, int signum)
 	switch (signum) {
 	case SIGHUP:
 		hb_app_reload();
+		hb_identity_recheck();
 		break;
 	case SIGUSR1:
 		hb_log_reopen(NULL);
@@ -279,11 +281,13 @@ hb_cmd_run(const struct hb_args *args)
 
 	if (exit_code != HB_EXIT_OK)
 		return (exit_code);
+	hb_panic_hook_add(hb_conn_panic_hook);
 	hb_panic_init();
 	if (hb_app_register(args) != 0 || (msg = hb_app_load(args, &cfg)) == NULL)
 		return (HB_EXIT_USAGE);
 	if (hb_app_options(cfg, msg) != 0) {
 		hb_app_print(hb_cfg_errs(cfg), "error");
+		hb_cfg_free(&cfg);
 		return (HB_EXIT_USAGE);
 	}
 	if (args->max_pipes_set != 0)
@@ -304,6 +308,7 @@ hb_cmd_run(const struct hb_args *args)
 	hb_upstreams_stop();
 	hb_workers_at_end(hb_transport_worker_fini);
 	hb_workers_at_end(hb_conn_worker_fini);
+	hb_identity_stop();
 	hb_workers_fini();
 	hb_app_rooms_fini();
 	hb_access_log_fini();

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* server.*: numbers of the process, computed when they are asked for. */
 #include <malloc.h>
+#include <time.h>
 #include "core/app/app.h"
 #include "core/base/log.h"
 #include "core/event/worker.h"
+#include "core/identity/expiry.h"
 #include "core/stats/stats.h"
 #include "core/transport/pump.h"
 #include "core/transport/transport.h"
@@ -16,10 +18,13 @@
 	X(SERVER_CONCURRENCY, "concurrency", GAUGE, "Worker threads.")                                   \
 	X(SERVER_ALLOCATED, "memory_allocated", GAUGE, "Bytes of the heap in use.")                      \
 	X(SERVER_HEAP, "memory_heap_size", GAUGE, "Bytes of the heap.")                                  \
+	X(SERVER_CERT_DAYS, "days_until_first_cert_expiring", GAUGE,                                     \
+		"Whole days until the first of our certificates in use ends; 4294967295 without any.")   \
 	X(SERVER_CONNECTIONS, "total_connections", GAUGE, "Open downstream connections.")                \
 	X(SERVER_LINGERING, "lingering", GAUGE, "Connections that only flush their last bytes.")         \
 	X(SERVER_FLUSH_TIMEOUTS, "flush_timeouts", GAUGE, "Last bytes that a peer did not take in time, since the start.") \
 	X(SERVER_PIPES, "splice_pipes", GAUGE, "Pipes that splice(2) uses or keeps.")                    \
+	X(SERVER_SPLICED, "spliced_bytes", GAUGE, "Bytes moved by splice(2), since the start.")         \
 	X(SERVER_SCRATCH, "scratch_exhausted", GAUGE, "Times that a worker's scratch buffers ran out, since the start.") \
 	X(SERVER_LOG_DROPPED, "log_dropped", GAUGE, "Lines of the application log that could not be written, since the start.")
 
@@ -71,6 +76,8 @@ compute(void *arg)
 	case SERVER_HEAP:
 		m = mallinfo2();
 		return ((int64_t)(m.arena + m.hblkhd));
+	case SERVER_CERT_DAYS:
+		return (hb_identity_days_left((int64_t)time(NULL)));
 	case SERVER_CONNECTIONS:
 		return ((int64_t)hb_listeners_connections());
 	case SERVER_LINGERING:
@@ -79,6 +86,8 @@ compute(void *arg)
 		return (sum(hb_transport_flush_timeouts));
 	case SERVER_PIPES:
 		return (sum(pipes_of));
+	case SERVER_SPLICED:
+		return (sum(hb_pump_spliced));
 	case SERVER_SCRATCH:
 		return (sum(hb_scratch_exhausted));
 	case SERVER_LOG_DROPPED:

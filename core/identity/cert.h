@@ -8,6 +8,7 @@
 #ifndef HB_CORE_IDENTITY_CERT_H
 #define HB_CORE_IDENTITY_CERT_H
 
+#include "core/base/list.h"
 #include "core/identity/identity.h"
 
 struct crypto_buffer_st; /* CRYPTO_BUFFER: the DER of one certificate */
@@ -25,6 +26,8 @@ struct hb_credential {
 #define HB_CREDENTIAL_MAGIC 0x2b7a90d1
 	unsigned                  refs; /* private */
 	char                     *shared_as; /* private; NULL = not shared         */
+	struct hb_list            serving;   /* private, of expiry.c               */
+	unsigned                  serves, warned; /* private, of expiry.c          */
 	struct crypto_buffer_st **chain; /* n entries, leaf first              */
 	struct hb_cert_info     **info;  /* of the same, in the same order     */
 	size_t                    n;

@@ -30,4 +30,13 @@ void hb_identity__unshare(char **name);
 /* What trust.c knows of a trust object that is shared. */
 char **hb_identity__trust_name(struct hb_trust *);
 
+/* What expiry.c keeps of a trust object, a part of it. */
+struct hb_identity__serving {
+	struct hb_list   node;
+	struct hb_trust *trust;
+	unsigned         n;
+	int64_t          warned_s;
+};
+struct hb_identity__serving *hb_identity__trust_serving(struct hb_trust *);
+
 #endif

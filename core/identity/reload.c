@@ -64,6 +64,7 @@ struct hb_file {
 static struct {
 	struct hb_list files, dirs;
 	struct hb_map *by_path;
+	struct hb_list ticks;
 	size_t n_files;
 	struct hb_timer poll, quiet;
 	struct hb_run start;
@@ -71,7 +72,9 @@ static struct {
 	uint64_t first_ms;        /* of the signs that wait for quiet */
 	uint64_t failures;
 	bool queued; /* start is in the run queue        */
-} watch = { .files = { &watch.files, &watch.files }, .dirs = { &watch.dirs, &watch.dirs } };
+} watch = { .files = { &watch.files, &watch.files },
+	.dirs = { &watch.dirs, &watch.dirs },
+	.ticks = { &watch.ticks, &watch.ticks } };
 
 /* ------------------------------------------------------------------ blobs */
 
@@ -475,6 +478,18 @@ quiet_soon(void)
 }
 
 static void
+tick(void)
+{
+	struct hb_list *n, *next;
+
+	HB_LIST_FOREACH_SAFE (n, next, &watch.ticks) {
+		struct hb_identity_tick *k = HB_LIST_ENTRY(n, struct hb_identity_tick, node);
+
+		k->fn(k);
+	}
+}
+
+static void
 on_poll(struct hb_timer *t)
 {
 	struct hb_list *n;
@@ -493,6 +508,7 @@ on_poll(struct hb_timer *t)
 	if (signs)
 		quiet_soon();
 	hb_timer_start(t, POLL_MS);
+	tick();
 }
 
 /* ------------------------------------------------------------------ start and end */
@@ -507,6 +523,7 @@ on_start(struct hb_run *r)
 		hb_timer_init(&watch.poll, watch.worker, on_poll);
 		hb_timer_init(&watch.quiet, watch.worker, on_quiet);
 		hb_timer_start(&watch.poll, POLL_MS);
+		tick();
 	}
 	look();
 }
@@ -536,6 +553,7 @@ hb_identity_stop(void)
 	hb_timer_stop(&watch.quiet);
 	HB_LIST_FOREACH (n, &watch.files)
 		links_drop(HB_LIST_ENTRY(n, struct hb_file, node));
+	tick();
 	watch.worker = NULL;
 }
 
@@ -562,6 +580,35 @@ uint64_t
 hb_identity_watch_failures(void)
 {
 	return (watch.failures);
+}
+
+static void
+stop_unused(void)
+{
+	if (watch.n_files == 0 && hb_list_empty(&watch.ticks))
+		hb_identity_stop();
+}
+
+void
+hb_identity_tick_start(struct hb_identity_tick *k, void (*fn)(struct hb_identity_tick *))
+{
+	if (k->on)
+		return;
+	k->on = true;
+	k->fn = fn;
+	hb_list_init(&k->node);
+	hb_list_add_tail(&watch.ticks, &k->node);
+	start_soon();
+}
+
+void
+hb_identity_tick_stop(struct hb_identity_tick *k)
+{
+	if (!k->on)
+		return;
+	k->on = false;
+	hb_list_del(&k->node);
+	stop_unused();
 }
 
 /* ------------------------------------------------------------------ users */
@@ -613,10 +660,10 @@ hb_file_unwatch(struct hb_file_user *u)
 	hb_free(f->why);
 	hb_free(f->path);
 	HB_DEL(f);
-	if (watch.n_files == 0) {
-		hb_identity_stop();
-		hb_map_free(&watch.by_path);
-	}
+	if (watch.n_files > 0)
+		return;
+	hb_map_free(&watch.by_path);
+	stop_unused();
 }
 
 struct hb_blob *

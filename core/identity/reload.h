@@ -56,6 +56,16 @@ void hb_file_unwatch(struct hb_file_user *);
 /* What was read last, borrowed. NULL = nothing yet, or *ret_why says why it cannot be read. */
 struct hb_blob *hb_file_blob(const struct hb_file_user *, const char **ret_why);
 
+/* Something to do on the control thread when its loop has started, every 5 s, and once more in
+ * hb_identity_stop. Must not unlink another one. */
+struct hb_identity_tick {
+	struct hb_list node; /* private */
+	bool           on;   /* private */
+	void (*fn)(struct hb_identity_tick *);
+};
+void hb_identity_tick_start(struct hb_identity_tick *, void (*fn)(struct hb_identity_tick *));
+void hb_identity_tick_stop(struct hb_identity_tick *);
+
 /* Reads every watched file again (SIGHUP); users of changed ones are told before it returns. */
 void hb_identity_recheck(void);
 /* Closes what belongs to the control loop; before hb_workers_fini. Later changes are not seen. */

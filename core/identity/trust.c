@@ -18,6 +18,7 @@ struct hb_trust {
 #define HB_TRUST_MAGIC 0x52c3d8f7
 	unsigned refs;
 	char *shared_as;
+	struct hb_identity__serving serving;
 	X509_STORE *store;
 	STACK_OF(X509) * anchors;
 	struct hb_cert_info **info; /* of the anchors */
@@ -198,6 +199,13 @@ hb_identity__trust_name(struct hb_trust *t)
 {
 	HB_CHECK(t, HB_TRUST_MAGIC);
 	return (&t->shared_as);
+}
+
+struct hb_identity__serving *
+hb_identity__trust_serving(struct hb_trust *t)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	return (&t->serving);
 }
 
 int64_t

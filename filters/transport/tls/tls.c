@@ -50,7 +50,19 @@ tls_wrap(const void *conf, struct hb_transport *lower, const struct hb_facts *fa
 	if (n > 0)
 		memcpy(sni, name.p, n);
 	sni[n] = '\0';
-	return (hb_tls_new(lower, c->ctx, n == 0 ? NULL : sni));
+	return (hb_tls_new(lower, hb_tls_conf_ctx(c), n == 0 ? NULL : sni));
+}
+
+static void
+tls_key(const void *conf, const struct hb_facts *facts, struct hb_str host, struct hb_text *t)
+{
+	const struct hb_tls_conf *c = conf;
+	struct hb_str name;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	name = tls_server_name(c, facts, host);
+	if (name.len > 0)
+		hb_text_printf(t, "sni=%.*s;", HB_STR_FMT(name));
 }
 
 static size_t
@@ -59,7 +71,17 @@ tls_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 	const struct hb_tls_conf *c = conf;
 
 	HB_CHECK(c, HB_TLS_CONF_MAGIC);
-	return (trust ? hb_tls_ctx_trust(c->ctx, ret) : hb_tls_ctx_certs(c->ctx, ret));
+	return (trust ? hb_tls_ctx_trust(hb_tls_conf_ctx(c), ret) :
+			hb_tls_ctx_certs(hb_tls_conf_ctx(c), ret));
+}
+
+static uint64_t
+tls_generation(const void *conf)
+{
+	const struct hb_tls_conf *c = conf;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	return (atomic_load_explicit(&c->generation, memory_order_acquire));
 }
 
 extern const struct hb_transport_socket_type hb_tsocket_tls;
@@ -73,5 +95,7 @@ const struct hb_transport_socket_type hb_tsocket_tls = {
 	.conf_free = tls_conf_free,
 	.wrap = tls_wrap,
 	.certs = tls_certs,
+	.generation = tls_generation,
 	.secure = true,
+	.key = tls_key,
 };

@@ -2,9 +2,9 @@
 #include <openssl/base64.h>
 #include "core/identity/cert.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
+#include "hbone/identity/spiffe_rules.pb-c.h"
 #include "filters/transport/tls/tls_conf_priv.h"
 
-#define PEM_MAX               (4u << 20) /* one source of certificates, keys or revocation lists */
 #define HASH_SIZE             32u
 #define HASHES_MAX            1024u
 #define NAMES_MAX             1024u
@@ -21,115 +21,129 @@ typedef Envoy__Extensions__TransportSockets__Tls__V3__SubjectAltNameMatcher SanM
 typedef Envoy__Type__Matcher__V3__StringMatcher StringMsg;
 typedef Envoy__Config__Core__V3__DataSource SourceMsg;
 
-/* What lives only while one context is made. */
+/* What lives only while a message is read. */
 struct build {
 	struct hb_cfg *cfg;
 	struct hb_tls_conf *conf;
-	struct hb_tls_config tls;
-	struct hb_tls_cert *certs; /* owned                                      */
-	struct hb_text *texts;     /* owned; three for each certificate          */
-	struct hb_text trust, crl, ciphers, groups;
-	struct hb_tls_san_match *sans; /* owned                                      */
-	struct hb_str *hashes;         /* owned; certificates, then public keys      */
-	uint8_t (*digests)[HASH_SIZE]; /* owned; what hashes point to    */
+	size_t errors; /* of the document before this message */
 	int r;
 };
-
-static void
-build_fini(struct build *b)
-{
-	for (size_t i = 0; i < 3 * b->tls.n_certs; i++)
-		hb_text_fini(&b->texts[i]);
-	hb_free(b->texts);
-	hb_free(b->certs);
-	hb_free(b->sans);
-	hb_free(b->hashes);
-	hb_free(b->digests);
-	hb_text_fini(&b->trust);
-	hb_text_fini(&b->crl);
-	hb_text_fini(&b->ciphers);
-	hb_text_fini(&b->groups);
-}
 
 static const char *
 file_of(const SourceMsg *s)
 {
-	if (s == NULL ||
-		s->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME)
+	if (s->specifier_case != ENVOY__CONFIG__CORE__V3__DATA_SOURCE__SPECIFIER_FILENAME)
 		return (NULL);
 	return (s->filename);
 }
 
-/* Empty when there is no source. */
-static struct hb_str
-source(struct build *b, const void *msg, const char *field, const SourceMsg *s, struct hb_text *t)
+/* Leaves *ret without bytes when there is no source or it cannot be read. */
+static void
+source(struct build *b, const void *msg, const char *field, const SourceMsg *s,
+	struct hb_tls_source *ret)
 {
+	struct hb_text t;
+
 	if (s == NULL)
-		return ((struct hb_str){ 0 });
-	if (hb_cfg_data_source(b->cfg, msg, field, s, PEM_MAX, t) != 0)
+		return;
+	ret->conf = b->conf;
+	if (hb_cfg_data_source(b->cfg, msg, field, s, HB_FILE_MAX, &t) != 0) {
 		b->r = -EINVAL;
-	else if (t->len == 0)
+		return;
+	}
+	if (t.len == 0)
 		b->r = hb_cfg_error(b->cfg, msg, field, -1, "is empty");
-	return (hb_strn(t->p, t->len));
+	if (file_of(s) != NULL)
+		ret->file = hb_strdup(file_of(s));
+	ret->good = hb_blob_new(&t);
+}
+
+static struct hb_str
+bytes(const struct hb_tls_source *s)
+{
+	return (s->good == NULL ? (struct hb_str){ 0 } :
+				  hb_strn(s->good->text.p, s->good->text.len));
 }
 
 /* ------------------------------------------------------------------ parameters */
 
+/* NULL when there is nothing to join. */
 static char *
-join(struct hb_text *t, char *const *v, size_t n)
+join(char *const *v, size_t n)
 {
+	struct hb_text t = { 0 };
+
 	for (size_t i = 0; i < n; i++)
-		hb_text_printf(t, "%s%s", i == 0 ? "" : ":", v[i]);
-	return (n == 0 ? NULL : t->p);
+		hb_text_printf(&t, "%s%s", i == 0 ? "" : ":", v[i]);
+	return (n == 0 ? NULL : hb_text_take(&t));
 }
 
 static void
 params(struct build *b, const CommonMsg *m)
 {
 	const Envoy__Extensions__TransportSockets__Tls__V3__TlsParameters *p = m->tls_params;
+	struct hb_tls_conf *c = b->conf;
 
-	b->tls.alpn = (const char *const *)m->alpn_protocols;
-	b->tls.n_alpn = m->n_alpn_protocols;
+	c->alpn = hb_calloc(m->n_alpn_protocols + 1, sizeof c->alpn[0]);
+	for (size_t i = 0; i < m->n_alpn_protocols; i++)
+		c->alpn[i] = hb_strdup(m->alpn_protocols[i]);
+	c->tls.alpn = (const char *const *)c->alpn;
+	c->tls.n_alpn = m->n_alpn_protocols;
 	if (p == NULL)
 		return;
 	/* Both enumerations count from "automatic" to 1.3. */
-	b->tls.min = (enum hb_tls_version)p->tls_minimum_protocol_version;
-	b->tls.max = (enum hb_tls_version)p->tls_maximum_protocol_version;
-	b->tls.cipher_list = join(&b->ciphers, p->cipher_suites, p->n_cipher_suites);
-	b->tls.groups = join(&b->groups, p->ecdh_curves, p->n_ecdh_curves);
+	c->tls.min = (enum hb_tls_version)p->tls_minimum_protocol_version;
+	c->tls.max = (enum hb_tls_version)p->tls_maximum_protocol_version;
+	c->tls.cipher_list = c->ciphers = join(p->cipher_suites, p->n_cipher_suites);
+	c->tls.groups = c->groups = join(p->ecdh_curves, p->n_ecdh_curves);
+}
+
+static void
+certificate(struct build *b, const CertificateMsg *m, struct hb_tls_pair *p)
+{
+	struct hb_str texts[3];
+	struct hb_err err;
+
+	if (m->certificate_chain == NULL)
+		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "certificate_chain is missing");
+	if (m->private_key == NULL)
+		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "private_key is missing");
+	source(b, m, "certificate_chain", m->certificate_chain, &p->chain);
+	source(b, m, "private_key", m->private_key, &p->key);
+	source(b, m, "password", m->password, &p->password);
+	if (p->chain.good == NULL || p->key.good == NULL)
+		return;
+	texts[0] = bytes(&p->chain);
+	texts[1] = bytes(&p->key);
+	texts[2] = bytes(&p->password);
+	hb_tls_reload_digest(texts, 3, p->seen);
+	if (hb_credential_shared(&(struct hb_credential_pem){ texts[0], texts[1], texts[2],
+					 p->chain.file, p->key.file },
+		    &p->good, &err) != 0)
+		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "%s", err.text);
 }
 
 static void
 certificates(struct build *b, const CommonMsg *m)
 {
 	size_t n = HB_MIN(m->n_tls_certificates, (size_t)CERTS_MAX);
+	struct hb_tls_conf *c = b->conf;
 
 	if (m->n_tls_certificates > CERTS_MAX)
 		b->r = hb_cfg_error(
 			b->cfg, m, "tls_certificates", -1, "has more than %u entries", CERTS_MAX);
-	else if (!b->tls.server && n > 1)
+	else if (!c->tls.server && n > 1)
 		b->r = hb_cfg_error(b->cfg, m, "tls_certificates", -1,
 			"a client has one certificate, not %zu", n);
-	b->certs = hb_calloc(n + 1, sizeof *b->certs);
-	b->texts = hb_calloc(3 * n + 1, sizeof *b->texts);
-	b->tls.n_certs = n;
-	b->tls.certs = b->certs;
+	c->pairs = hb_calloc(n + 1, sizeof c->pairs[0]);
+	c->creds = hb_calloc(n + 1, sizeof c->creds[0]);
+	c->n_pairs = n;
 	for (size_t i = 0; i < n; i++) {
-		const CertificateMsg *c = m->tls_certificates[i];
-		struct hb_text *t = &b->texts[3 * i];
-
-		if (c->certificate_chain == NULL)
-			b->r = hb_cfg_error(b->cfg, c, NULL, -1, "certificate_chain is missing");
-		if (c->private_key == NULL)
-			b->r = hb_cfg_error(b->cfg, c, NULL, -1, "private_key is missing");
-		b->certs[i] = (struct hb_tls_cert){
-			.chain = source(b, c, "certificate_chain", c->certificate_chain, &t[0]),
-			.key = source(b, c, "private_key", c->private_key, &t[1]),
-			.password = source(b, c, "password", c->password, &t[2]),
-			.chain_file = file_of(c->certificate_chain),
-			.key_file = file_of(c->private_key),
-		};
+		certificate(b, m->tls_certificates[i], &c->pairs[i]);
+		c->creds[i] = c->pairs[i].good;
 	}
+	c->tls.credentials = c->creds;
+	c->tls.n_credentials = n;
 }
 
 /* ------------------------------------------------------------------ names */
@@ -167,7 +181,7 @@ add_name(struct build *b, const void *owner, const char *field, int index, const
 		n->exact = hb_strdup(m->exact);
 	b->conf->n_names++;
 	for (unsigned type = first; type <= last; type++)
-		b->sans[b->tls.n_sans++] = (struct hb_tls_san_match){
+		b->conf->sans[b->conf->tls.n_sans++] = (struct hb_tls_san_match){
 			.type = (enum hb_san_type)type,
 			.match = type == HB_SAN_DNS ? dns_name_matches : name_matches,
 			.arg = n,
@@ -185,8 +199,8 @@ names(struct build *b, const ValidationMsg *m)
 		return;
 	}
 	b->conf->names = hb_calloc(typed + any + 1, sizeof *b->conf->names);
-	b->sans = hb_calloc(typed + any * HB_SAN_IP + 1, sizeof *b->sans);
-	b->tls.sans = b->sans;
+	b->conf->sans = hb_calloc(typed + any * HB_SAN_IP + 1, sizeof *b->conf->sans);
+	b->conf->tls.sans = b->conf->sans;
 	for (size_t i = 0; i < typed; i++) {
 		const SanMsg *s = m->match_typed_subject_alt_names[i];
 
@@ -253,48 +267,123 @@ static void
 pins(struct build *b, const ValidationMsg *m)
 {
 	size_t nc = m->n_verify_certificate_hash, ns = m->n_verify_certificate_spki;
+	struct hb_tls_conf *c = b->conf;
 
 	if (nc + ns > HASHES_MAX) {
 		b->r = hb_cfg_error(b->cfg, m, "verify_certificate_hash", -1,
 			"more than %u pinned certificates and keys", HASHES_MAX);
 		return;
 	}
-	b->digests = hb_calloc(nc + ns + 1, HASH_SIZE);
-	b->hashes = hb_calloc(nc + ns + 1, sizeof *b->hashes);
+	c->digests = hb_calloc(nc + ns + 1, HASH_SIZE);
+	c->hashes = hb_calloc(nc + ns + 1, sizeof *c->hashes);
 	for (size_t i = 0; i < nc + ns; i++) {
-		b->hashes[i] = hb_strn(b->digests[i], HASH_SIZE);
-		if (i < nc && !hex_digest(m->verify_certificate_hash[i], b->digests[i]))
+		c->hashes[i] = hb_strn(c->digests[i], HASH_SIZE);
+		if (i < nc && !hex_digest(m->verify_certificate_hash[i], c->digests[i]))
 			b->r = hb_cfg_error(b->cfg, m, "verify_certificate_hash", (int)i,
 				"must be a SHA-256 in 64 hexadecimal digits");
-		if (i >= nc && !base64_digest(m->verify_certificate_spki[i - nc], b->digests[i]))
+		if (i >= nc && !base64_digest(m->verify_certificate_spki[i - nc], c->digests[i]))
 			b->r = hb_cfg_error(b->cfg, m, "verify_certificate_spki", (int)(i - nc),
 				"must be a SHA-256 in base64 (44 characters)");
 	}
-	b->tls.cert_hashes = b->hashes;
-	b->tls.n_cert_hashes = nc;
-	b->tls.spki_hashes = b->hashes + nc;
-	b->tls.n_spki_hashes = ns;
+	c->tls.cert_hashes = c->hashes;
+	c->tls.n_cert_hashes = nc;
+	c->tls.spki_hashes = c->hashes + nc;
+	c->tls.n_spki_hashes = ns;
+}
+
+/* ------------------------------------------------------------------ identities */
+
+static struct hb_rules_list
+list_of(char *const *v, size_t n)
+{
+	return ((struct hb_rules_list){ (const char *const *)v, n });
+}
+
+static void
+rules(struct build *b, const ValidationMsg *m)
+{
+	const Envoy__Config__Core__V3__TypedExtensionConfig *ext = m->custom_validator_config;
+	const Hbone__Identity__SpiffeRules *r;
+	const char *list;
+	struct hb_err err;
+	size_t index;
+
+	if (ext == NULL)
+		return;
+	r = hb_cfg_any_of(b->cfg, ext, "typed_config", -1, ext->typed_config,
+		&hbone__identity__spiffe_rules__descriptor);
+	if (r == NULL) {
+		b->r = -EINVAL;
+		return;
+	}
+	if (hb_rules_new(
+		    &(struct hb_rules_options){
+			    .trust_domains = list_of(r->trust_domains, r->n_trust_domains),
+			    .trust_domain_aliases = list_of(
+				    r->trust_domain_aliases, r->n_trust_domain_aliases),
+			    .namespaces = list_of(r->namespaces, r->n_namespaces),
+			    .service_accounts = list_of(r->service_accounts, r->n_service_accounts),
+			    .ids = list_of(r->ids, r->n_ids),
+			    .id_prefixes = list_of(r->id_prefixes, r->n_id_prefixes),
+		    },
+		    &b->conf->rules, &list, &index, &err) != 0)
+		b->r = hb_cfg_error(b->cfg, r, list, (int)index, "%s", err.text);
+	b->conf->tls.rules = b->conf->rules;
 }
 
 /* ------------------------------------------------------------------ whole contexts */
 
+/* Anchors alone first, so that an error is told where it belongs. */
+static void
+trust(struct build *b, const ValidationMsg *m)
+{
+	struct hb_tls_conf *c = b->conf;
+	struct hb_trust_options o;
+	struct hb_str ca, crl;
+	struct hb_err err;
+
+	source(b, m, "trusted_ca", m->trusted_ca, &c->ca);
+	source(b, m, "crl", m->crl, &c->crl);
+	ca = bytes(&c->ca);
+	crl = bytes(&c->crl);
+	hb_tls_reload_digest(&ca, 1, c->ca_seen);
+	hb_tls_reload_digest(&crl, 1, c->crl_seen);
+	c->tls.trust_file = c->ca.file;
+	c->tls.crl_file = c->crl.file;
+	if (c->crl.good != NULL && m->trusted_ca == NULL)
+		b->r = hb_cfg_error(b->cfg, m, "crl", -1,
+			"has no effect without a trust bundle: give trusted_ca");
+	if (b->r != 0 || c->ca.good == NULL)
+		return;
+	o = hb_tls_reload_trust_options(c, ca, (struct hb_str){ 0 });
+	if (hb_trust_shared(&o, &c->trust, &err) != 0) {
+		b->r = hb_cfg_error(b->cfg, m, "trusted_ca", -1, "%s", err.text);
+		return;
+	}
+	if (c->crl.good != NULL) {
+		hb_trust_free(&c->trust);
+		o = hb_tls_reload_trust_options(c, ca, crl);
+		if (hb_trust_shared(&o, &c->trust, &err) != 0)
+			b->r = hb_cfg_error(b->cfg, m, "crl", -1, "%s", err.text);
+	}
+	c->tls.trust = c->trust;
+}
+
 static void
 validation(struct build *b, const ValidationMsg *m)
 {
-	struct hb_tls_config *c = &b->tls;
+	struct hb_tls_config *c = &b->conf->tls;
 
-	c->trust_pem = source(b, m, "trusted_ca", m->trusted_ca, &b->trust);
-	c->trust_file = file_of(m->trusted_ca);
-	c->crl_pem = source(b, m, "crl", m->crl, &b->crl);
-	c->crl_file = file_of(m->crl);
 	c->crl_leaf_only = m->only_verify_leaf_cert_crl;
 	c->allow_expired = m->allow_expired_certificate;
 	c->accept_untrusted = m->trust_chain_verification ==
 		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__TRUST_CHAIN_VERIFICATION__ACCEPT_UNTRUSTED;
 	c->max_verify_depth = hb_cfg_u32(
 		b->cfg, m, "max_verify_depth", m->max_verify_depth, 1, 100, 100);
+	trust(b, m);
 	names(b, m);
 	pins(b, m);
+	rules(b, m);
 }
 
 static void
@@ -307,21 +396,46 @@ common(struct build *b, const CommonMsg *m)
 		validation(b, m->validation_context);
 }
 
+/* Keys are not kept twice; what never changes is. */
+static void
+forget_text(struct hb_tls_source *s)
+{
+	if (s->file != NULL)
+		hb_blob_free(&s->good);
+}
+
+static size_t
+errors_of(struct hb_cfg *cfg)
+{
+	return (hb_cfg_errs(cfg)->n + hb_cfg_errs(cfg)->dropped);
+}
+
 /* Errors of values went to cfg one by one; now those of the whole. */
 static struct hb_tls_conf *
 finish(struct build *b, const void *msg)
 {
+	struct hb_tls_conf *c = b->conf;
+	struct hb_tls_ctx *ctx = NULL;
 	struct hb_err err;
 
-	if (b->r == 0) {
-		b->conf->ctx = hb_tls_ctx_new(&b->tls, &err);
-		if (b->conf->ctx == NULL)
+	if (b->r == 0 && errors_of(b->cfg) == b->errors) {
+		ctx = hb_tls_ctx_new(&c->tls, &err);
+		if (ctx == NULL)
 			(void)hb_cfg_error(b->cfg, msg, "common_tls_context", -1, "%s", err.text);
 	}
-	build_fini(b);
-	if (b->conf->ctx == NULL)
-		hb_tls_conf_free(&b->conf);
-	return (b->conf);
+	if (ctx == NULL) {
+		hb_tls_conf_unref(c);
+		return (NULL);
+	}
+	for (size_t i = 0; i < c->n_pairs; i++) {
+		forget_text(&c->pairs[i].chain);
+		forget_text(&c->pairs[i].key);
+		forget_text(&c->pairs[i].password);
+	}
+	c->refs++;
+	atomic_store_explicit(&c->ctx, ctx, memory_order_release);
+	hb_tls_reload_start(c);
+	return (c);
 }
 
 static void
@@ -329,34 +443,43 @@ build_init(struct build *b, struct hb_cfg *cfg, bool server)
 {
 	memset(b, 0, sizeof *b);
 	HB_NEW(b->conf, HB_TLS_CONF_MAGIC);
+	hb_list_init(&b->conf->dirty);
+	b->conf->refs = 1;
+	b->conf->tls.server = server;
 	b->cfg = cfg;
-	b->tls.server = server;
+	b->errors = errors_of(cfg);
 }
 
 static bool
-judges_nobody(const struct build *b)
+judges_nobody(const struct hb_tls_config *c)
 {
-	return (b->tls.trust_pem.len == 0 && b->tls.n_cert_hashes + b->tls.n_spki_hashes == 0);
+	return (c->trust == NULL && c->n_cert_hashes + c->n_spki_hashes == 0);
 }
 
 struct hb_tls_conf *
 hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 {
 	const DownstreamMsg *m = msg;
+	struct hb_tls_config *c;
 	struct build b;
 
 	build_init(&b, cfg, true);
-	b.tls.require_peer_cert = hb_cfg_bool(m->require_client_certificate, false);
-	b.tls.require_sni = hb_cfg_bool(m->require_sni, false);
+	c = &b.conf->tls;
+	c->require_peer_cert = hb_cfg_bool(m->require_client_certificate, false);
+	c->require_sni = hb_cfg_bool(m->require_sni, false);
 	if (m->common_tls_context == NULL || m->common_tls_context->n_tls_certificates == 0)
 		b.r = hb_cfg_error(cfg, m,
 			m->common_tls_context == NULL ? NULL : "common_tls_context", -1,
 			"a TLS server needs a certificate: give common_tls_context.tls_certificates");
 	else
 		common(&b, m->common_tls_context);
-	if (b.r == 0 && b.tls.require_peer_cert && judges_nobody(&b))
+	if (b.r == 0 && c->require_peer_cert && judges_nobody(c))
 		hb_cfg_warn(cfg, m, "require_client_certificate", -1,
 			"any certificate is accepted: give validation_context.trusted_ca to verify clients");
+	if (b.r == 0 && c->rules != NULL && !c->require_peer_cert)
+		hb_cfg_warn(cfg, m, NULL, -1,
+			"a client without a certificate escapes the identity "
+			"rules: set require_client_certificate");
 	return (finish(&b, msg));
 }
 
@@ -364,19 +487,74 @@ struct hb_tls_conf *
 hb_tls_conf_upstream(struct hb_cfg *cfg, const void *msg)
 {
 	const UpstreamMsg *m = msg;
+	struct hb_tls_config *c;
 	struct build b;
 
 	build_init(&b, cfg, false);
-	b.tls.sni = *m->sni == '\0' ? NULL : m->sni;
-	b.tls.sni_is_identity = m->auto_sni_san_validation;
-	b.tls.handshake_timeout_ms = UPSTREAM_HANDSHAKE_MS;
+	c = &b.conf->tls;
+	if (*m->sni != '\0')
+		c->sni = b.conf->sni = hb_strdup(m->sni);
+	c->sni_is_identity = m->auto_sni_san_validation;
+	c->handshake_timeout_ms = UPSTREAM_HANDSHAKE_MS;
 	b.conf->auto_host_sni = m->auto_host_sni;
 	if (m->common_tls_context != NULL)
 		common(&b, m->common_tls_context);
-	if (b.r == 0 && judges_nobody(&b))
+	if (b.r == 0 && judges_nobody(c))
 		hb_cfg_warn(cfg, m, NULL, -1,
 			"the peer is not verified: give common_tls_context.validation_context.trusted_ca");
 	return (finish(&b, msg));
+}
+
+/* ------------------------------------------------------------------ end */
+
+static void
+source_fini(struct hb_tls_source *s)
+{
+	HB_ASSERT(s->user.file == NULL);
+	hb_free(s->file);
+	hb_blob_free(&s->good);
+}
+
+static void
+pairs_fini(struct hb_tls_conf *c)
+{
+	for (size_t i = 0; i < c->n_pairs; i++) {
+		source_fini(&c->pairs[i].chain);
+		source_fini(&c->pairs[i].key);
+		source_fini(&c->pairs[i].password);
+		hb_credential_free(&c->pairs[i].good);
+	}
+	hb_free(c->pairs);
+	hb_free(c->creds);
+}
+
+void
+hb_tls_conf_unref(struct hb_tls_conf *c)
+{
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	HB_ASSERT(c->refs > 0);
+	if (--c->refs > 0)
+		return;
+	pairs_fini(c);
+	source_fini(&c->ca);
+	source_fini(&c->crl);
+	hb_trust_free(&c->trust);
+	hb_rules_free(&c->rules);
+	for (size_t i = 0; i < c->n_names; i++) {
+		hb_string_matcher_free(&c->names[i].matcher);
+		hb_free(c->names[i].exact);
+	}
+	for (size_t i = 0; i < c->tls.n_alpn; i++)
+		hb_free(c->alpn[i]);
+	hb_free(c->alpn);
+	hb_free(c->names);
+	hb_free(c->sans);
+	hb_free(c->hashes);
+	hb_free(c->digests);
+	hb_free(c->ciphers);
+	hb_free(c->groups);
+	hb_free(c->sni);
+	HB_DEL(c);
 }
 
 void
@@ -388,11 +566,7 @@ hb_tls_conf_free(struct hb_tls_conf **pc)
 	if (c == NULL)
 		return;
 	HB_CHECK(c, HB_TLS_CONF_MAGIC);
-	hb_tls_ctx_free(&c->ctx);
-	for (size_t i = 0; i < c->n_names; i++) {
-		hb_string_matcher_free(&c->names[i].matcher);
-		hb_free(c->names[i].exact);
-	}
-	hb_free(c->names);
-	HB_DEL(c);
+	hb_tls_reload_stop(c);
+	hb_tls_reload_drop(c, atomic_exchange_explicit(&c->ctx, NULL, memory_order_acq_rel));
+	hb_tls_conf_unref(c);
 }

@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * filters/transport/tls/tls_conf_priv.h: from the messages of
- * envoy.extensions.transport_sockets.tls.v3 to one frozen TLS context.
+ * envoy.extensions.transport_sockets.tls.v3 to a TLS context, and to its successors when files of it
+ * change.
+ *
+ * A struct hb_tls_conf is everything that a context is made of. Its context is replaced as a whole;
+ * workers take the current one for each new connection, and a connection keeps the one it began
+ * with. Replaced contexts are freed when their last connection is gone. All but hb_tls_conf_ctx and
+ * hb_tls_conf_generation belongs to the control thread.
  */
 #ifndef HB_FILTERS_TRANSPORT_TLS_TLS_CONF_PRIV_H
 #define HB_FILTERS_TRANSPORT_TLS_TLS_CONF_PRIV_H
 
+#include <stdatomic.h>
 #include "core/config/config.h"
+#include "core/identity/cert.h"
+#include "core/identity/reload.h"
+#include "core/identity/rules.h"
 #include "core/match/match.h"
 #include "core/transport/tls.h"
 
@@ -16,18 +26,73 @@ struct hb_tls_name {
 	char                     *exact;   /* owned; of an exact condition, for DNS wildcards    */
 };
 
+struct hb_tls_conf;
+
+/* Where bytes come from: a file, or the configuration (environment) once. */
+struct hb_tls_source {
+	struct hb_file_user user; /* of a file                                          */
+	struct hb_tls_conf *conf;
+	char               *file; /* owned; NULL = not a file                           */
+	struct hb_blob     *good; /* owned; NULL = no such source, or no longer needed  */
+};
+
+struct hb_tls_pair {
+	struct hb_tls_source  chain, key, password;
+	struct hb_credential *good;     /* owned                                        */
+	uint8_t               seen[32]; /* digest of what was looked at last            */
+};
+
 struct hb_tls_conf {
 	unsigned magic;
 #define HB_TLS_CONF_MAGIC 0x2d8f61b3
-	struct hb_tls_ctx  *ctx;     /* owned */
-	bool                auto_host_sni;
-	size_t              n_names;
-	struct hb_tls_name *names;   /* owned */
+	unsigned refs; /* the owner, and each context that lives          */
+	_Atomic(struct hb_tls_ctx *) ctx;
+	_Atomic uint64_t generation;
+	struct hb_list   dirty; /* in the queue of those whose files changed       */
+	bool             auto_host_sni;
+	/* What a context is made of; tls points into the rest. */
+	struct hb_tls_config     tls;
+	struct hb_tls_pair      *pairs; /* n_pairs                                         */
+	size_t                   n_pairs;
+	struct hb_credential   **creds; /* the pairs' good ones, for tls                   */
+	struct hb_tls_source     ca, crl;
+	uint8_t                  ca_seen[32], crl_seen[32];
+	struct hb_trust         *trust; /* owned; NULL = peers are not verified            */
+	struct hb_rules         *rules; /* owned; NULL = none                              */
+	size_t                   n_names;
+	struct hb_tls_name      *names;
+	struct hb_tls_san_match *sans;
+	struct hb_str           *hashes;        /* certificates, then public keys          */
+	uint8_t                (*digests)[32];  /* what hashes point to                    */
+	char                   **alpn, *ciphers, *groups, *sni;
 };
 
 /* NULL after reporting every error. */
 struct hb_tls_conf *hb_tls_conf_downstream(struct hb_cfg *, const void *msg);
 struct hb_tls_conf *hb_tls_conf_upstream(struct hb_cfg *, const void *msg);
+/* The owner lets go; connections may still use its contexts. */
 void hb_tls_conf_free(struct hb_tls_conf **);
+
+/* The context for a new connection; any worker, until its turn ends or a transport uses it. */
+static inline struct hb_tls_ctx *
+hb_tls_conf_ctx(const struct hb_tls_conf *c)
+{
+	return (atomic_load_explicit(&c->ctx, memory_order_acquire));
+}
+
+/* ------------------------------------------------------------------ tls_reload.c */
+
+/* Begins to watch the files of a conf that is complete. */
+void hb_tls_reload_start(struct hb_tls_conf *);
+void hb_tls_reload_stop(struct hb_tls_conf *);
+/* Nobody finds this context of the conf any more: frees it once nobody uses it, and drops one
+ * reference of the conf. */
+void hb_tls_reload_drop(struct hb_tls_conf *, struct hb_tls_ctx *);
+void hb_tls_conf_unref(struct hb_tls_conf *);
+/* Trust of a conf with other texts. */
+struct hb_trust_options hb_tls_reload_trust_options(const struct hb_tls_conf *, struct hb_str ca,
+    struct hb_str crl);
+/* Digest of these texts, for `seen`. */
+void hb_tls_reload_digest(const struct hb_str *v, size_t n, uint8_t ret[32]);
 
 #endif
