@@ -15,10 +15,10 @@
 #define TYPE_URL "type.googleapis.com/"
 
 typedef Google__Protobuf__Timestamp timestamp_t;
-typedef Google__Protobuf__Any       any_t;
+typedef Google__Protobuf__Any any_t;
 
 static struct hb_text bootstrap_wire;
-static int64_t        bootstrap_ms;
+static int64_t bootstrap_ms;
 
 static int64_t
 wall_ms(void)
@@ -51,17 +51,18 @@ unconst(const char *z)
 /* ------------------------------------------------------------------ config dump */
 
 struct dump {
-	struct hb_regex *name;     /* NULL = all            */
-	bool             eds;
-	struct hb_text  *out;
-	const char      *kind;     /* resources of this one */
-	size_t           n;
+	struct hb_regex *name; /* NULL = all            */
+	bool eds;
+	struct hb_text *out;
+	const char *kind; /* resources of this one */
+	size_t n;
 };
 
 static bool
 dump_wants(const struct dump *d, const struct hb_resource_view *v)
 {
-	return (strcmp(v->kind->name, d->kind) == 0 && (d->name == NULL || hb_regex_find(d->name, v->name, strlen(v->name))));
+	return (strcmp(v->kind->name, d->kind) == 0 &&
+		(d->name == NULL || hb_regex_find(d->name, v->name, strlen(v->name))));
 }
 
 /* {"name": …, "listener": {"@type": …}, "last_updated": …} and the refused update, if any. The
@@ -128,8 +129,9 @@ dump_bootstrap(struct dump *d)
 
 	timestamp_set(&at, bootstrap_ms);
 	m.last_updated = &at;
-	m.bootstrap = (void *)(uintptr_t)hb_cfg_parse_wire(cfg, hb_strn(bootstrap_wire.p, bootstrap_wire.len),
-	    hb_cfg_type_find(HB_STR("envoy.config.bootstrap.v3.Bootstrap")));
+	m.bootstrap = (void *)(uintptr_t)hb_cfg_parse_wire(cfg,
+		hb_strn(bootstrap_wire.p, bootstrap_wire.len),
+		hb_cfg_type_find(HB_STR("envoy.config.bootstrap.v3.Bootstrap")));
 	wire = hb_cfg_to_wire(&m.base);
 	any.type_url = unconst(TYPE_URL "envoy.admin.v3.BootstrapConfigDump");
 	any.value.data = (uint8_t *)wire.p;
@@ -143,16 +145,18 @@ dump_bootstrap(struct dump *d)
 static void
 page_config_dump(struct hb_admin_request *rq)
 {
-	struct hb_str name = hb_admin_param(rq, "name_regex"), only = hb_admin_param(rq, "resource");
-	struct hb_text t = {0};
-	struct dump d = {.out = &t, .eds = hb_admin_param(rq, "include_eds").p != NULL};
+	struct hb_str name = hb_admin_param(rq, "name_regex"),
+		      only = hb_admin_param(rq, "resource");
+	struct hb_text t = { 0 };
+	struct dump d = { .out = &t, .eds = hb_admin_param(rq, "include_eds").p != NULL };
 	char why[128];
 
 	if (name.len > 0 && (d.name = hb_regex_new(name.p, name.len, why, sizeof why)) == NULL) {
 		hb_admin_replyf(rq, 400, "name_regex: %s\n", why);
 		return;
 	}
-	if (only.len > 0 && !hb_str_eq(only, HB_STR("static_listeners")) && !hb_str_eq(only, HB_STR("static_clusters"))) {
+	if (only.len > 0 && !hb_str_eq(only, HB_STR("static_listeners")) &&
+		!hb_str_eq(only, HB_STR("static_clusters"))) {
 		hb_regex_free(&d.name);
 		hb_admin_replyf(rq, 400, "resource is static_listeners or static_clusters\n");
 		return;
@@ -177,8 +181,10 @@ page_config_dump(struct hb_admin_request *rq)
 	hb_admin_reply(rq, 200, "application/json", &t);
 }
 
-const struct hb_admin_endpoint hb_admin_config_dump = {"/config_dump", "the configuration in force",
-    "include_eds, resource=static_listeners|static_clusters, name_regex=REGEX", 0, page_config_dump};
+const struct hb_admin_endpoint hb_admin_config_dump = { "/config_dump",
+	"the configuration in force",
+	"include_eds, resource=static_listeners|static_clusters, name_regex=REGEX", 0,
+	page_config_dump };
 
 /* ------------------------------------------------------------------ init dump */
 
@@ -189,7 +195,8 @@ unready(void *arg, const struct hb_resource_view *v)
 
 	if (v->kind->is_active == NULL || v->kind->is_active(v->name))
 		return;
-	hb_text_printf(t, "%s\n  {\n   \"name\": \"%s\",\n   \"target_names\": [", t->len > 0 ? "," : "", v->kind->name);
+	hb_text_printf(t, "%s\n  {\n   \"name\": \"%s\",\n   \"target_names\": [",
+		t->len > 0 ? "," : "", v->kind->name);
 	hb_text_json(t, v->name, strlen(v->name));
 	hb_text_addz(t, "]\n  }");
 }
@@ -197,21 +204,21 @@ unready(void *arg, const struct hb_resource_view *v)
 static void
 page_init_dump(struct hb_admin_request *rq)
 {
-	struct hb_text list = {0}, t = {0};
+	struct hb_text list = { 0 }, t = { 0 };
 
 	hb_resource_foreach(unready, &list);
 	hb_text_printf(&t, "{\n \"unready_targets_dumps\": [%s%s]\n}\n", list.len > 0 ? list.p : "",
-	    list.len > 0 ? "\n " : "");
+		list.len > 0 ? "\n " : "");
 	hb_text_fini(&list);
 	hb_admin_reply(rq, 200, "application/json", &t);
 }
 
-const struct hb_admin_endpoint hb_admin_init_dump = {"/init_dump", "resources that are not active yet", "", 0,
-    page_init_dump};
+const struct hb_admin_endpoint hb_admin_init_dump = { "/init_dump",
+	"resources that are not active yet", "", 0, page_init_dump };
 
 /* ------------------------------------------------------------------ certificates */
 
-typedef Envoy__Admin__V3__CertificateDetails   details_t;
+typedef Envoy__Admin__V3__CertificateDetails details_t;
 typedef Envoy__Admin__V3__SubjectAlternateName san_t;
 
 static details_t *
@@ -235,9 +242,11 @@ details_new(const struct hb_cert_info *c)
 			continue;
 		s = d->subject_alt_names[d->n_subject_alt_names++] = hb_calloc(1, sizeof *s);
 		envoy__admin__v3__subject_alternate_name__init(s);
-		s->name_case = c->san[i].type == HB_SAN_DNS ? ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_DNS :
-		        c->san[i].type == HB_SAN_URI        ? ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_URI :
-		                                              ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_IP_ADDRESS;
+		s->name_case = c->san[i].type == HB_SAN_DNS ?
+			ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_DNS :
+			c->san[i].type == HB_SAN_URI ?
+			ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_URI :
+			ENVOY__ADMIN__V3__SUBJECT_ALTERNATE_NAME__NAME_IP_ADDRESS;
 		s->dns = c->san[i].value; /* the members of the oneof share this place */
 	}
 	return (d);
@@ -288,12 +297,14 @@ cert_one(void *arg, const struct hb_transport_socket *s)
 static void
 page_certs(struct hb_admin_request *rq)
 {
-	struct hb_text list = {0}, t = {0};
+	struct hb_text list = { 0 }, t = { 0 };
 
 	hb_transport_socket_foreach(cert_one, &list);
-	hb_text_printf(&t, "{\n \"certificates\": [%s%s]\n}\n", list.len > 0 ? list.p : "", list.len > 0 ? "\n " : "");
+	hb_text_printf(&t, "{\n \"certificates\": [%s%s]\n}\n", list.len > 0 ? list.p : "",
+		list.len > 0 ? "\n " : "");
 	hb_text_fini(&list);
 	hb_admin_reply(rq, 200, "application/json", &t);
 }
 
-const struct hb_admin_endpoint hb_admin_certs = {"/certs", "certificates in use, their names and expiry", "", 0, page_certs};
+const struct hb_admin_endpoint hb_admin_certs = { "/certs",
+	"certificates in use, their names and expiry", "", 0, page_certs };

@@ -14,39 +14,40 @@
 static void
 page_help(struct hb_admin_request *rq)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	const struct hb_admin_endpoint *ep;
 
 	hb_text_addz(&t, "admin commands are:\n");
 	for (size_t i = 0; (ep = hb_admin_endpoint_at(i)) != NULL; i++) {
-		hb_text_printf(&t, "  %s%s: %s\n", ep->path, (ep->flags & HB_ADMIN_MUTATES) != 0 ? " (POST)" : "",
-		    ep->help);
+		hb_text_printf(&t, "  %s%s: %s\n", ep->path,
+			(ep->flags & HB_ADMIN_MUTATES) != 0 ? " (POST)" : "", ep->help);
 		if (*ep->params != '\0')
 			hb_text_printf(&t, "      ?%s\n", ep->params);
 	}
 	hb_admin_reply(rq, 200, NULL, &t);
 }
 
-static const struct hb_admin_endpoint ep_help = {"/help", "this list", "", 0, page_help};
+static const struct hb_admin_endpoint ep_help = { "/help", "this list", "", 0, page_help };
 
 static const char index_head[] =
-    "<!doctype html><meta charset=utf-8><title>hbone admin</title><style>"
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;color:#223}"
-    "td{padding:.3em .8em;border-top:1px solid #dde;vertical-align:top}small{color:#667}"
-    "button{font:inherit;cursor:pointer}a{color:#0645ad}</style><h1>hbone admin</h1><table>\n";
+	"<!doctype html><meta charset=utf-8><title>hbone admin</title><style>"
+	"body{font:15px/1.5 system-ui,sans-serif;margin:2em auto;max-width:60em;color:#223}"
+	"td{padding:.3em .8em;border-top:1px solid #dde;vertical-align:top}small{color:#667}"
+	"button{font:inherit;cursor:pointer}a{color:#0645ad}</style><h1>hbone admin</h1><table>\n";
 
 static void
 page_index(struct hb_admin_request *rq)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	const struct hb_admin_endpoint *ep;
 
 	hb_text_addz(&t, index_head);
 	for (size_t i = 0; (ep = hb_admin_endpoint_at(i)) != NULL; i++) {
 		hb_text_addz(&t, "<tr><td>");
 		if ((ep->flags & HB_ADMIN_MUTATES) != 0)
-			hb_text_printf(&t, "<form method=post action='%s'><button>%s</button></form>",
-			    ep->path + 1, ep->path);
+			hb_text_printf(&t,
+				"<form method=post action='%s'><button>%s</button></form>",
+				ep->path + 1, ep->path);
 		else
 			hb_text_printf(&t, "<a href='%s'>%s</a>", ep->path + 1, ep->path);
 		hb_text_printf(&t, "<td>%s<br><small>%s</small>\n", ep->help, ep->params);
@@ -55,7 +56,7 @@ page_index(struct hb_admin_request *rq)
 	hb_admin_reply(rq, 200, "text/html; charset=UTF-8", &t);
 }
 
-static const struct hb_admin_endpoint ep_index = {"/", "this page", "", 0, page_index};
+static const struct hb_admin_endpoint ep_index = { "/", "this page", "", 0, page_index };
 
 /* ------------------------------------------------------------------ stats */
 
@@ -69,9 +70,9 @@ static void
 page_stats(struct hb_admin_request *rq)
 {
 	struct hb_str filter = hb_admin_param(rq, "filter"), format = hb_admin_param(rq, "format");
-	struct hb_stats_query q = {.used_only = hb_admin_param(rq, "usedonly").p != NULL};
+	struct hb_stats_query q = { .used_only = hb_admin_param(rq, "usedonly").p != NULL };
 	struct hb_regex *re = NULL;
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	const char *type = NULL;
 	char why[128];
 
@@ -101,21 +102,21 @@ page_stats(struct hb_admin_request *rq)
 	hb_admin_reply(rq, 200, type, &t);
 }
 
-static const struct hb_admin_endpoint ep_stats = {"/stats", "counters, gauges and histograms",
-    "usedonly, filter=REGEX, format=text|json|prometheus", 0, page_stats};
+static const struct hb_admin_endpoint ep_stats = { "/stats", "counters, gauges and histograms",
+	"usedonly, filter=REGEX, format=text|json|prometheus", 0, page_stats };
 
 static void
 page_prometheus(struct hb_admin_request *rq)
 {
-	struct hb_stats_query q = {.used_only = hb_admin_param(rq, "usedonly").p != NULL};
-	struct hb_text t = {0};
+	struct hb_stats_query q = { .used_only = hb_admin_param(rq, "usedonly").p != NULL };
+	struct hb_text t = { 0 };
 
 	hb_stats_prometheus(&t, &q);
 	hb_admin_reply(rq, 200, "text/plain; version=0.0.4; charset=utf-8", &t);
 }
 
-static const struct hb_admin_endpoint ep_prometheus = {"/stats/prometheus", "the same for Prometheus",
-    "usedonly", HB_ADMIN_PUBLIC, page_prometheus};
+static const struct hb_admin_endpoint ep_prometheus = { "/stats/prometheus",
+	"the same for Prometheus", "usedonly", HB_ADMIN_PUBLIC, page_prometheus };
 
 static void
 page_reset_counters(struct hb_admin_request *rq)
@@ -124,8 +125,8 @@ page_reset_counters(struct hb_admin_request *rq)
 	hb_admin_replyf(rq, 200, "OK\n");
 }
 
-static const struct hb_admin_endpoint ep_reset = {"/reset_counters", "sets counters and histograms to zero", "",
-    HB_ADMIN_MUTATES, page_reset_counters};
+static const struct hb_admin_endpoint ep_reset = { "/reset_counters",
+	"sets counters and histograms to zero", "", HB_ADMIN_MUTATES, page_reset_counters };
 
 /* ------------------------------------------------------------------ logging */
 
@@ -146,7 +147,8 @@ set_levels(struct hb_admin_request *rq, struct hb_err *reterr)
 		} else if (hb_str_eq(name, HB_STR("paths"))) {
 			r = hb_log_levels_parse(spec, reterr);
 		} else {
-			snprintf(spec, sizeof spec, "%.*s:%.*s", HB_STR_FMT(name), HB_STR_FMT(value));
+			snprintf(spec, sizeof spec, "%.*s:%.*s", HB_STR_FMT(name),
+				HB_STR_FMT(value));
 			r = hb_log_levels_parse(spec, reterr);
 		}
 	}
@@ -156,7 +158,7 @@ set_levels(struct hb_admin_request *rq, struct hb_err *reterr)
 static void
 page_logging(struct hb_admin_request *rq)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct hb_err err;
 
 	if (set_levels(rq, &err) != 0) {
@@ -166,12 +168,13 @@ page_logging(struct hb_admin_request *rq)
 	hb_text_addz(&t, "active loggers:\n");
 	for (unsigned c = 0; c < HB_LOG_C_MAX; c++)
 		hb_text_printf(&t, "  %s: %s\n", hb_log_component_name((enum hb_log_component)c),
-		    hb_log_level_name((enum hb_log_level)hb_log_levels[c]));
+			hb_log_level_name((enum hb_log_level)hb_log_levels[c]));
 	hb_admin_reply(rq, 200, NULL, &t);
 }
 
-static const struct hb_admin_endpoint ep_logging = {"/logging", "levels of the application log, to read or set",
-    "level=LEVEL, paths=COMPONENT:LEVEL,…, COMPONENT=LEVEL", HB_ADMIN_MUTATES, page_logging};
+static const struct hb_admin_endpoint ep_logging = { "/logging",
+	"levels of the application log, to read or set",
+	"level=LEVEL, paths=COMPONENT:LEVEL,…, COMPONENT=LEVEL", HB_ADMIN_MUTATES, page_logging };
 
 static void
 page_reopen_logs(struct hb_admin_request *rq)
@@ -186,8 +189,8 @@ page_reopen_logs(struct hb_admin_request *rq)
 	hb_admin_replyf(rq, 200, "OK\n");
 }
 
-static const struct hb_admin_endpoint ep_reopen = {"/reopen_logs", "opens log files anew, after rotation", "",
-    HB_ADMIN_MUTATES, page_reopen_logs};
+static const struct hb_admin_endpoint ep_reopen = { "/reopen_logs",
+	"opens log files anew, after rotation", "", HB_ADMIN_MUTATES, page_reopen_logs };
 
 /* ------------------------------------------------------------------ memory */
 
@@ -210,7 +213,7 @@ page_memory(struct hb_admin_request *rq)
 {
 	Envoy__Admin__V3__Memory m = ENVOY__ADMIN__V3__MEMORY__INIT;
 	struct mallinfo2 info = mallinfo2();
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	m.allocated = info.uordblks + info.hblkhd;
 	m.heap_size = info.arena + info.hblkhd;
@@ -221,8 +224,8 @@ page_memory(struct hb_admin_request *rq)
 	hb_admin_reply(rq, 200, "application/json", &t);
 }
 
-static const struct hb_admin_endpoint ep_memory = {"/memory", "bytes allocated, of the heap and resident", "", 0,
-    page_memory};
+static const struct hb_admin_endpoint ep_memory = { "/memory",
+	"bytes allocated, of the heap and resident", "", 0, page_memory };
 
 void
 hb_admin_pages_init(void)

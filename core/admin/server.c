@@ -12,12 +12,12 @@
 #include "core/base/log.h"
 #include "core/stats/stats.h"
 
-#define CONNECTIONS_MAX  64u
-#define BODY_MAX         (64u * 1024u)
-#define REQUEST_MS       30000u
-#define PARAMS_MAX       32u
-#define ENDPOINTS_MAX    64u
-#define STOP_TURNS       200u
+#define CONNECTIONS_MAX 64u
+#define BODY_MAX        (64u * 1024u)
+#define REQUEST_MS      30000u
+#define PARAMS_MAX      32u
+#define ENDPOINTS_MAX   64u
+#define STOP_TURNS      200u
 
 #define ADMIN_STATS(X)                                                                         \
 	X(ADMIN_REQUESTS, "requests", COUNTER, "Requests answered by the admin server.")       \
@@ -33,44 +33,44 @@ enum door { DOOR_ADMIN, DOOR_METRICS, DOOR_READY, DOOR_MAX };
 struct hb_admin_request {
 	unsigned magic;
 #define HB_ADMIN_REQUEST_MAGIC 0x61d0e511
-	h2o_req_t      *req;     /* NULL once the client is gone     */
+	h2o_req_t *req;                   /* NULL once the client is gone     */
 	struct hb_admin_request **anchor; /* in the request's pool: nulls `req` when that goes */
-	bool            is_public, is_post;
-	struct hb_str   name[PARAMS_MAX], value[PARAMS_MAX];
-	size_t          n_params;
-	char           *decoded; /* owned: names and values          */
-	struct hb_text  body;
+	bool is_public, is_post;
+	struct hb_str name[PARAMS_MAX], value[PARAMS_MAX];
+	size_t n_params;
+	char *decoded; /* owned: names and values          */
+	struct hb_text body;
 };
 
 struct door_state {
 	union {
 		uv_stream_t stream;
-		uv_tcp_t    tcp;
-		uv_pipe_t   pipe;
+		uv_tcp_t tcp;
+		uv_pipe_t pipe;
 	} u;
-	h2o_accept_ctx_t  accept;
-	h2o_hostconf_t   *host;
-	struct hb_addr    bound;
-	bool              open;
+	h2o_accept_ctx_t accept;
+	h2o_hostconf_t *host;
+	struct hb_addr bound;
+	bool open;
 };
 
 struct admin_conn {
-	uv_tcp_t       tcp;  /* or a pipe: the first fields are libuv's own */
+	uv_tcp_t tcp; /* or a pipe: the first fields are libuv's own */
 	struct hb_list node;
 };
 
 static struct {
-	h2o_globalconf_t  config;
-	h2o_context_t     context;
+	h2o_globalconf_t config;
+	h2o_context_t context;
 	struct door_state door[DOOR_MAX];
-	struct hb_list    conns;
-	unsigned          n_conns;
+	struct hb_list conns;
+	unsigned n_conns;
 	const struct hb_admin_endpoint *endpoint[ENDPOINTS_MAX + 1];
-	size_t            n_endpoints;
-	struct hb_stats  *stats;
+	size_t n_endpoints;
+	struct hb_stats *stats;
 	bool (*allowed)(struct hb_str);
-	bool              started;
-	char              unix_path[sizeof((struct sockaddr_un *)0)->sun_path];
+	bool started;
+	char unix_path[sizeof((struct sockaddr_un *)0)->sun_path];
 } admin;
 
 void
@@ -145,7 +145,7 @@ hb_admin_param(struct hb_admin_request *rq, const char *name)
 	for (size_t i = 0; i < rq->n_params; i++)
 		if (hb_str_eq(rq->name[i], hb_str(name)))
 			return (rq->value[i]);
-	return ((struct hb_str){0});
+	return ((struct hb_str){ 0 });
 }
 
 bool
@@ -197,7 +197,8 @@ request_new(h2o_req_t *req, bool is_public)
 	rq->anchor = h2o_mem_alloc_shared(&req->pool, sizeof *rq->anchor, anchor_dispose);
 	*rq->anchor = rq;
 	if (req->query_at != SIZE_MAX)
-		parse_query(rq, req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
+		parse_query(
+			rq, req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
 	if (req->entity.base != NULL)
 		hb_text_add(&rq->body, req->entity.base, req->entity.len);
 	return (rq);
@@ -242,7 +243,8 @@ hb_admin_reply(struct hb_admin_request *rq, int status, const char *type, struct
 	h2o_iovec_t body;
 
 	HB_CHECK(rq, HB_ADMIN_REQUEST_MAGIC);
-	hb_stat_inc(hb_worker_control(), admin.stats, status < 400 || status >= 500 ? ADMIN_REQUESTS : ADMIN_REFUSED);
+	hb_stat_inc(hb_worker_control(), admin.stats,
+		status < 400 || status >= 500 ? ADMIN_REQUESTS : ADMIN_REFUSED);
 	if (req != NULL) {
 		if (type == NULL)
 			type = "text/plain; charset=UTF-8";
@@ -250,14 +252,15 @@ hb_admin_reply(struct hb_admin_request *rq, int status, const char *type, struct
 		req->res.status = status;
 		req->res.reason = reason_of(status);
 		req->res.content_length = body.len;
-		h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, type, strlen(type));
+		h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, NULL, type,
+			strlen(type));
 		h2o_add_header(&req->pool, &req->res.headers, H2O_TOKEN_CACHE_CONTROL, NULL,
-		    H2O_STRLIT("no-cache, max-age=0"));
-		h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("x-content-type-options"), 0, NULL,
-		    H2O_STRLIT("nosniff"));
+			H2O_STRLIT("no-cache, max-age=0"));
+		h2o_add_header_by_str(&req->pool, &req->res.headers,
+			H2O_STRLIT("x-content-type-options"), 0, NULL, H2O_STRLIT("nosniff"));
 		if (status == 405)
-			h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("allow"), 0, NULL,
-			    H2O_STRLIT("POST"));
+			h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("allow"), 0,
+				NULL, H2O_STRLIT("POST"));
 		h2o_start_response(req, &generator);
 		h2o_send(req, &body, 1, H2O_SEND_STATE_FINAL);
 	}
@@ -268,7 +271,7 @@ hb_admin_reply(struct hb_admin_request *rq, int status, const char *type, struct
 void
 hb_admin_replyf(struct hb_admin_request *rq, int status, const char *fmt, ...)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -284,9 +287,11 @@ static struct hb_str
 public_path(enum door door, struct hb_str path)
 {
 	if (door == DOOR_METRICS &&
-	    (hb_str_eq(path, HB_STR("/metrics")) || hb_str_eq(path, HB_STR("/stats/prometheus"))))
+		(hb_str_eq(path, HB_STR("/metrics")) ||
+			hb_str_eq(path, HB_STR("/stats/prometheus"))))
 		return (HB_STR("/stats/prometheus"));
-	if (door == DOOR_READY && (hb_str_eq(path, HB_STR("/healthz/ready")) || hb_str_eq(path, HB_STR("/ready"))))
+	if (door == DOOR_READY &&
+		(hb_str_eq(path, HB_STR("/healthz/ready")) || hb_str_eq(path, HB_STR("/ready"))))
 		return (HB_STR("/ready"));
 	return (HB_STR(""));
 }
@@ -305,7 +310,8 @@ on_request(enum door door, h2o_req_t *req)
 {
 	struct hb_admin_request *rq = request_new(req, door != DOOR_ADMIN);
 	size_t len = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
-	struct hb_str path = hb_strn(req->path.base, len), method = hb_strn(req->method.base, req->method.len);
+	struct hb_str path = hb_strn(req->path.base, len),
+		      method = hb_strn(req->method.base, req->method.len);
 	bool post = hb_str_eq(method, HB_STR("POST")), get = hb_str_eq(method, HB_STR("GET"));
 	const struct hb_admin_endpoint *ep;
 
@@ -314,7 +320,8 @@ on_request(enum door door, h2o_req_t *req)
 		path = public_path(door, path);
 	ep = find_endpoint(path);
 	if (ep == NULL || (door != DOOR_ADMIN && (ep->flags & HB_ADMIN_PUBLIC) == 0))
-		hb_admin_replyf(rq, 404, "no such page%s\n", door == DOOR_ADMIN ? "; see /help" : "");
+		hb_admin_replyf(
+			rq, 404, "no such page%s\n", door == DOOR_ADMIN ? "; see /help" : "");
 	else if (door == DOOR_ADMIN && admin.allowed != NULL && !admin.allowed(path))
 		hb_admin_replyf(rq, 403, "admin.allow_paths does not allow this page\n");
 	else if ((ep->flags & HB_ADMIN_MUTATES) != 0 && !post)
@@ -397,8 +404,9 @@ door_error(const struct hb_addr *a, int r, struct hb_err *reterr)
 	char text[HB_ADDR_TEXT_MAX];
 
 	hb_addr_format(a, text, sizeof text);
-	return (hb_err_set(reterr, r, "admin cannot listen on %s: %s; choose another address (0 picks a free port)",
-	    text, uv_strerror(r)));
+	return (hb_err_set(reterr, r,
+		"admin cannot listen on %s: %s; choose another address (0 picks a free port)", text,
+		uv_strerror(r)));
 }
 
 static int
@@ -462,8 +470,10 @@ door_open(enum door door, const struct hb_addr *a, mode_t mode, struct hb_err *r
 static void
 door_host(enum door door, const char *name, int (*on_req)(h2o_handler_t *, h2o_req_t *))
 {
-	h2o_hostconf_t *host = h2o_config_register_host(&admin.config, h2o_iovec_init(name, strlen(name)), 65535);
-	h2o_handler_t *handler = h2o_create_handler(h2o_config_register_path(host, "/", 0), sizeof *handler);
+	h2o_hostconf_t *host = h2o_config_register_host(
+		&admin.config, h2o_iovec_init(name, strlen(name)), 65535);
+	h2o_handler_t *handler = h2o_create_handler(
+		h2o_config_register_path(host, "/", 0), sizeof *handler);
 
 	handler->on_req = on_req;
 	admin.door[door].host = host;
@@ -512,10 +522,11 @@ hb_admin_stop(void)
 	if (admin.unix_path[0] != '\0')
 		unlink(admin.unix_path);
 	/* libh2o has no way to close its connections: let each see its peer's end. */
-	HB_LIST_FOREACH(n, &admin.conns) {
+	HB_LIST_FOREACH (n, &admin.conns) {
 		uv_os_fd_t fd;
 
-		if (uv_fileno((uv_handle_t *)&HB_LIST_ENTRY(n, struct admin_conn, node)->tcp, &fd) == 0)
+		if (uv_fileno((uv_handle_t *)&HB_LIST_ENTRY(n, struct admin_conn, node)->tcp,
+			    &fd) == 0)
 			shutdown(fd, SHUT_RDWR);
 	}
 	for (unsigned i = 0; i < STOP_TURNS && admin.n_conns > 0; i++) {
@@ -555,7 +566,7 @@ hb_admin_public_ready_address(void)
 struct gather {
 	void (*fn)(struct hb_worker *, struct hb_text *, void *arg);
 	void (*done)(void *arg, struct hb_text *);
-	void          *arg;
+	void *arg;
 	struct hb_text part[];
 };
 
@@ -572,7 +583,7 @@ static void
 gather_done(void *arg)
 {
 	struct gather *g = arg;
-	struct hb_text all = {0};
+	struct hb_text all = { 0 };
 
 	for (unsigned i = 0; i < hb_workers_count(); i++) {
 		hb_text_add(&all, g->part[i].p, g->part[i].len);
@@ -585,7 +596,7 @@ gather_done(void *arg)
 
 void
 hb_admin_gather(void (*fn)(struct hb_worker *, struct hb_text *, void *arg),
-    void (*done)(void *arg, struct hb_text *), void *arg)
+	void (*done)(void *arg, struct hb_text *), void *arg)
 {
 	struct gather *g = hb_calloc(1, sizeof *g + hb_workers_count() * sizeof g->part[0]);
 

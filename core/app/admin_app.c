@@ -8,13 +8,14 @@
 #include "listeners/listeners.h"
 #include "upstreams/upstreams.h"
 
-typedef Envoy__Admin__V3__ServerInfo         server_info_t;
+typedef Envoy__Admin__V3__ServerInfo server_info_t;
 typedef Envoy__Admin__V3__CommandLineOptions options_t;
 
 const char *
 hb_app_state_name(void)
 {
-	static const char *const names[] = {"LIVE", "DRAINING", "PRE_INITIALIZING", "INITIALIZING"};
+	static const char *const names[] = { "LIVE", "DRAINING", "PRE_INITIALIZING",
+		"INITIALIZING" };
 
 	return (names[hb_app.state]);
 }
@@ -37,13 +38,14 @@ hb_app_ready(struct hb_text *why)
 static void
 admin_ready(struct hb_admin_request *rq)
 {
-	struct hb_text why = {0}, answer = {0};
+	struct hb_text why = { 0 }, answer = { 0 };
 	bool ready = hb_app_ready(&why);
 
 	if (ready)
 		hb_text_addz(&answer, "LIVE\n");
 	else if (hb_app.state == HB_APP_LIVE)
-		hb_text_addz(&answer, hb_app.healthcheck_failed ? "DRAINING\n" : "PRE_INITIALIZING\n");
+		hb_text_addz(
+			&answer, hb_app.healthcheck_failed ? "DRAINING\n" : "PRE_INITIALIZING\n");
 	else
 		hb_text_printf(&answer, "%s\n", hb_app_state_name());
 	if (hb_admin_param(rq, "verbose").p != NULL && why.len > 0)
@@ -52,9 +54,9 @@ admin_ready(struct hb_admin_request *rq)
 	hb_admin_reply(rq, ready ? 200 : 503, NULL, &answer);
 }
 
-static const struct hb_admin_endpoint ep_ready = {"/ready",
-    "200 LIVE when traffic may come, else 503 and the state", "verbose: what it waits for",
-    HB_ADMIN_PUBLIC, admin_ready};
+static const struct hb_admin_endpoint ep_ready = { "/ready",
+	"200 LIVE when traffic may come, else 503 and the state", "verbose: what it waits for",
+	HB_ADMIN_PUBLIC, admin_ready };
 
 static void
 admin_server_info(struct hb_admin_request *rq)
@@ -65,7 +67,7 @@ admin_server_info(struct hb_admin_request *rq)
 	Google__Protobuf__Duration drain = GOOGLE__PROTOBUF__DURATION__INIT;
 	struct hb_cfg *cfg = hb_cfg_new("node", NULL);
 	const struct hb_args *args = hb_app.args;
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	uptime.seconds = (int64_t)(hb_now_ms(hb_worker_control()) - hb_app.started_ms) / 1000;
 	drain.seconds = (int64_t)(hb_app.drain_time_ms / 1000);
@@ -81,20 +83,20 @@ admin_server_info(struct hb_admin_request *rq)
 	info.version = (char *)(uintptr_t)hb_version;
 	info.state = (Envoy__Admin__V3__ServerInfo__State)hb_app.state;
 	info.uptime_current_epoch = info.uptime_all_epochs = &uptime;
-	info.hot_restart_version = (char *)(uintptr_t)"disabled";
+	info.hot_restart_version = (char *)(uintptr_t) "disabled";
 	info.command_line_options = &opts;
 	if (hb_app.node_wire.len > 0)
 		info.node = (void *)(uintptr_t)hb_cfg_parse_wire(cfg,
-		    hb_strn(hb_app.node_wire.p, hb_app.node_wire.len),
-		    hb_cfg_type_find(HB_STR("envoy.config.core.v3.Node")));
+			hb_strn(hb_app.node_wire.p, hb_app.node_wire.len),
+			hb_cfg_type_find(HB_STR("envoy.config.core.v3.Node")));
 	hb_cfg_to_json(&t, &info.base, 0);
 	hb_text_addc(&t, '\n');
 	hb_cfg_free(&cfg);
 	hb_admin_reply(rq, 200, "application/json", &t);
 }
 
-static const struct hb_admin_endpoint ep_server_info = {"/server_info",
-    "version, state, uptime, options and node as JSON", "", 0, admin_server_info};
+static const struct hb_admin_endpoint ep_server_info = { "/server_info",
+	"version, state, uptime, options and node as JSON", "", 0, admin_server_info };
 
 static void
 admin_healthcheck_fail(struct hb_admin_request *rq)
@@ -104,8 +106,8 @@ admin_healthcheck_fail(struct hb_admin_request *rq)
 	hb_admin_replyf(rq, 200, "OK\n");
 }
 
-static const struct hb_admin_endpoint ep_fail = {"/healthcheck/fail",
-    "makes /ready answer 503", "", HB_ADMIN_MUTATES, admin_healthcheck_fail};
+static const struct hb_admin_endpoint ep_fail = { "/healthcheck/fail", "makes /ready answer 503",
+	"", HB_ADMIN_MUTATES, admin_healthcheck_fail };
 
 static void
 admin_healthcheck_ok(struct hb_admin_request *rq)
@@ -115,8 +117,8 @@ admin_healthcheck_ok(struct hb_admin_request *rq)
 	hb_admin_replyf(rq, 200, "OK\n");
 }
 
-static const struct hb_admin_endpoint ep_ok = {"/healthcheck/ok",
-    "undoes /healthcheck/fail", "", HB_ADMIN_MUTATES, admin_healthcheck_ok};
+static const struct hb_admin_endpoint ep_ok = { "/healthcheck/ok", "undoes /healthcheck/fail", "",
+	HB_ADMIN_MUTATES, admin_healthcheck_ok };
 
 static void
 admin_quit(struct hb_admin_request *rq)
@@ -125,19 +127,22 @@ admin_quit(struct hb_admin_request *rq)
 	hb_app_stop();
 }
 
-static const struct hb_admin_endpoint ep_quit = {"/quitquitquit",
-    "drains and stops, as SIGTERM; a second time stops at once", "", HB_ADMIN_MUTATES, admin_quit};
+static const struct hb_admin_endpoint ep_quit = { "/quitquitquit",
+	"drains and stops, as SIGTERM; a second time stops at once", "", HB_ADMIN_MUTATES,
+	admin_quit };
 
 static void
 admin_explain(struct hb_admin_request *rq)
 {
-	struct hb_explain_query q = {
-	    .listener = hb_admin_param(rq, "listener"), .sni = hb_admin_param(rq, "sni"),
-	    .alpn = hb_admin_param(rq, "alpn"), .src = hb_admin_param(rq, "src"),
-	    .dst = hb_admin_param(rq, "dst"), .peer = hb_admin_param(rq, "peer"),
-	    .authority = hb_admin_param(rq, "authority")};
+	struct hb_explain_query q = { .listener = hb_admin_param(rq, "listener"),
+		.sni = hb_admin_param(rq, "sni"),
+		.alpn = hb_admin_param(rq, "alpn"),
+		.src = hb_admin_param(rq, "src"),
+		.dst = hb_admin_param(rq, "dst"),
+		.peer = hb_admin_param(rq, "peer"),
+		.authority = hb_admin_param(rq, "authority") };
 	bool json = hb_str_eq(hb_admin_param(rq, "format"), HB_STR("json"));
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 	struct hb_err err;
 
 	if (hb_app_explain(&q, json, &t, &err) != 0) {
@@ -147,10 +152,10 @@ admin_explain(struct hb_admin_request *rq)
 	hb_admin_reply(rq, 200, json ? "application/json" : NULL, &t);
 }
 
-static const struct hb_admin_endpoint ep_explain = {"/explain",
-    "which chain, filters, cluster and endpoint a connection would get, and why the others lost",
-    "dst=ADDRESS:PORT or listener=NAME, sni, alpn=A,B, src, peer=ID, authority, format=json", 0,
-    admin_explain};
+static const struct hb_admin_endpoint ep_explain = { "/explain",
+	"which chain, filters, cluster and endpoint a connection would get, and why the others lost",
+	"dst=ADDRESS:PORT or listener=NAME, sni, alpn=A,B, src, peer=ID, authority, format=json", 0,
+	admin_explain };
 
 void
 hb_app_admin_init(void)

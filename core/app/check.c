@@ -16,7 +16,7 @@ optional(const char *z)
 static int
 offline_setup(const struct hb_args *args, bool publish)
 {
-	struct hb_err err = {0};
+	struct hb_err err = { 0 };
 	struct hb_cfg *cfg = NULL;
 	const ProtobufCMessage *msg;
 	int r;
@@ -55,8 +55,8 @@ explain_address(struct hb_str text, const char *what, struct hb_addr *ret, struc
 {
 	if (text.len == 0 || hb_addr_parse(text, ret))
 		return (0);
-	return (hb_err_set(reterr, -EINVAL, "%s wants ADDRESS:PORT (or [ADDRESS]:PORT), not \"%.*s\"",
-	    what, HB_STR_FMT(text)));
+	return (hb_err_set(reterr, -EINVAL,
+		"%s wants ADDRESS:PORT (or [ADDRESS]:PORT), not \"%.*s\"", what, HB_STR_FMT(text)));
 }
 
 static void
@@ -74,7 +74,8 @@ explain_alpn(struct hb_facts *f, struct hb_str list)
 }
 
 int
-hb_app_explain(const struct hb_explain_query *q, bool json, struct hb_text *out, struct hb_err *reterr)
+hb_app_explain(
+	const struct hb_explain_query *q, bool json, struct hb_text *out, struct hb_err *reterr)
 {
 	struct hb_facts f;
 	struct hb_explain *e;
@@ -86,7 +87,8 @@ hb_app_explain(const struct hb_explain_query *q, bool json, struct hb_text *out,
 	if (r == 0)
 		r = explain_address(q->dst, "dst", &f.local, reterr);
 	if (r == 0 && q->dst.len == 0 && q->listener.len == 0)
-		r = hb_err_set(reterr, -EINVAL, "say where the connection goes: dst=ADDRESS:PORT or listener=NAME");
+		r = hb_err_set(reterr, -EINVAL,
+			"say where the connection goes: dst=ADDRESS:PORT or listener=NAME");
 	if (r != 0) {
 		hb_facts_fini(&f);
 		return (r);
@@ -96,7 +98,8 @@ hb_app_explain(const struct hb_explain_query *q, bool json, struct hb_text *out,
 	f.sni = hb_arena_str(&f.arena, q->sni);
 	hb_str_lower((char *)(uintptr_t)f.sni.p, f.sni.len);
 	explain_alpn(&f, q->alpn);
-	f.transport_protocol = q->sni.len > 0 || q->alpn.len > 0 ? HB_STR("tls") : HB_STR("raw_buffer");
+	f.transport_protocol = q->sni.len > 0 || q->alpn.len > 0 ? HB_STR("tls") :
+								   HB_STR("raw_buffer");
 	f.principal = hb_arena_str(&f.arena, q->peer);
 	f.authority = hb_arena_str(&f.arena, q->authority);
 	e = hb_explain_new();
@@ -110,11 +113,14 @@ hb_app_explain(const struct hb_explain_query *q, bool json, struct hb_text *out,
 int
 hb_cmd_explain(const struct hb_args *args)
 {
-	struct hb_explain_query q = {
-	    .listener = optional(args->listener), .sni = optional(args->sni), .alpn = optional(args->alpn),
-	    .src = optional(args->src), .dst = optional(args->dst), .peer = optional(args->peer),
-	    .authority = optional(args->authority)};
-	struct hb_text out = {0};
+	struct hb_explain_query q = { .listener = optional(args->listener),
+		.sni = optional(args->sni),
+		.alpn = optional(args->alpn),
+		.src = optional(args->src),
+		.dst = optional(args->dst),
+		.peer = optional(args->peer),
+		.authority = optional(args->authority) };
+	struct hb_text out = { 0 };
 	struct hb_err err;
 	int exit_code = offline_setup(args, true);
 

@@ -25,8 +25,8 @@ set_value(struct hb_args *a, const struct hb_opt *o, const char *value, struct h
 	case HB_OPT_LIMIT:
 		if (!hb_str_u64(hb_str(value), o->max, &v))
 			return (hb_err_set(reterr, -EINVAL,
-			    "--%s wants a number from 0 to %llu, not \"%s\"", o->name,
-			    (unsigned long long)o->max, value));
+				"--%s wants a number from 0 to %llu, not \"%s\"", o->name,
+				(unsigned long long)o->max, value));
 		*number_at(a, o) = v;
 		if (o->kind == HB_OPT_SECONDS)
 			number_at(a, o)[0] = v * 1000;
@@ -62,18 +62,21 @@ unknown_option(const struct hb_command *c, const char *word, struct hb_err *rete
 	size_t n = 0;
 	const char *near;
 
-	for (const struct hb_opt *const *o = c->opts; *o != NULL && n + 1 < HB_ARRAY_LEN(names); o++)
+	for (const struct hb_opt *const *o = c->opts; *o != NULL && n + 1 < HB_ARRAY_LEN(names);
+		o++)
 		names[n++] = (*o)->name;
 	names[n] = NULL;
 	near = hb_err_nearest(word + strspn(word, "-"), names);
 	if (near != NULL)
-		return (hb_err_set(reterr, -EINVAL, "unknown option %s; did you mean --%s?", word, near));
-	return (hb_err_set(reterr, -EINVAL, "unknown option %s; see hbone %s --help", word, c->name));
+		return (hb_err_set(
+			reterr, -EINVAL, "unknown option %s; did you mean --%s?", word, near));
+	return (hb_err_set(
+		reterr, -EINVAL, "unknown option %s; see hbone %s --help", word, c->name));
 }
 
 int
 hb_cli_parse(const struct hb_command *c, int argc, char **argv, struct hb_args *args,
-    struct hb_err *reterr)
+	struct hb_err *reterr)
 {
 	for (int i = 0; i < argc; i++) {
 		const char *word = argv[i], *value = NULL;
@@ -82,7 +85,7 @@ hb_cli_parse(const struct hb_command *c, int argc, char **argv, struct hb_args *
 
 		if (word[0] != '-' || word[1] == '\0')
 			return (hb_err_set(reterr, -EINVAL,
-			    "unexpected argument \"%s\"; see hbone %s --help", word, c->name));
+				"unexpected argument \"%s\"; see hbone %s --help", word, c->name));
 		if (word[1] == '-') {
 			const char *eq = strchr(word, '=');
 			size_t n = eq != NULL ? (size_t)(eq - word) - 2 : strlen(word) - 2;
@@ -99,7 +102,8 @@ hb_cli_parse(const struct hb_command *c, int argc, char **argv, struct hb_args *
 			return (hb_err_set(reterr, -EINVAL, "--%s takes no value", o->name));
 		if (o->kind != HB_OPT_FLAG && value == NULL) {
 			if (i + 1 >= argc)
-				return (hb_err_set(reterr, -EINVAL, "--%s wants %s", o->name, o->arg));
+				return (hb_err_set(
+					reterr, -EINVAL, "--%s wants %s", o->name, o->arg));
 			value = argv[++i];
 		}
 		r = set_value(args, o, value, reterr);
@@ -115,8 +119,8 @@ help_option(const struct hb_opt *o, struct hb_text *t)
 	char left[64];
 
 	snprintf(left, sizeof left, "%c%c%s--%s%s%s", o->letter != 0 ? '-' : ' ',
-	    o->letter != 0 ? o->letter : ' ', o->letter != 0 ? ", " : "  ", o->name,
-	    o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
+		o->letter != 0 ? o->letter : ' ', o->letter != 0 ? ", " : "  ", o->name,
+		o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
 	hb_text_printf(t, "  %-34s %s\n", left, o->help);
 }
 
@@ -125,21 +129,22 @@ hb_cli_help(const struct hb_command *c, struct hb_text *t)
 {
 	if (c == NULL) {
 		hb_text_addz(t,
-		    "hbone carries TCP through a service mesh: SNI gateway and modular L4 proxy.\n\n"
-		    "Usage: hbone COMMAND [OPTIONS]\n\nCommands:\n");
+			"hbone carries TCP through a service mesh: SNI gateway and modular L4 proxy.\n\n"
+			"Usage: hbone COMMAND [OPTIONS]\n\nCommands:\n");
 		for (const struct hb_command *const *p = hb_commands; *p != NULL; p++)
 			hb_text_printf(t, "  %-12s %s\n", (*p)->name, (*p)->summary);
 		hb_text_addz(t,
-		    "\nFirst steps:\n"
-		    "  hbone validate -c gateway.yaml      every mistake in the file, with line and column\n"
-		    "  hbone run -c gateway.yaml           run it; ctrl-c drains and stops\n"
-		    "  hbone explain -c gateway.yaml --dst 127.0.0.1:15443 --sni a.example\n"
-		    "                                      which way would this connection go, and why\n\n"
-		    "hbone COMMAND --help tells more. Exit codes: 0 ok, 1 runtime error, 2 usage or\n"
-		    "configuration error.\n");
+			"\nFirst steps:\n"
+			"  hbone validate -c gateway.yaml      every mistake in the file, with line and column\n"
+			"  hbone run -c gateway.yaml           run it; ctrl-c drains and stops\n"
+			"  hbone explain -c gateway.yaml --dst 127.0.0.1:15443 --sni a.example\n"
+			"                                      which way would this connection go, and why\n\n"
+			"hbone COMMAND --help tells more. Exit codes: 0 ok, 1 runtime error, 2 usage or\n"
+			"configuration error.\n");
 		return;
 	}
-	hb_text_printf(t, "Usage: hbone %s %s\n\n%s\n\n%s", c->name, c->synopsis, c->summary, c->text);
+	hb_text_printf(
+		t, "Usage: hbone %s %s\n\n%s\n\n%s", c->name, c->synopsis, c->summary, c->text);
 	hb_text_addz(t, "\nOptions:\n");
 	for (const struct hb_opt *const *o = c->opts; *o != NULL; o++)
 		help_option(*o, t);
@@ -148,13 +153,14 @@ hb_cli_help(const struct hb_command *c, struct hb_text *t)
 void
 hb_cli_completion(struct hb_text *t)
 {
-	hb_text_addz(t, "# bash completion for hbone; source it, or put it in\n"
-	                "# /usr/share/bash-completion/completions/hbone\n_hbone() {\n"
-	                "\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
-	                "\tcase $prev in\n"
-	                "\t-c|--config|--log-path|--load) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
-	                "\t-l|--log-level) COMPREPLY=($(compgen -W \"trace debug info warn error critical off\" -- \"$cur\")); return;;\n"
-	                "\tesac\n\tcase ${COMP_WORDS[1]} in\n");
+	hb_text_addz(t,
+		"# bash completion for hbone; source it, or put it in\n"
+		"# /usr/share/bash-completion/completions/hbone\n_hbone() {\n"
+		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
+		"\tcase $prev in\n"
+		"\t-c|--config|--log-path|--load) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
+		"\t-l|--log-level) COMPREPLY=($(compgen -W \"trace debug info warn error critical off\" -- \"$cur\")); return;;\n"
+		"\tesac\n\tcase ${COMP_WORDS[1]} in\n");
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
 		hb_text_printf(t, "\t%s) words=\"", (*c)->name);
 		for (const struct hb_opt *const *o = (*c)->opts; *o != NULL; o++)
@@ -164,8 +170,9 @@ hb_cli_completion(struct hb_text *t)
 	hb_text_addz(t, "\t*) words=\"--help --version");
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++)
 		hb_text_printf(t, " %s", (*c)->name);
-	hb_text_addz(t, "\";;\n\tesac\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
-	                "complete -F _hbone hbone\n");
+	hb_text_addz(t,
+		"\";;\n\tesac\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+		"complete -F _hbone hbone\n");
 }
 
 /* A leading dot or quote would be a roff request, a backslash an escape. */
@@ -190,16 +197,17 @@ man_text(struct hb_text *t, const char *z)
 void
 hb_cli_man(struct hb_text *t)
 {
-	struct hb_text top = {0};
+	struct hb_text top = { 0 };
 
-	hb_text_addz(t, ".TH HBONE 1\n.SH NAME\nhbone \\- modular L4 proxy for service meshes\n"
-	                ".SH SYNOPSIS\n.B hbone\nCOMMAND [OPTIONS]\n.SH DESCRIPTION\n.nf\n");
+	hb_text_addz(t,
+		".TH HBONE 1\n.SH NAME\nhbone \\- modular L4 proxy for service meshes\n"
+		".SH SYNOPSIS\n.B hbone\nCOMMAND [OPTIONS]\n.SH DESCRIPTION\n.nf\n");
 	hb_cli_help(NULL, &top);
 	man_text(t, top.p);
 	hb_text_fini(&top);
 	hb_text_addz(t, ".fi\n");
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
-		struct hb_text body = {0};
+		struct hb_text body = { 0 };
 
 		hb_text_printf(t, ".SH HBONE %s\n.nf\n", (*c)->name);
 		hb_cli_help(*c, &body);
@@ -222,7 +230,7 @@ print_and_free(struct hb_text *t, FILE *to)
 int
 hb_cmd_completion(const struct hb_args *args)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	hb_cli_completion(&t);
 	return (print_and_free(&t, stdout));
@@ -231,7 +239,7 @@ hb_cmd_completion(const struct hb_args *args)
 int
 hb_cmd_man(const struct hb_args *args)
 {
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	hb_cli_man(&t);
 	return (print_and_free(&t, stdout));
@@ -260,7 +268,8 @@ find_command(const char *name, struct hb_err *reterr)
 	names[n] = NULL;
 	near = hb_err_nearest(name, names);
 	if (near != NULL)
-		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?", name, near);
+		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?", name,
+			near);
 	else
 		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; see hbone --help", name);
 	return (NULL);
@@ -269,8 +278,8 @@ find_command(const char *name, struct hb_err *reterr)
 int
 hb_cli_main(int argc, char **argv)
 {
-	struct hb_args args = {0};
-	struct hb_text help = {0};
+	struct hb_args args = { 0 };
+	struct hb_text help = { 0 };
 	const struct hb_command *c;
 	struct hb_err err;
 
@@ -279,7 +288,8 @@ hb_cli_main(int argc, char **argv)
 		print_and_free(&help, stderr);
 		return (HB_EXIT_USAGE);
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+		strcmp(argv[1], "help") == 0) {
 		c = argc > 2 ? find_command(argv[2], &err) : NULL;
 		if (argc > 2 && c == NULL)
 			return (usage_error(&err));

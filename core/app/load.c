@@ -12,12 +12,12 @@
 #include "upstreams/upstreams.h"
 
 typedef Envoy__Config__Bootstrap__V3__Bootstrap bootstrap_t;
-typedef Envoy__Config__Core__V3__Address        address_t;
+typedef Envoy__Config__Core__V3__Address address_t;
 
-extern const struct hb_filter_type *const           hb_filter_table[];
+extern const struct hb_filter_type *const hb_filter_table[];
 extern const struct hb_transport_socket_type *const hb_transport_socket_table[];
 
-struct hb_app hb_app = {.state = HB_APP_PRE_INITIALIZING};
+struct hb_app hb_app = { .state = HB_APP_PRE_INITIALIZING };
 
 size_t
 hb_app_print(const struct hb_errs *errs, const char *grade)
@@ -39,7 +39,8 @@ load_modules(const char *list, struct hb_err *reterr)
 	char *copy = hb_strdup(list), *save = NULL;
 	int r = 0;
 
-	for (char *p = strtok_r(copy, ",", &save); p != NULL && r == 0; p = strtok_r(NULL, ",", &save))
+	for (char *p = strtok_r(copy, ",", &save); p != NULL && r == 0;
+		p = strtok_r(NULL, ",", &save))
 		r = hb_filter_load(p, reterr);
 	hb_free(copy);
 	return (r);
@@ -75,8 +76,8 @@ hb_app_load(const struct hb_args *args, struct hb_cfg **ret_cfg)
 		return (NULL);
 	}
 	*ret_cfg = hb_cfg_new(args->config, NULL);
-	msg = hb_cfg_parse_file(*ret_cfg, args->config,
-	    &envoy__config__bootstrap__v3__bootstrap__descriptor);
+	msg = hb_cfg_parse_file(
+		*ret_cfg, args->config, &envoy__config__bootstrap__v3__bootstrap__descriptor);
 	if (msg == NULL) {
 		hb_app_print(hb_cfg_errs(*ret_cfg), "error");
 		hb_cfg_free(ret_cfg);
@@ -86,12 +87,13 @@ hb_app_load(const struct hb_args *args, struct hb_cfg **ret_cfg)
 
 static void
 read_address(struct hb_cfg *cfg, const void *owner, const char *field, const address_t *a,
-    struct hb_addr *ret, struct hb_text *unix_path)
+	struct hb_addr *ret, struct hb_text *unix_path)
 {
 	memset(ret, 0, sizeof *ret);
 	if (a == NULL)
 		return;
-	if (a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE && unix_path != NULL) {
+	if (a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE &&
+		unix_path != NULL) {
 		hb_text_fini(unix_path);
 		hb_text_addz(unix_path, a->pipe->path);
 		ret->kind = HB_ADDR_UNIX;
@@ -101,9 +103,9 @@ read_address(struct hb_cfg *cfg, const void *owner, const char *field, const add
 		return;
 	}
 	if (a->address_case != ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS ||
-	    !hb_addr_parse_ip(hb_str(a->socket_address->address), ret)) {
+		!hb_addr_parse_ip(hb_str(a->socket_address->address), ret)) {
 		hb_cfg_error(cfg, owner, field, -1, "must be an IP address and port%s",
-		    unix_path != NULL ? " or a pipe" : "");
+			unix_path != NULL ? " or a pipe" : "");
 		return;
 	}
 	ret->port = (uint16_t)a->socket_address->port_value;
@@ -114,21 +116,22 @@ read_extensions(struct hb_cfg *cfg, const bootstrap_t *b)
 {
 	for (size_t i = 0; i < b->n_bootstrap_extensions; i++) {
 		const Hbone__Bootstrap__Options *o = hb_cfg_any_of(cfg, b->bootstrap_extensions[i],
-		    "typed_config", -1, b->bootstrap_extensions[i]->typed_config,
-		    &hbone__bootstrap__options__descriptor);
+			"typed_config", -1, b->bootstrap_extensions[i]->typed_config,
+			&hbone__bootstrap__options__descriptor);
 
 		if (o == NULL)
 			continue;
-		read_address(cfg, o, "metrics_address", o->metrics_address, &hb_app.admin.public_metrics,
-		    NULL);
-		read_address(cfg, o, "ready_address", o->ready_address, &hb_app.admin.public_ready, NULL);
-		hb_app.drain_time_ms = hb_cfg_duration_ms(cfg, o, "drain_time", o->drain_time,
-		    hb_app.drain_time_ms);
+		read_address(cfg, o, "metrics_address", o->metrics_address,
+			&hb_app.admin.public_metrics, NULL);
+		read_address(cfg, o, "ready_address", o->ready_address, &hb_app.admin.public_ready,
+			NULL);
+		hb_app.drain_time_ms = hb_cfg_duration_ms(
+			cfg, o, "drain_time", o->drain_time, hb_app.drain_time_ms);
 	}
 }
 
 static struct hb_string_matcher **allow_paths;
-static size_t                     n_allow_paths;
+static size_t n_allow_paths;
 
 static bool
 path_allowed(struct hb_str path)
@@ -156,13 +159,14 @@ read_admin(struct hb_cfg *cfg, const Envoy__Config__Bootstrap__V3__Admin *a)
 	if (a == NULL)
 		return;
 	if (a->address != NULL)
-		read_address(cfg, a, "address", a->address, &hb_app.admin.address, &hb_app.admin_path);
+		read_address(
+			cfg, a, "address", a->address, &hb_app.admin.address, &hb_app.admin_path);
 	if (a->n_allow_paths == 0)
 		return;
 	allow_paths = hb_calloc(a->n_allow_paths, sizeof *allow_paths);
 	for (size_t i = 0; i < a->n_allow_paths; i++) {
-		allow_paths[n_allow_paths] = hb_string_matcher_compile(cfg, a, "allow_paths", (int)i,
-		    a->allow_paths[i]);
+		allow_paths[n_allow_paths] = hb_string_matcher_compile(
+			cfg, a, "allow_paths", (int)i, a->allow_paths[i]);
 		if (allow_paths[n_allow_paths] != NULL)
 			n_allow_paths++;
 	}
@@ -172,18 +176,19 @@ read_admin(struct hb_cfg *cfg, const Envoy__Config__Bootstrap__V3__Admin *a)
 static void
 read_overload(struct hb_cfg *cfg, const bootstrap_t *b)
 {
-	for (size_t i = 0; b->overload_manager != NULL && i < b->overload_manager->n_resource_monitors;
-	     i++) {
+	for (size_t i = 0;
+		b->overload_manager != NULL && i < b->overload_manager->n_resource_monitors; i++) {
 		const Envoy__Config__Overload__V3__ResourceMonitor *m =
-		    b->overload_manager->resource_monitors[i];
+			b->overload_manager->resource_monitors[i];
 		const Envoy__Extensions__ResourceMonitors__DownstreamConnections__V3__DownstreamConnectionsConfig
-		    *d = hb_cfg_any_of(cfg, m, "typed_config", -1, m->typed_config,
-		        &envoy__extensions__resource_monitors__downstream_connections__v3__downstream_connections_config__descriptor);
+			*d = hb_cfg_any_of(cfg, m, "typed_config", -1, m->typed_config,
+				&envoy__extensions__resource_monitors__downstream_connections__v3__downstream_connections_config__descriptor);
 
 		if (d == NULL)
 			continue;
 		if (d->max_active_downstream_connections <= 0)
-			hb_cfg_error(cfg, d, "max_active_downstream_connections", -1, "must be at least 1");
+			hb_cfg_error(cfg, d, "max_active_downstream_connections", -1,
+				"must be at least 1");
 		else
 			hb_app.connections_max = (uint64_t)d->max_active_downstream_connections;
 	}
@@ -211,11 +216,11 @@ hb_app_options(struct hb_cfg *cfg, const ProtobufCMessage *bootstrap)
 int
 hb_app_rooms(bool offline, struct hb_err *reterr)
 {
-	struct hb_upstreams_options up = {.offline = offline};
+	struct hb_upstreams_options up = { .offline = offline };
 	struct hb_listeners_options li = {
-	    .offline = offline,
-	    .connections_max = hb_app.connections_max,
-	    .drain_time_ms = hb_app.drain_time_ms,
+		.offline = offline,
+		.connections_max = hb_app.connections_max,
+		.drain_time_ms = hb_app.drain_time_ms,
 	};
 	int r = hb_upstreams_init(&up, reterr);
 

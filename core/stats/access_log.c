@@ -11,39 +11,39 @@
 #define FORMAT_BYTES (64u * 1024u)
 #define ENTRY_MAX    (64u * 1024u)
 
-#define DEFAULT_FORMAT                                                                             \
+#define DEFAULT_FORMAT                                                                            \
 	"[%START_TIME%] \"%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%\" "        \
-	"%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "               \
-	"%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" "  \
+	"%RESPONSE_CODE% %RESPONSE_FLAGS% %BYTES_RECEIVED% %BYTES_SENT% %DURATION% "              \
+	"%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% \"%REQ(X-FORWARDED-FOR)%\" \"%REQ(USER-AGENT)%\" " \
 	"\"%REQ(X-REQUEST-ID)%\" \"%REQ(:AUTHORITY)%\" \"%UPSTREAM_HOST%\"\n"
 
-typedef Envoy__Config__Accesslog__V3__AccessLog             log_msg_t;
-typedef Envoy__Config__Accesslog__V3__AccessLogFilter       filter_msg_t;
-typedef Envoy__Config__Core__V3__SubstitutionFormatString   format_msg_t;
+typedef Envoy__Config__Accesslog__V3__AccessLog log_msg_t;
+typedef Envoy__Config__Accesslog__V3__AccessLogFilter filter_msg_t;
+typedef Envoy__Config__Core__V3__SubstitutionFormatString format_msg_t;
 typedef Envoy__Extensions__AccessLoggers__File__V3__FileAccessLog file_msg_t;
 
 enum filter_kind { FILTER_AND, FILTER_OR, FILTER_DURATION, FILTER_FLAGS, FILTER_TYPES, FILTER_ALL };
 
 struct log_filter {
-	enum filter_kind   kind;
+	enum filter_kind kind;
 	struct log_filter *child; /* AND, OR: owned          */
-	size_t             n;
-	int                op;    /* DURATION                */
-	uint64_t           value;
-	uint64_t           reasons[HB_CLOSE_MAX / 64 + 1]; /* FLAGS: bit per close reason */
-	uint32_t           types; /* TYPES: bit per type     */
+	size_t n;
+	int op; /* DURATION                */
+	uint64_t value;
+	uint64_t reasons[HB_CLOSE_MAX / 64 + 1]; /* FLAGS: bit per close reason */
+	uint32_t types;                          /* TYPES: bit per type     */
 };
 
 struct log_line {
 	struct log_filter *filter; /* NULL = all */
-	struct hb_format  *format;
-	struct log_file   *file;   /* lives for ever */
+	struct hb_format *format;
+	struct log_file *file; /* lives for ever */
 };
 
 struct hb_access_log {
 	unsigned magic;
 #define HB_ACCESS_LOG_MAGIC 0x10c0a11e
-	size_t          n;
+	size_t n;
 	struct log_line line[];
 };
 
@@ -75,13 +75,13 @@ hb_access_log_free(struct hb_access_log **pl)
 
 /* ------------------------------------------------------------------ filters */
 
-static const char *const envoy_flags[] = {"LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR", "DI", "FI",
-    "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF", "DT", "UPE", "NC", "OM",
-    "DF", "DO", "DR", "UDO", NULL};
+static const char *const envoy_flags[] = { "LH", "UH", "UT", "LR", "UR", "UF", "UC", "UO", "NR",
+	"DI", "FI", "RL", "UAEX", "RLSE", "DC", "URX", "SI", "IH", "DPE", "UMSDR", "RFCF", "NFCF",
+	"DT", "UPE", "NC", "OM", "DF", "DO", "DR", "UDO", NULL };
 
 static int
 flags_compile(struct hb_cfg *cfg, const Envoy__Config__Accesslog__V3__ResponseFlagFilter *m,
-    struct log_filter *f)
+	struct log_filter *f)
 {
 	int r = 0;
 
@@ -92,7 +92,8 @@ flags_compile(struct hb_cfg *cfg, const Envoy__Config__Accesslog__V3__ResponseFl
 		for (size_t k = 0; envoy_flags[k] != NULL && !known; k++)
 			known = strcmp(envoy_flags[k], m->flags[i]) == 0;
 		if (!known)
-			r = hb_cfg_error(cfg, m, "flags", (int)i, "is not a response flag such as NR or UF");
+			r = hb_cfg_error(
+				cfg, m, "flags", (int)i, "is not a response flag such as NR or UF");
 	}
 	for (unsigned c = 0; c < HB_CLOSE_MAX; c++) {
 		const char *flag = hb_close_info((enum hb_close_reason)c)->flag;
@@ -120,7 +121,7 @@ types_compile(const Envoy__Config__Accesslog__V3__LogTypeFilter *m, struct log_f
 
 static int
 duration_compile(struct hb_cfg *cfg, const Envoy__Config__Accesslog__V3__DurationFilter *m,
-    struct log_filter *f)
+	struct log_filter *f)
 {
 	f->kind = FILTER_DURATION;
 	if (m->comparison == NULL || m->comparison->value == NULL)
@@ -130,11 +131,12 @@ duration_compile(struct hb_cfg *cfg, const Envoy__Config__Accesslog__V3__Duratio
 	return (0);
 }
 
-static int filter_compile(struct hb_cfg *, const filter_msg_t *, struct log_filter *, unsigned depth);
+static int filter_compile(
+	struct hb_cfg *, const filter_msg_t *, struct log_filter *, unsigned depth);
 
 static int
-list_compile(struct hb_cfg *cfg, const void *owner, filter_msg_t **v, size_t n, struct log_filter *f,
-    unsigned depth)
+list_compile(struct hb_cfg *cfg, const void *owner, filter_msg_t **v, size_t n,
+	struct log_filter *f, unsigned depth)
 {
 	int r = 0;
 
@@ -152,14 +154,17 @@ static int
 filter_compile(struct hb_cfg *cfg, const filter_msg_t *m, struct log_filter *f, unsigned depth)
 {
 	if (depth > FILTER_DEPTH)
-		return (hb_cfg_error(cfg, m, NULL, -1, "filters are nested deeper than %u", FILTER_DEPTH));
+		return (hb_cfg_error(
+			cfg, m, NULL, -1, "filters are nested deeper than %u", FILTER_DEPTH));
 	switch (m->filter_specifier_case) {
 	case ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG_FILTER__FILTER_SPECIFIER_AND_FILTER:
 		f->kind = FILTER_AND;
-		return (list_compile(cfg, m->and_filter, m->and_filter->filters, m->and_filter->n_filters, f, depth));
+		return (list_compile(cfg, m->and_filter, m->and_filter->filters,
+			m->and_filter->n_filters, f, depth));
 	case ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG_FILTER__FILTER_SPECIFIER_OR_FILTER:
 		f->kind = FILTER_OR;
-		return (list_compile(cfg, m->or_filter, m->or_filter->filters, m->or_filter->n_filters, f, depth));
+		return (list_compile(cfg, m->or_filter, m->or_filter->filters,
+			m->or_filter->n_filters, f, depth));
 	case ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG_FILTER__FILTER_SPECIFIER_RESPONSE_FLAG_FILTER:
 		return (flags_compile(cfg, m->response_flag_filter, f));
 	case ENVOY__CONFIG__ACCESSLOG__V3__ACCESS_LOG_FILTER__FILTER_SPECIFIER_LOG_TYPE_FILTER:
@@ -177,8 +182,9 @@ filter_compile(struct hb_cfg *cfg, const filter_msg_t *m, struct log_filter *f, 
 static bool
 filter_pass(const struct log_filter *f, const struct hb_log_entry *e)
 {
-	unsigned type = e->log_type == 0 ? ENVOY__DATA__ACCESSLOG__V3__ACCESS_LOG_TYPE__TcpConnectionEnd :
-	                                   e->log_type;
+	unsigned type = e->log_type == 0 ?
+		ENVOY__DATA__ACCESSLOG__V3__ACCESS_LOG_TYPE__TcpConnectionEnd :
+		e->log_type;
 
 	switch (f->kind) {
 	case FILTER_AND:
@@ -220,9 +226,10 @@ static struct hb_format *
 format_compile(struct hb_cfg *cfg, const void *owner, const format_msg_t *m)
 {
 	struct hb_format *f = NULL;
-	struct hb_text text = {0};
+	struct hb_text text = { 0 };
 
-	switch (m == NULL ? ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT__NOT_SET : m->format_case) {
+	switch (m == NULL ? ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT__NOT_SET :
+			    m->format_case) {
 	case ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_JSON_FORMAT:
 		f = hb_format_compile_json(cfg, m, "json_format", m->json_format, true);
 		break;
@@ -230,7 +237,8 @@ format_compile(struct hb_cfg *cfg, const void *owner, const format_msg_t *m)
 		f = text_compile(cfg, m, "text_format", hb_str(m->text_format));
 		break;
 	case ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT_SOURCE:
-		if (hb_cfg_data_source(cfg, m, "text_format_source", m->text_format_source, FORMAT_BYTES, &text) == 0)
+		if (hb_cfg_data_source(cfg, m, "text_format_source", m->text_format_source,
+			    FORMAT_BYTES, &text) == 0)
 			f = text_compile(cfg, m, "text_format_source", hb_strn(text.p, text.len));
 		hb_text_fini(&text);
 		break;
@@ -247,11 +255,13 @@ file_format(struct hb_cfg *cfg, const file_msg_t *m)
 {
 	switch (m->access_log_format_case) {
 	case ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__ACCESS_LOG_FORMAT_FORMAT:
-		return (text_compile(cfg, m, "format", hb_str(*m->format == '\0' ? DEFAULT_FORMAT : m->format)));
+		return (text_compile(
+			cfg, m, "format", hb_str(*m->format == '\0' ? DEFAULT_FORMAT : m->format)));
 	case ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__ACCESS_LOG_FORMAT_JSON_FORMAT:
 		return (hb_format_compile_json(cfg, m, "json_format", m->json_format, false));
 	case ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__ACCESS_LOG_FORMAT_TYPED_JSON_FORMAT:
-		return (hb_format_compile_json(cfg, m, "typed_json_format", m->typed_json_format, true));
+		return (hb_format_compile_json(
+			cfg, m, "typed_json_format", m->typed_json_format, true));
 	case ENVOY__EXTENSIONS__ACCESS_LOGGERS__FILE__V3__FILE_ACCESS_LOG__ACCESS_LOG_FORMAT_LOG_FORMAT:
 		return (format_compile(cfg, m, m->log_format));
 	default:
@@ -271,8 +281,8 @@ stream_format(struct hb_cfg *cfg, const ProtobufCMessage *any)
 static int
 line_compile(struct hb_cfg *cfg, const log_msg_t *m, struct log_line *line)
 {
-	const ProtobufCMessage *any = hb_cfg_any(cfg, m, "typed_config", -1,
-	    m->config_type_case == 0 ? NULL : m->typed_config);
+	const ProtobufCMessage *any = hb_cfg_any(
+		cfg, m, "typed_config", -1, m->config_type_case == 0 ? NULL : m->typed_config);
 	int r = 0;
 
 	if (m->filter != NULL) {
@@ -281,33 +291,34 @@ line_compile(struct hb_cfg *cfg, const log_msg_t *m, struct log_line *line)
 	}
 	if (any == NULL)
 		return (-EINVAL);
-	if (any->descriptor == &envoy__extensions__access_loggers__file__v3__file_access_log__descriptor) {
+	if (any->descriptor ==
+		&envoy__extensions__access_loggers__file__v3__file_access_log__descriptor) {
 		const file_msg_t *file = (const void *)any;
 
 		if (*file->path == '\0')
 			return (hb_cfg_error(cfg, file, "path", -1, "must not be empty"));
 		line->format = file_format(cfg, file);
 		line->file = hb_log_file_get(strcmp(file->path, "/dev/stdout") == 0 ? HB_STR("") :
-		        strcmp(file->path, "/dev/stderr") == 0                      ? HB_STR("-") :
-		                                                                      hb_str(file->path));
+				strcmp(file->path, "/dev/stderr") == 0              ? HB_STR("-") :
+									 hb_str(file->path));
 	} else if (any->descriptor ==
-	    &envoy__extensions__access_loggers__stream__v3__stdout_access_log__descriptor) {
+		&envoy__extensions__access_loggers__stream__v3__stdout_access_log__descriptor) {
 		line->format = stream_format(cfg, any);
 		line->file = hb_log_file_get(HB_STR(""));
 	} else if (any->descriptor ==
-	    &envoy__extensions__access_loggers__stream__v3__stderr_access_log__descriptor) {
+		&envoy__extensions__access_loggers__stream__v3__stderr_access_log__descriptor) {
 		line->format = stream_format(cfg, any);
 		line->file = hb_log_file_get(HB_STR("-"));
 	} else {
 		return (hb_cfg_error(cfg, m, "typed_config", -1,
-		    "is not an access log; use FileAccessLog, StdoutAccessLog or StderrAccessLog"));
+			"is not an access log; use FileAccessLog, StdoutAccessLog or StderrAccessLog"));
 	}
 	return (line->format == NULL ? -EINVAL : r);
 }
 
 struct hb_access_log *
-hb_access_log_compile(struct hb_cfg *cfg, const void *owner_msg, const char *field, void *const *msgs,
-    size_t n, bool *ret_ok)
+hb_access_log_compile(struct hb_cfg *cfg, const void *owner_msg, const char *field,
+	void *const *msgs, size_t n, bool *ret_ok)
 {
 	struct hb_access_log *l;
 
@@ -326,7 +337,8 @@ hb_access_log_compile(struct hb_cfg *cfg, const void *owner_msg, const char *fie
 }
 
 void
-hb_access_log_write(struct hb_worker *w, const struct hb_access_log *l, const struct hb_log_entry *e)
+hb_access_log_write(
+	struct hb_worker *w, const struct hb_access_log *l, const struct hb_log_entry *e)
 {
 	if (l == NULL)
 		return;

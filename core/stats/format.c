@@ -6,12 +6,12 @@
 #include "core/stats/format_priv.h"
 #include "google/protobuf/struct.pb-c.h"
 
-#define OPS_MAX       256u
-#define JSON_DEPTH    8u
-#define TRUNCATE_MAX  65536u
+#define OPS_MAX      256u
+#define JSON_DEPTH   8u
+#define TRUNCATE_MAX 65536u
 
 struct json_member {
-	char             *key;   /* owned; NULL in a list */
+	char *key;               /* owned; NULL in a list */
 	struct hb_format *value; /* owned */
 };
 
@@ -19,12 +19,12 @@ struct hb_format {
 	unsigned magic;
 #define HB_FORMAT_MAGIC 0x3f0a1b77
 	enum { FORMAT_TEXT, FORMAT_OBJECT, FORMAT_LIST, FORMAT_FIXED } kind;
-	struct format_op   *op;      /* TEXT: owned              */
-	size_t              n_op;
-	struct json_member *member;  /* OBJECT, LIST: owned      */
-	size_t              n_member;
-	char               *fixed;   /* FIXED: JSON text, owned  */
-	bool                typed, omit_empty;
+	struct format_op *op; /* TEXT: owned              */
+	size_t n_op;
+	struct json_member *member; /* OBJECT, LIST: owned      */
+	size_t n_member;
+	char *fixed; /* FIXED: JSON text, owned  */
+	bool typed, omit_empty;
 };
 
 static struct hb_format *
@@ -124,13 +124,18 @@ parse_operator(struct hb_format *f, struct hb_str s, char *name, size_t cap)
 			return ("has no closing parenthesis");
 		op->arg = hb_strndup(open + 1, (size_t)(close - open - 1));
 	}
-	colon = memchr(close != NULL ? close : s.p, ':', s.len - (size_t)((close != NULL ? close : s.p) - s.p));
+	colon = memchr(close != NULL ? close : s.p, ':',
+		s.len - (size_t)((close != NULL ? close : s.p) - s.p));
 	if (colon != NULL) {
-		if (!hb_str_u64(hb_strn(colon + 1, (size_t)(s.p + s.len - colon - 1)), TRUNCATE_MAX, &n) || n == 0)
+		if (!hb_str_u64(hb_strn(colon + 1, (size_t)(s.p + s.len - colon - 1)), TRUNCATE_MAX,
+			    &n) ||
+			n == 0)
 			return ("has a bad length after the colon");
 		op->truncate = (uint32_t)n;
 	}
-	name_len = open != NULL ? (size_t)(open - s.p) : colon != NULL ? (size_t)(colon - s.p) : s.len;
+	name_len = open != NULL ? (size_t)(open - s.p) :
+		colon != NULL   ? (size_t)(colon - s.p) :
+				  s.len;
 	snprintf(name, cap, "%.*s", (int)name_len, s.p);
 	op->def = hb_format_op_find(hb_strn(s.p, name_len));
 	if (op->def == NULL)
@@ -140,13 +145,14 @@ parse_operator(struct hb_format *f, struct hb_str s, char *name, size_t cap)
 
 static int
 operator_error(struct hb_cfg *cfg, const void *msg, const char *field, int index, const char *name,
-    const char *why)
+	const char *why)
 {
-	const char *near = hb_format_op_find(hb_str(name)) == NULL ? hb_format_op_nearest(name) : NULL;
+	const char *near = hb_format_op_find(hb_str(name)) == NULL ? hb_format_op_nearest(name) :
+								     NULL;
 
 	if (near != NULL)
-		return (hb_cfg_error(cfg, msg, field, index, "operator %%%s%% %s; did you mean %%%s%%?",
-		    name, why, near));
+		return (hb_cfg_error(cfg, msg, field, index,
+			"operator %%%s%% %s; did you mean %%%s%%?", name, why, near));
 	return (hb_cfg_error(cfg, msg, field, index, "operator %%%s%% %s", name, why));
 }
 
@@ -168,7 +174,8 @@ operator_end(const char *p, const char *end)
 }
 
 struct hb_format *
-hb_format_compile(struct hb_cfg *cfg, const void *msg, const char *field, int index, struct hb_str text)
+hb_format_compile(
+	struct hb_cfg *cfg, const void *msg, const char *field, int index, struct hb_str text)
 {
 	struct hb_format *f = format_new(FORMAT_TEXT);
 	const char *p = text.p, *end = text.p + text.len, *q, *why;
@@ -190,7 +197,8 @@ hb_format_compile(struct hb_cfg *cfg, const void *msg, const char *field, int in
 		}
 		q = operator_end(p, end);
 		if (q == NULL) {
-			hb_cfg_error(cfg, msg, field, index, "\"%%\" without an end; write %%%% for a percent sign");
+			hb_cfg_error(cfg, msg, field, index,
+				"\"%%\" without an end; write %%%% for a percent sign");
 			bad = true;
 			break;
 		}
@@ -211,7 +219,7 @@ hb_format_compile(struct hb_cfg *cfg, const void *msg, const char *field, int in
 }
 
 static struct hb_format *compile_value(struct hb_cfg *, const void *, const char *,
-    const Google__Protobuf__Value *, bool, unsigned);
+	const Google__Protobuf__Value *, bool, unsigned);
 
 static bool
 member_add(struct hb_format *f, const char *key, struct hb_format *value)
@@ -225,14 +233,15 @@ member_add(struct hb_format *f, const char *key, struct hb_format *value)
 }
 
 static struct hb_format *
-compile_struct(struct hb_cfg *cfg, const void *msg, const char *field, const Google__Protobuf__Struct *s,
-    bool typed, unsigned depth)
+compile_struct(struct hb_cfg *cfg, const void *msg, const char *field,
+	const Google__Protobuf__Struct *s, bool typed, unsigned depth)
 {
 	struct hb_format *f = format_new(FORMAT_OBJECT);
 
 	for (size_t i = 0; i < s->n_fields; i++)
 		if (!member_add(f, s->fields[i]->key,
-		        compile_value(cfg, msg, field, s->fields[i]->value, typed, depth + 1))) {
+			    compile_value(
+				    cfg, msg, field, s->fields[i]->value, typed, depth + 1))) {
 			hb_format_free(&f);
 			return (NULL);
 		}
@@ -240,13 +249,14 @@ compile_struct(struct hb_cfg *cfg, const void *msg, const char *field, const Goo
 }
 
 static struct hb_format *
-compile_list(struct hb_cfg *cfg, const void *msg, const char *field, const Google__Protobuf__ListValue *l,
-    bool typed, unsigned depth)
+compile_list(struct hb_cfg *cfg, const void *msg, const char *field,
+	const Google__Protobuf__ListValue *l, bool typed, unsigned depth)
 {
 	struct hb_format *f = format_new(FORMAT_LIST);
 
 	for (size_t i = 0; i < l->n_values; i++)
-		if (!member_add(f, NULL, compile_value(cfg, msg, field, l->values[i], typed, depth + 1))) {
+		if (!member_add(f, NULL,
+			    compile_value(cfg, msg, field, l->values[i], typed, depth + 1))) {
 			hb_format_free(&f);
 			return (NULL);
 		}
@@ -254,8 +264,8 @@ compile_list(struct hb_cfg *cfg, const void *msg, const char *field, const Googl
 }
 
 static struct hb_format *
-compile_value(struct hb_cfg *cfg, const void *msg, const char *field, const Google__Protobuf__Value *v,
-    bool typed, unsigned depth)
+compile_value(struct hb_cfg *cfg, const void *msg, const char *field,
+	const Google__Protobuf__Value *v, bool typed, unsigned depth)
 {
 	struct hb_format *f;
 
@@ -289,8 +299,8 @@ compile_value(struct hb_cfg *cfg, const void *msg, const char *field, const Goog
 }
 
 struct hb_format *
-hb_format_compile_json(struct hb_cfg *cfg, const void *msg, const char *field, const void *struct_msg,
-    bool typed)
+hb_format_compile_json(
+	struct hb_cfg *cfg, const void *msg, const char *field, const void *struct_msg, bool typed)
 {
 	return (compile_struct(cfg, msg, field, struct_msg, typed, 0));
 }
@@ -326,7 +336,7 @@ write_text(const struct hb_format *f, const struct hb_log_entry *e, struct hb_te
 static bool
 write_json(const struct hb_format *f, const struct hb_log_entry *e, struct hb_text *t)
 {
-	struct hb_text text = {0};
+	struct hb_text text = { 0 };
 	bool single = f->n_op == 1 && f->op[0].def != NULL, there = true, first = true;
 
 	if (f->kind == FORMAT_FIXED) {

@@ -10,43 +10,44 @@
 #define PENDING_BYTES (4u * 1024u * 1024u)
 #define BATCH_MAX     64u
 
-#define ACCESS_LOG_STATS(X)                                                                        \
-	X(LOG_BYTES, "written_bytes", COUNTER, "Bytes of access log lines written.")               \
-	X(LOG_DROPPED, "dropped_bytes", COUNTER, "Bytes dropped because a file could not keep up.") \
+#define ACCESS_LOG_STATS(X)                                                          \
+	X(LOG_BYTES, "written_bytes", COUNTER, "Bytes of access log lines written.") \
+	X(LOG_DROPPED, "dropped_bytes", COUNTER,                                     \
+		"Bytes dropped because a file could not keep up.")                   \
 	X(LOG_FAILED, "write_failed", COUNTER, "Blocks that could not be opened or written.")
 
 enum access_log_stat { ACCESS_LOG_STATS(HB_STAT_ENUM) ACCESS_LOG_STAT_MAX };
 HB_STAT_FAMILY(access_log_family, "access_log", "hbone_access_log", NULL, ACCESS_LOG_STATS);
 
 struct part { /* one worker's share of one file */
-	struct hb_text   text;
-	struct hb_timer  timer; /* started with the first line of a block */
+	struct hb_text text;
+	struct hb_timer timer; /* started with the first line of a block */
 	struct log_file *file;
 };
 
 struct block {
-	struct hb_task   task;
-	struct block    *next;
+	struct hb_task task;
+	struct block *next;
 	struct log_file *file;
-	struct hb_text   text;
+	struct hb_text text;
 };
 
 struct log_file {
 	unsigned magic;
 #define LOG_FILE_MAGIC 0x2ba5e010
-	char            *path;  /* owned */
+	char *path; /* owned */
 	struct log_file *next;
-	int              fd;    /* -1 = to open */
-	bool             reopen;
-	struct block    *head, **tail; /* waiting; control thread   */
-	size_t           pending;      /* bytes in them             */
-	uv_work_t        work;
-	bool             working;
-	struct block    *batch[BATCH_MAX]; /* of the pool's thread while working */
-	unsigned         n_batch;
-	int              error;        /* of the last batch         */
-	size_t           written;
-	struct part      part[];       /* workers, then control     */
+	int fd; /* -1 = to open */
+	bool reopen;
+	struct block *head, **tail; /* waiting; control thread   */
+	size_t pending;             /* bytes in them             */
+	uv_work_t work;
+	bool working;
+	struct block *batch[BATCH_MAX]; /* of the pool's thread while working */
+	unsigned n_batch;
+	int error; /* of the last batch         */
+	size_t written;
+	struct part part[]; /* workers, then control     */
 };
 
 static void file_work(struct log_file *);
@@ -58,7 +59,7 @@ static struct hb_stats *stats;
 static struct {
 	void (*done)(void *arg);
 	void *arg;
-	bool  waiting;
+	bool waiting;
 } flushing;
 
 static unsigned
@@ -129,7 +130,8 @@ hb_log_file_get(struct hb_str path)
 	f->tail = &f->head;
 	for (unsigned i = 0; i < n; i++) {
 		f->part[i].file = f;
-		hb_timer_init(&f->part[i].timer, i + 1 == n ? hb_worker_control() : hb_worker_at(i), part_due);
+		hb_timer_init(&f->part[i].timer, i + 1 == n ? hb_worker_control() : hb_worker_at(i),
+			part_due);
 	}
 	f->next = files;
 	files = f;
@@ -236,8 +238,8 @@ pool_done(uv_work_t *work, int status)
 	f->written = 0;
 	if (f->error != 0) {
 		hb_stat_inc(hb_worker_control(), stats, LOG_FAILED);
-		HB_LOG(STATS, ERROR, "the access log cannot be written", "file=%s error=%s", f->path,
-		    strerror(-f->error));
+		HB_LOG(STATS, ERROR, "the access log cannot be written", "file=%s error=%s",
+			f->path, strerror(-f->error));
 	}
 	for (unsigned i = 0; i < f->n_batch; i++) {
 		f->pending -= f->batch[i]->text.len;

@@ -10,7 +10,7 @@
 #include "core/stats/access_log.h"
 #include "envoy/extensions/filters/network/tcp_proxy/v3/tcp_proxy.pb-c.h"
 
-static struct hb_facts     facts;
+static struct hb_facts facts;
 static struct hb_log_entry entry;
 
 static int
@@ -23,9 +23,13 @@ setup(void **state)
 	facts.sni = HB_STR("a.example");
 	hb_facts_metadata_set(&facts, HB_STR("ns"), HB_STR("key"), HB_STR("meta"));
 	hb_facts_state_set(&facts, HB_STR("state.key"), HB_STR("held"), false, 0);
-	entry = (struct hb_log_entry){.facts = &facts, .bytes_received = 7, .bytes_sent = 9,
-	    .duration_ms = 1500, .start_us = 1700000000123456, .reason = HB_CLOSE_NO_FILTER_CHAIN,
-	    .chain_name = HB_STR("chain \"one\"")};
+	entry = (struct hb_log_entry){ .facts = &facts,
+		.bytes_received = 7,
+		.bytes_sent = 9,
+		.duration_ms = 1500,
+		.start_us = 1700000000123456,
+		.reason = HB_CLOSE_NO_FILTER_CHAIN,
+		.chain_name = HB_STR("chain \"one\"") };
 	return (0);
 }
 
@@ -42,7 +46,7 @@ expect_text(const char *fmt, const char *want)
 {
 	struct hb_cfg *cfg = hb_cfg_new("test", NULL);
 	struct hb_format *f = hb_format_compile(cfg, NULL, NULL, -1, hb_str(fmt));
-	struct hb_text t = {0};
+	struct hb_text t = { 0 };
 
 	assert_non_null(f);
 	hb_format_write(f, &entry, &t);
@@ -72,7 +76,8 @@ test_operators(void **state)
 	expect_text("%REQUESTED_SERVER_NAME%:443", "a.example:443");
 	expect_text("%REQUESTED_SERVER_NAME:3%", "a.e");
 	expect_text("%BYTES_RECEIVED%/%BYTES_SENT% %DURATION%", "7/9 1500");
-	expect_text("%RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS%", "NR filter_chain_not_found");
+	expect_text(
+		"%RESPONSE_FLAGS% %CONNECTION_TERMINATION_DETAILS%", "NR filter_chain_not_found");
 	expect_text("%UPSTREAM_HOST% %UPSTREAM_CLUSTER%", "- -");
 	expect_text("%FILTER_STATE(state.key:PLAIN)% %DYNAMIC_METADATA(ns:key)%", "held meta");
 	expect_text("%FILTER_STATE(other)% %REQ(:METHOD)%", "- -");
@@ -94,15 +99,15 @@ test_bad_formats_say_what_is_wrong(void **state)
 }
 
 static const char proxy_yaml[] =
-    "stat_prefix: x\ncluster: c\naccess_log:\n"
-    "- name: f\n"
-    "  filter: {or_filter: {filters: [{response_flag_filter: {flags: [NR]}},\n"
-    "                                 {duration_filter: {comparison: {op: GE, value: {default_value: 2000}}}}]}}\n"
-    "  typed_config:\n"
-    "    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n"
-    "    path: %s\n"
-    "    log_format: {json_format: {sni: \"%%REQUESTED_SERVER_NAME%%\", rx: \"%%BYTES_RECEIVED%%\",\n"
-    "                               up: \"%%UPSTREAM_HOST%%\", mix: \"c=%%FILTER_CHAIN_NAME%%\", deep: {list: [\"%%DURATION%%\", 1, true]}}}\n";
+	"stat_prefix: x\ncluster: c\naccess_log:\n"
+	"- name: f\n"
+	"  filter: {or_filter: {filters: [{response_flag_filter: {flags: [NR]}},\n"
+	"                                 {duration_filter: {comparison: {op: GE, value: {default_value: 2000}}}}]}}\n"
+	"  typed_config:\n"
+	"    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n"
+	"    path: %s\n"
+	"    log_format: {json_format: {sni: \"%%REQUESTED_SERVER_NAME%%\", rx: \"%%BYTES_RECEIVED%%\",\n"
+	"                               up: \"%%UPSTREAM_HOST%%\", mix: \"c=%%FILTER_CHAIN_NAME%%\", deep: {list: [\"%%DURATION%%\", 1, true]}}}\n";
 
 static void
 wait_done(void *arg)
@@ -129,9 +134,10 @@ test_json_lines_reach_the_file_when_the_filter_passes(void **state)
 	hb_cfg_types_init();
 	snprintf(text, sizeof text, proxy_yaml, path);
 	m = (const void *)hb_cfg_parse_text(cfg, hb_str(text),
-	    &envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor);
+		&envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor);
 	assert_non_null(m);
-	l = hb_access_log_compile(cfg, m, "access_log", (void *const *)m->access_log, m->n_access_log, &ok);
+	l = hb_access_log_compile(
+		cfg, m, "access_log", (void *const *)m->access_log, m->n_access_log, &ok);
 	assert_true(ok);
 	assert_non_null(l);
 	hb_access_log_write(hb_worker_control(), l, &entry);
@@ -165,9 +171,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test_setup_teardown(test_operators, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_bad_formats_say_what_is_wrong, setup, teardown),
-	    cmocka_unit_test_setup_teardown(test_json_lines_reach_the_file_when_the_filter_passes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_operators, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_bad_formats_say_what_is_wrong, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_json_lines_reach_the_file_when_the_filter_passes, setup, teardown),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
