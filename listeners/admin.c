@@ -46,29 +46,46 @@ address_fill(struct address_msg *a, const struct hb_addr *addr)
 	a->m.socket_address = &a->ip;
 }
 
+struct list {
+	msg_listeners m;
+	struct address_msg **a; /* one array a status */
+};
+
 static void
 list_json(void *arg, struct hb_listener *l)
 {
-	struct hb_text *t = arg;
+	struct list *v = arg;
+	size_t n = v->m.n_listener_statuses++;
 	struct address_msg *a = hb_calloc(l->n_addrs, sizeof *a);
-	msg_address **more = hb_calloc(l->n_addrs, sizeof *more);
-	msg_status status = ENVOY__ADMIN__V3__LISTENER_STATUS__INIT;
+	msg_address **more = hb_calloc(l->n_addrs, sizeof(msg_address *));
+	msg_status *status = hb_calloc(1, sizeof *status);
 
+	v->m.listener_statuses = hb_realloc(v->m.listener_statuses, (n + 1) * sizeof(msg_status *));
+	v->a = hb_realloc(v->a, (n + 1) * sizeof(struct address_msg *));
 	for (size_t i = 0; i < l->n_addrs; i++) {
 		address_fill(&a[i], &l->bound[i]);
 		if (i > 0)
 			more[i - 1] = &a[i].m;
 	}
-	status.name = l->name;
-	status.local_address = &a[0].m;
-	status.n_additional_local_addresses = l->n_addrs - 1;
-	status.additional_local_addresses = more;
-	if (t->p[t->len - 1] == '}')
-		hb_text_addc(t, ',');
-	hb_text_addz(t, "\n  ");
-	hb_cfg_to_json(t, &status.base, 1);
-	hb_free(more);
-	hb_free(a);
+	envoy__admin__v3__listener_status__init(status);
+	status->name = l->name;
+	status->local_address = &a[0].m;
+	status->n_additional_local_addresses = l->n_addrs - 1;
+	status->additional_local_addresses = more;
+	v->m.listener_statuses[n] = status;
+	v->a[n] = a;
+}
+
+static void
+list_fini(struct list *v)
+{
+	for (size_t i = 0; i < v->m.n_listener_statuses; i++) {
+		hb_free(v->m.listener_statuses[i]->additional_local_addresses);
+		hb_free(v->m.listener_statuses[i]);
+		hb_free(v->a[i]);
+	}
+	hb_free(v->m.listener_statuses);
+	hb_free(v->a);
 }
 
 static void
@@ -91,15 +108,19 @@ is_json(struct hb_admin_request *rq)
 static void
 admin_listeners(struct hb_admin_request *rq)
 {
-	bool json = is_json(rq);
+	struct list v = { .m = ENVOY__ADMIN__V3__LISTENERS__INIT };
 	struct hb_text t = { 0 };
 
-	if (json)
-		hb_text_addz(&t, "{\n \"listener_statuses\": [");
-	hb_listeners_each(json ? list_json : list_text, &t);
-	if (json)
-		hb_text_addz(&t, "\n ]\n}\n");
-	hb_admin_reply(rq, 200, json ? "application/json" : NULL, &t);
+	if (!is_json(rq)) {
+		hb_listeners_each(list_text, &t);
+		hb_admin_reply(rq, 200, NULL, &t);
+		return;
+	}
+	hb_listeners_each(list_json, &v);
+	hb_cfg_to_json(&t, &v.m.base, 0);
+	hb_text_addc(&t, '\n');
+	list_fini(&v);
+	hb_admin_reply(rq, 200, "application/json", &t);
 }
 
 static const struct hb_admin_endpoint ep_listeners = { "/listeners",

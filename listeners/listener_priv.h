@@ -66,18 +66,17 @@
 		"Connections accepted at one wake-up.")                                          \
 	X(ACCEPT_ERROR, "downstream_cx_accept_error", COUNTER,                                   \
 		"Failures to accept (descriptors or memory ran out); accepting pauses then.")    \
-	X(SSL_HANDSHAKE, "ssl.handshake", COUNTER,                                               \
-		"Ended connections whose TLS handshake had succeeded.")                          \
+	X(SSL_HANDSHAKE, "ssl.handshake", COUNTER, "TLS handshakes that succeeded.")             \
 	X(SSL_NO_CERTIFICATE, "ssl.no_certificate", COUNTER,                                     \
-		"Those of them whose peer had no certificate.")                                  \
+		"TLS handshakes of peers without a certificate.")                                \
 	X(SSL_ERROR, "ssl.connection_error", COUNTER, "Connections that ended by a TLS error.")  \
 	X(SSL_NO_CERT, "ssl.fail_verify_no_cert", COUNTER,                                       \
 		"Handshakes that failed because the peer sent no certificate.")                  \
 	X(SSL_VERIFY, "ssl.fail_verify_error", COUNTER,                                          \
 		"Handshakes that failed because the peer's certificate does not verify.")        \
 	X(SSL_SAN, "ssl.fail_verify_san", COUNTER,                                               \
-		"Handshakes that failed because of the name in the peer's certificate.")           \
-	X(SSL_NO_GROUP, "ssl.fail_no_shared_group", COUNTER,                                       \
+		"Handshakes that failed because of the name in the peer's certificate.")         \
+	X(SSL_NO_GROUP, "ssl.fail_no_shared_group", COUNTER,                                     \
 		"Handshakes that failed because the peer accepts none of our key exchange groups.")
 
 #define HB_LWORKER_STATS(X)                                                                 \
@@ -252,9 +251,9 @@ struct hb_listener {
 	uint64_t filters_timeout_ms;
 	size_t buffer_high;
 	size_t n_filters, pre_size;
-	struct hb_lfilter *filter;     /* owned                                                */
-	char *stat_prefix;             /* owned                                                 */
-	struct hb_access_log *log;     /* owned; NULL = none                                   */
+	struct hb_lfilter *filter; /* owned                                                */
+	char *stat_prefix;         /* owned                                                 */
+	struct hb_access_log *log; /* owned; NULL = none                                   */
 	_Atomic(struct hb_chain_set *) set; /* NULL once a newer version took the chains over   */
 	/* live */
 	struct hb_lname *ident; /* reference                                             */

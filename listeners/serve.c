@@ -131,14 +131,23 @@ hb_listener_serving(struct hb_lworker *lw)
 /* ------------------------------------------------------------------ the end of a connection */
 
 static void
-count_tls(struct hb_worker *w, const struct hb_listener *l, const struct hb_conn_view *v,
-	enum hb_close_reason reason)
+on_secured(void *arg, const struct hb_conn *c)
 {
-	if (v->facts->tls_version != NULL) {
-		hb_stat_inc(w, l->stats, SSL_HANDSHAKE);
-		if (v->facts->peer_cert == NULL)
-			hb_stat_inc(w, l->stats, SSL_NO_CERTIFICATE);
-	}
+	const struct hb_ldoor *d = arg;
+	const struct hb_listener *l = d->lw->listener;
+	struct hb_conn_view v;
+
+	if (!hb_chain_is_tls(hb_conn_chain(c)))
+		return;
+	hb_conn_view(c, &v);
+	hb_stat_inc(d->lw->worker, l->stats, SSL_HANDSHAKE);
+	if (v.facts->peer_cert == NULL)
+		hb_stat_inc(d->lw->worker, l->stats, SSL_NO_CERTIFICATE);
+}
+
+static void
+count_tls_error(struct hb_worker *w, const struct hb_listener *l, enum hb_close_reason reason)
+{
 	switch (reason) {
 	case HB_CLOSE_TLS_NO_CERT:
 		hb_stat_inc(w, l->stats, SSL_NO_CERT);
@@ -178,7 +187,7 @@ on_closed(void *arg, struct hb_conn *c, enum hb_close_reason reason)
 	hb_stat_record(w, l->stats, CX_LENGTH_MS, v.age_ms);
 	hb_stat_add(w, lw->stats, WORKER_CX_ACTIVE, -1);
 	if (hb_chain_is_tls(hb_conn_chain(c)))
-		count_tls(w, l, &v, reason);
+		count_tls_error(w, l, reason);
 	hb_listener_leave(d);
 }
 
@@ -227,7 +236,7 @@ hb_listener_start(
 	struct hb_lworker *lw = hb_listener_serving(d->lw);
 	const struct hb_listener *l = lw->listener;
 	struct hb_worker *w = lw->worker;
-	struct hb_conn_owner owner = { .on_closed = on_closed };
+	struct hb_conn_owner owner = { .on_closed = on_closed, .on_secured = on_secured };
 	const struct hb_chain *chain = NULL;
 	const struct hb_chain_set *set;
 
