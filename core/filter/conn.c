@@ -720,6 +720,7 @@ hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 		.chain_name = hb_str(c->chain->name),
 		.listener_name = hb_str(c->owner.listener_name),
 		.downstream_tls_failure = hb_str(c->tls_failure),
+		.response_code = response_code(c),
 	};
 	if (u == NULL)
 		return;
