@@ -242,6 +242,22 @@ test_an_update_warms_up_first(void **state)
 	assert_null(hb_cluster_find(HB_STR("c")));
 }
 
+static void
+test_offline(void **state)
+{
+	struct hb_cluster *c = up_compile(
+		"{name: c, type: STRICT_DNS, load_assignment: {endpoints: "
+		"[{lb_endpoints: [" NAME("a") "]}]}}");
+
+	(void)state;
+	hb_cluster_start(c, true, NULL);
+	assert_true(c->ready);
+	assert_int_equal(up_dns_asked(), 0);
+	expect(c, "");
+	hb_cluster_stop(c);
+	hb_cluster_gone(c);
+}
+
 /* ------------------------------------------------------------------ LOGICAL_DNS */
 
 static void
@@ -454,6 +470,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_ttl, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_families, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_an_update_warms_up_first, setup, up_teardown),
+		cmocka_unit_test_setup_teardown(test_offline, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_logical, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_dns_cluster_extension, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_cares__answers, setup_server, teardown_server),

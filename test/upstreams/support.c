@@ -113,6 +113,20 @@ no_errors(struct hb_cfg *cfg)
 }
 
 struct hb_cluster *
+up_compile(const char *yaml)
+{
+	const ProtobufCMessage *msg;
+	struct hb_cfg *cfg = parse(yaml, &msg);
+	void *obj = NULL;
+
+	no_errors(cfg);
+	(void)kind->compile(cfg, msg, &obj);
+	no_errors(cfg);
+	hb_cfg_free(&cfg);
+	return (obj);
+}
+
+struct hb_cluster *
 up_cluster(const char *fmt, ...)
 {
 	const ProtobufCMessage *msg;

@@ -40,6 +40,8 @@ void up_advance(uint64_t ms);
 
 /* Applies a cluster; it must be good. The text is formatted. */
 struct hb_cluster *up_cluster(const char *fmt, ...) HB_PRINTF(1, 2);
+/* Compiles only. */
+struct hb_cluster *up_compile(const char *yaml);
 /* It must be refused with these errors ("LINE:COL: path: text"), ended by NULL. */
 void up_refused(const char *yaml, ...);
 /* The message only warns of this. */
