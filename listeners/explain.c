@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which way a connection would go: listener, listener filters, chain, filters, cluster, endpoint. */
+/* The way a connection would go: listener, listener filters, chain, filters, cluster. */
 #include "core/filter/dial.h"
 #include "core/filter/explain.h"
 #include "listeners/listener_priv.h"

@@ -301,7 +301,7 @@ void hb_listener_start(
 /* Ends a connection that has no chain: counters, access log, reset. */
 void hb_listener_refuse(struct hb_ldoor *, struct hb_transport *, struct hb_facts *,
 	uint64_t start_ms, enum hb_close_reason);
-/* A new transport, already counted: listener filters first. `handed`: came from another listener. */
+/* A new transport, already counted: listener filters first. `handed`: from another listener. */
 void hb_listener_take(struct hb_ldoor *, struct hb_transport *, struct hb_facts *, bool handed);
 /* acceptor.h */
 int hb_listener_stream(

@@ -151,6 +151,21 @@ ident_unref(struct hb_lname **idp)
 	HB_DEL(id);
 }
 
+/* The first address of `l` that `o` has as well; NULL = none. */
+static const struct hb_laddr *
+common_address(const struct hb_listener *l, const struct hb_listener *o)
+{
+	for (size_t i = 0; i < l->n_addrs && l->bind && o->bind; i++)
+		for (size_t j = 0; j < o->n_addrs; j++)
+			if (hb_laddr_clash(&l->addr[i], &o->addr[j]))
+				return (&l->addr[i]);
+	return (NULL);
+}
+
+#define CLASH_TEXT                                                                       \
+	"%s belongs to the listener \"%s\" already; choose another address, or put the " \
+	"filter chains into one listener"
+
 static int
 check_clash(const struct hb_listener *l, const struct hb_listener *old, struct hb_err *reterr)
 {
@@ -159,21 +174,28 @@ check_clash(const struct hb_listener *l, const struct hb_listener *old, struct h
 
 	HB_LIST_FOREACH (n, &mgr.listeners) {
 		const struct hb_listener *o = HB_LIST_ENTRY(n, struct hb_listener, node);
+		const struct hb_laddr *a = o == old ? NULL : common_address(l, o);
 
-		if (o == old || !o->bind || !l->bind)
+		if (a == NULL)
 			continue;
-		for (size_t i = 0; i < l->n_addrs; i++)
-			for (size_t j = 0; j < o->n_addrs; j++) {
-				if (!hb_laddr_clash(&l->addr[i], &o->addr[j]))
-					continue;
-				(void)hb_addr_format(&l->addr[i].addr, text, sizeof text);
-				return (hb_err_set(reterr, -EADDRINUSE,
-					"%s belongs to the listener \"%s\" already; choose another "
-					"address, or put the filter chains into one listener",
-					text, o->name));
-			}
+		(void)hb_addr_format(&a->addr, text, sizeof text);
+		return (hb_err_set(reterr, -EADDRINUSE, CLASH_TEXT, text, o->name));
 	}
 	return (0);
+}
+
+static int
+listener_clash(
+	struct hb_cfg *cfg, const ProtobufCMessage *msg, const void *obj, const void *earlier)
+{
+	const struct hb_listener *l = obj, *o = earlier;
+	const struct hb_laddr *a = common_address(l, o);
+	char text[HB_ADDR_TEXT_MAX];
+
+	if (a == NULL)
+		return (0);
+	(void)hb_addr_format(&a->addr, text, sizeof text);
+	return (hb_cfg_error(cfg, msg, "address", -1, CLASH_TEXT, text, o->name));
 }
 
 /* Sockets of a port that the kernel chose stay with the listener, too. */
@@ -515,6 +537,7 @@ static const struct hb_resource_kind listener_kind = {
 	.retire = listener_retire,
 	.name_of = listener_name_of,
 	.is_active = listener_is_active,
+	.clash = listener_clash,
 };
 
 static const struct hb_acceptor_ops acceptor = { .accept = hb_listener_stream };

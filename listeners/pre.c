@@ -370,7 +370,7 @@ hb_pre_foreach(struct hb_lworker *lw,
 	}
 }
 
-/* ------------------------------------------------------------------ the host of listener filters */
+/* ------------------------------------------------------------------ host of listener filters */
 
 static struct hb_pre *
 pre_of(const struct hb_filter *f)

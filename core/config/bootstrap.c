@@ -116,6 +116,21 @@ compile_all(struct plan *p, bool dry_run)
 	}
 }
 
+static void
+check_clashes(struct plan *p)
+{
+	for (size_t i = 0; i < p->n; i++) {
+		struct item *it = &p->v[i];
+
+		if (it->kind->clash == NULL || it->obj == NULL)
+			continue;
+		for (size_t k = 0; k < i; k++)
+			if (p->v[k].kind == it->kind && p->v[k].obj != NULL &&
+				it->kind->clash(p->cfg, it->msg, it->obj, p->v[k].obj) != 0)
+				break;
+	}
+}
+
 static bool
 planned(const struct plan *p, const struct hb_resource_kind *kind, const char *name)
 {
@@ -202,6 +217,9 @@ hb_bootstrap_apply(
 		plan_kind(&p, hb_resource__kind_at(k), &b->static_resources->base);
 	check_names(&p);
 	compile_all(&p, dry_run);
+	/* When some may be refused alone, publishing finds out who comes second. */
+	if (dry_run || all_or_nothing)
+		check_clashes(&p);
 	good = hb_resource__n_errs(cfg) == p.errs_before;
 	if (!dry_run && (good || !all_or_nothing)) {
 		/* Listeners first, so that their addresses are free; what they use last. */

@@ -38,6 +38,13 @@ struct hb_resource_kind {
 	struct hb_str (*name_of)(const ProtobufCMessage *);
 	/* True once the object serves (warming is over); NULL = always. For init and dumps. */
 	bool (*is_active)(const char *name);
+	/*
+	 * (opt) Can two compiled objects of one document not live together (one address)? Then it
+	 * reports at `msg`, the later one's, and returns -EINVAL. So that `validate` tells what
+	 * otherwise only publish would find.
+	 */
+	int (*clash)(struct hb_cfg *, const ProtobufCMessage *msg, const void *obj,
+	    const void *earlier);
 };
 
 /* Kind structs must live for ever; registered by core/app before any configuration. */

@@ -152,6 +152,33 @@ test_options(void **state)
 		"nonsense");
 }
 
+/* `validate` finds two listeners on one address. */
+static void
+test_clash_in_one_file(void **state)
+{
+	static const char yaml[] =
+		"static_resources:\n"
+		"  listeners:\n"
+		"  - {name: one, address: {socket_address: {address: 127.0.0.1, port_value: 9}}, "
+		"filter_chains: [{" FILTERS "}]}\n"
+		"  - {name: two, address: {socket_address: {address: 127.0.0.1, port_value: 9}}, "
+		"filter_chains: [{" FILTERS "}]}\n"
+		"  - {name: free, address: {socket_address: {address: 127.0.0.1, port_value: 9}}, "
+		"bind_to_port: false, filter_chains: [{" FILTERS "}]}\n";
+	struct hb_cfg *cfg = hb_cfg_new("file", NULL);
+	const ProtobufCMessage *m = hb_cfg_parse_text(
+		cfg, hb_str(yaml), hb_cfg_type_find(HB_STR("envoy.config.bootstrap.v3.Bootstrap")));
+	char line[1024];
+
+	assert_non_null(m);
+	assert_int_equal(hb_bootstrap_apply(cfg, m, true, true), -EINVAL);
+	assert_int_equal(hb_cfg_errs(cfg)->n, 1);
+	hb_err_format(&hb_cfg_errs(cfg)->v[0], line, sizeof line);
+	assert_non_null(strstr(line, "listeners[1].address"));
+	assert_non_null(strstr(line, "127.0.0.1:9 belongs to the listener \"one\""));
+	hb_cfg_free(&cfg);
+}
+
 /* ------------------------------------------------------------------ explain */
 
 static struct hb_text explained;
@@ -232,6 +259,7 @@ main(void)
 		T(test_chains),
 		T(test_matcher_chooses),
 		T(test_options),
+		T(test_clash_in_one_file),
 		cmocka_unit_test_setup_teardown(test_explain, setup_offline, teardown),
 		cmocka_unit_test_setup_teardown(test_explain_blind, setup_offline, teardown),
 	};
