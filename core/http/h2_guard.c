@@ -74,8 +74,8 @@ hb_h2__guard_begin(struct hb_h2 *h2, const nghttp2_frame_hd *hd)
 {
 	if (h2->guard.flooded)
 		return (false);
-	if (hd->type == NGHTTP2_HEADERS)
-		h2->guard.headers_ms = hb_now_ms(h2->worker);
+	/* Any other frame says that the block before it is over; CONTINUATION does not come here. */
+	h2->guard.headers_ms = hd->type == NGHTTP2_HEADERS ? hb_now_ms(h2->worker) : 0;
 	if (hd->type == NGHTTP2_PRIORITY || hd->type > NGHTTP2_CONTINUATION)
 		return (hb_h2__guard_add(h2, HB_H2_FLOOD_OTHER));
 	return (true);

@@ -415,10 +415,11 @@ on_data_chunk(
 static int
 on_invalid_frame(nghttp2_session *ng, const nghttp2_frame *frame, int error, void *user_data)
 {
+	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s;
 
 	(void)error;
-	(void)user_data;
+	h2->guard.headers_ms = 0;
 	s = frame->hd.stream_id == 0 ?
 		NULL :
 		nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);

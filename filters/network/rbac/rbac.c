@@ -147,6 +147,7 @@ note(struct hb_filter *f, const char *ns, const char *key, const char *value)
 #define LOG_DECISION(level, f, what, r)                                                               \
 	do {                                                                                          \
 		const struct hb_facts *facts_ = hb_filter_facts(f);                                   \
+		const struct hb_facts *id_ = hb_facts_identity(facts_);                               \
 		char remote_[HB_ADDR_TEXT_MAX], local_[HB_ADDR_TEXT_MAX];                             \
 		if (HB_LOG_ON(RBAC, level)) {                                                         \
 			(void)hb_addr_format(&facts_->remote, remote_, sizeof remote_);               \
@@ -155,7 +156,8 @@ note(struct hb_filter *f, const char *ns, const char *key, const char *value)
 				"conn=%llu chain=%s policy=%s remote=%s local=%s sni=%.*s peer=%.*s", \
 				(unsigned long long)hb_filter_conn_id(f), hb_filter_chain_name(f),    \
 				(r)->policy == NULL ? "none" : (r)->policy, remote_, local_,          \
-				HB_STR_FMT(facts_->sni), HB_STR_FMT(facts_->principal));              \
+				HB_STR_FMT(facts_->sni),                                              \
+				HB_STR_FMT(id_ == NULL ? HB_STR("") : id_->principal));               \
 		}                                                                                     \
 	} while (0)
 

@@ -1,0 +1,395 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A session is the filter's context; a stream with a chain is a connection of its own, which may
+ * outlive the session for a turn or two: its facts keep this memory (hb_conn_carries).
+ */
+#include <stdio.h>
+#include "core/base/log.h"
+#include "core/filter/acceptor.h"
+#include "core/mesh/headers.h"
+#include "filters/network/hbone_server/runtime.h"
+
+#define VALUE_MAX 8192u /* bytes of one header that are kept */
+
+HB_STAT_FAMILY(hbone_family, "hbone_server", "hbone_server", "stat_prefix", HBONE_STATS);
+
+struct hbone_stream {
+	unsigned magic;
+#define HBONE_STREAM_MAGIC 0x7e4a0d93
+	struct hb_hbone *session;
+	struct hb_conn *conn;
+	struct hb_list node;
+};
+
+/* ------------------------------------------------------------------ configuration */
+
+void
+hb_hbone_conf_init(struct hb_hbone_conf *c, const char *stat_prefix)
+{
+	c->magic = HB_HBONE_CONF_MAGIC;
+	c->label = hb_strdup(stat_prefix);
+	c->stats = hb_stats_get(&hbone_family, hb_str(stat_prefix));
+}
+
+void
+hb_hbone_conf_fini(struct hb_hbone_conf *c)
+{
+	HB_CHECK(c, HB_HBONE_CONF_MAGIC);
+	for (size_t i = 0; i < c->n_keep; i++)
+		hb_free(c->keep[i]);
+	hb_free(c->keep);
+	hb_free(c->baggage);
+	hb_free(c->post_path);
+	hb_free(c->post_target);
+	hb_free(c->label);
+	hb_access_log_free(&c->log);
+	hb_stats_unref(&c->stats);
+}
+
+/* ------------------------------------------------------------------ numbers and the log */
+
+static void
+count(const struct hb_hbone *s, enum hbone_stat i, int64_t n)
+{
+	hb_stat_add(s->worker, s->conf->stats, i, n);
+}
+
+static void
+count_answer(const struct hb_hbone *s, unsigned status)
+{
+	static const struct {
+		unsigned status;
+		enum hbone_stat stat;
+	} rows[] = { { 200, HBONE_200 }, { 400, HBONE_400 }, { 401, HBONE_401 }, { 403, HBONE_403 },
+		{ 404, HBONE_404 }, { 431, HBONE_431 }, { 503, HBONE_503 }, { 504, HBONE_504 } };
+
+	for (size_t i = 0; i < HB_ARRAY_LEN(rows); i++) {
+		if (rows[i].status == status) {
+			count(s, rows[i].stat, 1);
+			return;
+		}
+	}
+	count(s, HBONE_OTHER, 1);
+}
+
+/* A request that got no connection of its own. */
+static void
+log_refused(const struct hb_hbone *s, const struct hb_facts *facts, unsigned status,
+	enum hb_close_reason reason, const char *why)
+{
+	struct hb_log_entry e = { .facts = facts,
+		.conn_id = hb_filter_conn_id(s->filter),
+		.start_us = hb_wall_us(s->worker),
+		.reason = reason,
+		.detail = hb_str(why),
+		.listener_name = hb_str(s->conf->label),
+		.response_code = status };
+
+	count_answer(s, status);
+	hb_access_log_write(s->worker, s->conf->log, &e);
+	HB_LOG(FILTER, DEBUG, "tunnel refused", "id=%llu authority=\"%.*s\" status=%u why=\"%s\"",
+		(unsigned long long)e.conn_id, HB_STR_FMT(facts->authority), status, why);
+}
+
+/* ------------------------------------------------------------------ facts of a stream */
+
+static bool
+is_kept(const struct hb_hbone_conf *c, struct hb_str name)
+{
+	for (size_t i = 0; i < c->n_keep; i++)
+		if (hb_str_eq(name, hb_str(c->keep[i])))
+			return (true);
+	return (c->keep_all);
+}
+
+/* Lines of one name are one value. */
+static void
+keep(struct hb_facts *f, struct hb_str name, struct hb_str value)
+{
+	struct hb_str ns = HB_STR(HB_META_REQUEST), old = hb_facts_metadata(f, ns, name);
+	struct hb_text joined = { .cap_max = VALUE_MAX };
+
+	if (old.p != NULL) {
+		hb_text_add(&joined, old.p, old.len);
+		hb_text_addc(&joined, ',');
+		hb_text_add(&joined, value.p, value.len);
+		value = hb_strn(joined.p, joined.len);
+	}
+	if (!joined.truncated && value.len <= VALUE_MAX)
+		(void)hb_facts_metadata_set(f, ns, name, value);
+	hb_text_fini(&joined);
+}
+
+static void
+keep_headers(const struct hb_hbone_conf *c, struct hb_facts *f, const struct hb_h2_request *r)
+{
+	unsigned n = 0;
+
+	if (c->keep_all)
+		keep(f, HB_STR(":method"), r->method);
+	for (size_t i = 0; i < r->n_headers && n < HB_HBONE_HEADERS_MAX; i++) {
+		if (!is_kept(c, r->headers[i].name))
+			continue;
+		keep(f, r->headers[i].name, r->headers[i].value);
+		n++;
+	}
+}
+
+static void
+believe_forwarded(struct hb_facts *f)
+{
+	struct hb_str line = hb_facts_metadata(f, HB_STR(HB_META_REQUEST), HB_STR("forwarded"));
+	struct hb_forwarded fw;
+
+	if (line.len > 0 && hb_forwarded_parse(line, &fw) && fw.from.kind != HB_ADDR_NONE)
+		hb_addr_copy(&f->arena, &f->remote, &fw.from);
+}
+
+static void
+learn(const struct hb_hbone *s, struct hb_facts *f, struct hb_str authority,
+	const struct hb_h2_request *r)
+{
+	const struct hb_facts *below;
+
+	hb_facts_init(f);
+	hb_conn_carries(s->filter, f);
+	below = f->parent;
+	hb_addr_copy(&f->arena, &f->direct_local, &below->direct_local);
+	hb_addr_copy(&f->arena, &f->direct_remote, &below->direct_remote);
+	hb_addr_copy(&f->arena, &f->local, &below->local);
+	hb_addr_copy(&f->arena, &f->remote, &below->remote);
+	f->transport_protocol = HB_STR("raw_buffer");
+	f->authority = hb_arena_str(&f->arena, authority);
+	keep_headers(s->conf, f, r);
+	if (s->conf->trust_forwarded)
+		believe_forwarded(f);
+}
+
+/* Of a host name the port is known, and no address. */
+static void
+learn_target(struct hb_facts *f, const struct hb_authority *target)
+{
+	if (target->port == 0)
+		return;
+	f->local_restored = target->is_ip;
+	f->local = target->ip;
+	if (!target->is_ip)
+		f->local = (struct hb_addr){ .kind = HB_ADDR_V4, .port = target->port };
+}
+
+/* ------------------------------------------------------------------ streams */
+
+static unsigned
+status_of(const void *arg, enum hb_close_reason reason)
+{
+	const struct hb_hbone_conf *c = arg;
+
+	switch (reason) { /* the client did not wait for an answer */
+	case HB_CLOSE_NONE:
+	case HB_CLOSE_PEER_RESET:
+	case HB_CLOSE_DOWNSTREAM_RESET:
+	case HB_CLOSE_STREAM_RESET:
+	case HB_CLOSE_GOAWAY:
+		return (0);
+	default:
+		return (hb_tunnel_status(c->tunnel.flavour, reason));
+	}
+}
+
+static void
+on_stream_closed(void *arg, struct hb_conn *conn, enum hb_close_reason reason)
+{
+	struct hbone_stream *st;
+	struct hb_log_entry e;
+
+	(void)reason;
+	HB_CAST(st, arg, HBONE_STREAM_MAGIC);
+	hb_conn_log_entry(conn, &e);
+	count_answer(st->session, e.response_code);
+	count(st->session, HBONE_ACTIVE, -1);
+	hb_list_del(&st->node);
+	HB_DEL(st);
+}
+
+static void
+start_stream(struct hb_hbone *s, struct hb_transport *t, struct hb_facts *f,
+	const struct hb_chain *chain)
+{
+	struct hb_conn_owner owner = { .on_closed = on_stream_closed,
+		.listener_name = s->conf->label,
+		.log = s->conf->log,
+		.status_of = status_of,
+		.status_arg = s->conf };
+	struct hbone_stream *st;
+
+	HB_NEW(st, HBONE_STREAM_MAGIC);
+	st->session = s;
+	hb_list_add_tail(&s->streams, &st->node);
+	owner.arg = st;
+	count(s, HBONE_TUNNELS, 1);
+	count(s, HBONE_ACTIVE, 1);
+	st->conn = hb_conn_start(s->worker, t, f, chain, &owner);
+}
+
+static void
+refuse(struct hb_hbone *s, struct hb_transport *t, const struct hb_facts *f,
+	enum hb_close_reason reason, const char *why)
+{
+	log_refused(s, f, hb_tunnel_status(s->conf->tunnel.flavour, reason), reason, why);
+	hb_transport_reject(&t, reason);
+}
+
+static void
+on_tunnel(void *sink, struct hb_tunnel_server *server, const struct hb_tunnel_request *r,
+	struct hb_transport *t)
+{
+	struct hb_hbone *s;
+	struct hb_hbone_way way = { 0 };
+	struct hb_facts f;
+
+	(void)server;
+	HB_CAST(s, sink, HB_HBONE_MAGIC);
+	learn(s, &f, r->authority, r->http);
+	learn_target(&f, &r->target);
+	s->conf->choose(s->conf->arg, r, &f, &way);
+	if (way.refuse != HB_CLOSE_NONE) {
+		refuse(s, t, &f, way.refuse, way.why);
+	} else if (way.chain != NULL) {
+		start_stream(s, t, &f, way.chain);
+	} else if (hb_accept(s->worker, way.listener, t, &f) == 0) {
+		count(s, HBONE_HANDED, 1);
+	} else {
+		refuse(s, t, &f, HB_CLOSE_NO_ROUTE, "the listener does not exist");
+	}
+	hb_facts_fini(&f);
+}
+
+static void
+on_refused(void *sink, struct hb_tunnel_server *server, const struct hb_h2_request *r,
+	unsigned status, const char *why)
+{
+	struct hb_hbone *s;
+	struct hb_facts f;
+
+	(void)server;
+	HB_CAST(s, sink, HB_HBONE_MAGIC);
+	learn(s, &f, r->authority, r);
+	log_refused(
+		s, &f, status, status == 404 ? HB_CLOSE_NO_ROUTE : HB_CLOSE_PROTOCOL_ERROR, why);
+	hb_facts_fini(&f);
+}
+
+/* ------------------------------------------------------------------ the session */
+
+static void
+on_count(void *sink, enum hb_h2_count what)
+{
+	static const enum hbone_stat stats[HB_H2_FLOODED] = {
+		[HB_H2_REQUEST] = HBONE_RQ_TOTAL,
+		[HB_H2_REFUSED] = HBONE_REFUSED,
+		[HB_H2_RX_RESET] = HBONE_RX_RESET,
+		[HB_H2_TX_RESET] = HBONE_TX_RESET,
+		[HB_H2_MALFORMED] = HBONE_MALFORMED,
+		[HB_H2_HEADERS_TOO_BIG] = HBONE_431,
+		[HB_H2_KEEPALIVE_TIMEOUT] = HBONE_KEEPALIVE,
+		[HB_H2_HEADERS_TIMEOUT] = HBONE_SLOW_HEADERS,
+		[HB_H2_START_TIMEOUT] = HBONE_SLOW_START,
+		[HB_H2_IDLE] = HBONE_IDLE,
+	};
+	const struct hb_hbone *s = sink;
+
+	HB_CHECK(s, HB_HBONE_MAGIC);
+	if (what >= HB_H2_FLOODED)
+		count(s, HBONE_FLOOD_RESETS + (what - HB_H2_FLOODED), 1);
+	else
+		count(s, stats[what], 1);
+}
+
+static void
+ended(struct hb_hbone *s, enum hb_close_reason reason)
+{
+	if (!s->counted)
+		return;
+	s->counted = false;
+	count(s, HBONE_CX_ACTIVE, -1);
+	if (reason == HB_CLOSE_PROTOCOL_ERROR)
+		count(s, HBONE_CX_PROTOCOL, 1);
+	if (reason == HB_CLOSE_FLOOD)
+		count(s, HBONE_CX_FLOOD, 1);
+}
+
+static void
+on_closed(void *sink, struct hb_tunnel_server *server, enum hb_close_reason reason)
+{
+	struct hb_hbone *s;
+	char why[96];
+
+	(void)server;
+	HB_CAST(s, sink, HB_HBONE_MAGIC);
+	ended(s, reason);
+	if (s->filter == NULL || !hb_close_info(reason)->is_error)
+		return;
+	(void)snprintf(why, sizeof why, "HTTP/2: %s", hb_close_info(reason)->text);
+	hb_filter_set_detail(s->filter, why);
+}
+
+static const struct hb_tunnel_events events = {
+	.on_tunnel = on_tunnel,
+	.on_refused = on_refused,
+	.on_count = on_count,
+	.on_closed = on_closed,
+};
+
+enum hb_filter_status
+hb_hbone_on_secured(struct hb_filter *f)
+{
+	struct hb_hbone *s = hb_filter_ctx(f);
+	struct hb_str alpn = hb_filter_facts(f)->alpn_chosen;
+	struct hb_transport *down;
+
+	s->magic = HB_HBONE_MAGIC;
+	s->filter = f;
+	s->worker = hb_filter_worker(f);
+	s->conf = hb_filter_conf(f);
+	HB_CHECK(s->conf, HB_HBONE_CONF_MAGIC);
+	hb_list_init(&s->streams);
+	if (alpn.len > 0 && !hb_str_eq(alpn, HB_STR("h2"))) {
+		hb_filter_set_detail(f, "the TLS handshake chose another protocol than h2");
+		hb_filter_close(f, HB_CLOSE_PROTOCOL_ERROR);
+		return (HB_FILTER_CONTINUE);
+	}
+	s->counted = true;
+	count(s, HBONE_CX_TOTAL, 1);
+	count(s, HBONE_CX_ACTIVE, 1);
+	down = hb_filter_take_downstream(f);
+	/* On a stream of another server: that one is answered now, our SETTINGS follow. */
+	hb_transport_accept(down);
+	hb_tunnel_server_start(&s->server, down, &s->conf->tunnel, &events, s);
+	return (HB_FILTER_CONTINUE);
+}
+
+void
+hb_hbone_on_event(struct hb_filter *f, enum hb_event ev)
+{
+	struct hb_hbone *s = hb_filter_ctx(f);
+	struct hb_list *n, *next;
+
+	if (s->filter == NULL || s->server.magic == 0 || ev != HB_EVENT_DRAIN)
+		return;
+	hb_tunnel_server_drain(&s->server);
+	HB_LIST_FOREACH_SAFE (n, next, &s->streams)
+		hb_conn_drain(HB_LIST_ENTRY(n, struct hbone_stream, node)->conn);
+}
+
+void
+hb_hbone_fini(struct hb_filter *f)
+{
+	struct hb_hbone *s = hb_filter_ctx(f);
+
+	if (s->filter == NULL)
+		return;
+	if (s->server.magic != 0)
+		hb_tunnel_server_abort(&s->server, HB_CLOSE_ADMIN);
+	ended(s, HB_CLOSE_ADMIN);
+	s->filter = NULL;
+}
