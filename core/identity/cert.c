@@ -111,8 +111,8 @@ check_key(struct hb_credential *c, X509 *leaf, const struct hb_credential_pem *p
 	return (0);
 }
 
-static CRYPTO_BUFFER *
-der_of(X509 *x)
+CRYPTO_BUFFER *
+hb_identity__der(X509 *x)
 {
 	uint8_t *der = NULL;
 	int n = i2d_X509(x, &der);
@@ -152,7 +152,7 @@ hb_credential_new(
 				reterr, r, "certificate %zu of %s: %s", i + 1, what, err.text);
 			break;
 		}
-		c->chain[i] = der_of(sk_X509_value(sk, i));
+		c->chain[i] = hb_identity__der(sk_X509_value(sk, i));
 		c->n = i + 1;
 	}
 	if (r == 0)

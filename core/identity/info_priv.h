@@ -24,6 +24,9 @@ int hb_identity__pem_certs(struct hb_str pem, const char *what, size_t max, STAC
  * the library), or `otherwise`. */
 const char *hb_identity__lib_error(const char *otherwise);
 
+/* The DER of a certificate; the caller frees it. */
+CRYPTO_BUFFER *hb_identity__der(X509 *);
+
 /* The object is gone: nobody finds it any more. Frees the name; NULL = was never shared. */
 void hb_identity__unshare(char **name);
 
