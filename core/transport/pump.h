@@ -81,5 +81,7 @@ void hb_pump_abort(struct hb_pump *, enum hb_close_reason);
 void hb_pump_pipes_max(unsigned);
 /* Pipes in use and pooled on this worker. */
 unsigned hb_pump_pipes(const struct hb_worker *);
+/* Bytes that this worker moved by splice(2) since its start. Any thread. */
+uint64_t hb_pump_spliced(const struct hb_worker *);
 
 #endif

@@ -37,6 +37,7 @@ struct pool {
 #define POOL_MAGIC 0x70697065
 	struct pipe *free;
 	unsigned nfree, nout;
+	_Atomic uint64_t spliced; /* bytes; written by the worker, read by anybody */
 };
 
 /* Written when a pipe is made or closed, not when it goes through a pool. */
@@ -171,6 +172,15 @@ hb_pump_pipes(const struct hb_worker *w)
 	const struct pool *pool = s == NULL ? NULL : s->pump;
 
 	return (pool == NULL ? 0 : pool->nfree + pool->nout);
+}
+
+uint64_t
+hb_pump_spliced(const struct hb_worker *w)
+{
+	const struct hb_transport_state *s = w->slot[HB_SLOT_TRANSPORT];
+	const struct pool *pool = s == NULL ? NULL : s->pump;
+
+	return (pool == NULL ? 0 : atomic_load_explicit(&pool->spliced, memory_order_relaxed));
 }
 
 /* ------------------------------------------------------------------ one direction */
@@ -337,6 +347,16 @@ copy_out(struct spliced *s)
 	hb_pump__drained(p);
 }
 
+static void
+add_spliced(struct hb_worker *w, uint64_t n)
+{
+	struct pool *pool = pool_of(w);
+
+	atomic_store_explicit(&pool->spliced,
+		atomic_load_explicit(&pool->spliced, memory_order_relaxed) + n,
+		memory_order_relaxed);
+}
+
 /*
  * Empties the pipe. True when it is empty; else the socket takes no more, or the direction is over
  * and `s` gone.
@@ -358,6 +378,7 @@ drain(struct spliced *s)
 			s->held -= (size_t)n;
 			count(s, s->dst, HB_DIR_WRITE, (size_t)n);
 			p->dir[from].spliced += (uint64_t)n;
+			add_spliced(p->worker, (uint64_t)n);
 			if (!hb_pump__progress(p, from, (size_t)n))
 				return (false);
 		} else if (n < 0 && errno == EAGAIN) {
@@ -496,6 +517,12 @@ hb_pump_pipes_max(unsigned n)
 
 unsigned
 hb_pump_pipes(const struct hb_worker *w)
+{
+	return (0);
+}
+
+uint64_t
+hb_pump_spliced(const struct hb_worker *w)
 {
 	return (0);
 }
