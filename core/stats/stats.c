@@ -37,6 +37,7 @@ struct hb_stats {
 	struct family *family;
 	char *label;                    /* owned; as given */
 	char *shown;                    /* owned; as it stands in output */
+	char *more;                     /* owned; second part of the label, "" without */
 	char *prefix;                   /* owned; with the shown label */
 	struct computed *computed;      /* owned */
 	unsigned n_computed;            /* entries in computed */
@@ -78,6 +79,37 @@ static char *label_shown(const char *label)
 	return (shown);
 }
 
+static char *prefix_of(const struct hb_stats *s)
+{
+	const char *name = s->family->desc->name, *label = strchr(name, '*'), *more;
+
+	if (label == NULL)
+		return (hb_asprintf("%s.%s%s", name, s->shown, *s->shown != '\0' ? "." : ""));
+	more = strchr(label + 1, '*');
+	if (more == NULL)
+		return (hb_asprintf("%.*s%s%s", (int)(label - name), name, s->shown, label + 1));
+	return (hb_asprintf("%.*s%s%.*s%s%s", (int)(label - name), name, s->shown,
+		(int)(more - label - 1), label + 1, s->more, more + 1));
+}
+
+/* Fills in what is shown; only families whose name has two places take a label in two parts. */
+static void show(struct hb_stats *s)
+{
+	const char *name = s->family->desc->name, *more = strchr(s->label, '\n');
+
+	if (more != NULL && strchr(name, '*') != strrchr(name, '*')) {
+		char *first = hb_strndup(s->label, (size_t)(more - s->label));
+
+		s->shown = label_shown(first);
+		s->more = label_shown(more + 1);
+		hb_free(first);
+	} else {
+		s->shown = label_shown(s->label);
+		s->more = hb_strdup("");
+	}
+	s->prefix = prefix_of(s);
+}
+
 struct hb_stats *hb_stats_get(const struct hb_stat_family *desc, struct hb_str label)
 {
 	struct family *f = family_of(desc);
@@ -97,8 +129,7 @@ struct hb_stats *hb_stats_get(const struct hb_stat_family *desc, struct hb_str l
 	s->refs = 1;
 	s->family = f;
 	s->label = hb_strndup(label.p, label.len);
-	s->shown = label_shown(s->label);
-	s->prefix = hb_asprintf("%s.%s%s", desc->name, s->shown, label.len > 0 ? "." : "");
+	show(s);
 	s->n_blocks = n_blocks;
 	hb_map_put(f->scopes, label, s);
 	return (s);
@@ -124,6 +155,7 @@ static void stats_free(void *obj)
 	hb_free(s->base);
 	hb_free(s->computed);
 	hb_free(s->prefix);
+	hb_free(s->more);
 	hb_free(s->shown);
 	hb_free(s->label);
 	HB_DEL(s);
@@ -160,6 +192,11 @@ const struct hb_stat_family *hb_stats_family(const struct hb_stats *s)
 const char *hb_stats_shown_label(const struct hb_stats *s)
 {
 	return (s->shown);
+}
+
+const char *hb_stats_more(const struct hb_stats *s)
+{
+	return (s->more);
 }
 
 const char *hb_stats_prefix(const struct hb_stats *s)

@@ -23,7 +23,10 @@ struct hb_stat_desc {
 };
 
 struct hb_stat_family {
-	const char *name;       /* "cluster": text name is NAME.LABEL.STAT; "" label: NAME.STAT */
+	/* "cluster": text name is NAME.LABEL.STAT; "" label: NAME.STAT. "*.rbac.*": the whole of what
+	 * stands before STAT; LABEL takes the place of the first *, its second part (after a newline,
+	 * or nothing) that of the second. For Prometheus the second part begins STAT. */
+	const char *name;
 	const char *prometheus; /* "envoy_cluster": PROMETHEUS_STAT                             */
 	const char *label;      /* "envoy_cluster_name"; NULL = no label                        */
 	const struct hb_stat_desc *stats;

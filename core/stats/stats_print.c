@@ -14,7 +14,7 @@ static const double bounds[] = { 0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 250
 
 /* A name in parts, so that sorting a hundred thousand of them builds none. */
 struct name {
-	const char *parts[3];
+	const char *parts[4];
 	unsigned at;
 };
 
@@ -39,8 +39,10 @@ static struct name name_of(const struct hb_stat_entry *e, bool prometheus)
 	const char *stat = hb_stat_entry_desc(e)->name;
 
 	if (prometheus)
-		return ((struct name){ { hb_stats_family(e->stats)->prometheus, "_", stat }, 0 });
-	return ((struct name){ { hb_stats_prefix(e->stats), stat, "" }, 0 });
+		return ((struct name){ { hb_stats_family(e->stats)->prometheus, "_",
+					       hb_stats_more(e->stats), stat },
+			0 });
+	return ((struct name){ { hb_stats_prefix(e->stats), stat, "", "" }, 0 });
 }
 
 static int name_cmp(const struct hb_stat_entry *a, const struct hb_stat_entry *b, bool prometheus)

@@ -54,6 +54,8 @@ size_t hb_stats_collect(const struct hb_stats_query *, struct hb_stat_entry **re
 const struct hb_stat_family *hb_stats_family(const struct hb_stats *);
 /* The label with '_' for colons and control bytes. */
 const char *hb_stats_shown_label(const struct hb_stats *);
+/* The label's second part, which begins the metric's name for Prometheus; "" without. */
+const char *hb_stats_more(const struct hb_stats *);
 /* "cluster.NAME.", with the shown label. */
 const char *hb_stats_prefix(const struct hb_stats *);
 /* Since the last reset. */

@@ -29,7 +29,7 @@
 		"Notes about decisions that found the connection's metadata full.")
 
 enum rbac_stat { RBAC_STATS(HB_STAT_ENUM) RBAC_STAT_MAX };
-HB_STAT_FAMILY(rbac_family, "rbac", "envoy_rbac", "envoy_rbac_prefix", RBAC_STATS);
+HB_STAT_FAMILY(rbac_family, "*.rbac.*", "envoy_rbac", "envoy_rbac_prefix", RBAC_STATS);
 
 #define RBAC_NS  "envoy.filters.network.rbac"
 #define HINT_NS  "envoy.common"
@@ -80,27 +80,22 @@ compile_one(struct hb_cfg *cfg, const rbac_msg *m, const char *rules_field, cons
 	return (rules == NULL ? NULL : hb_rbac_compile(cfg, m, rules_field, rules));
 }
 
-/* Istio's prefixes end with a dot or underscore, for they are glued to the name that follows. */
-static struct hb_str
-trim(const char *prefix)
-{
-	struct hb_str s = hb_str(prefix);
-
-	while (s.len > 1 && (s.p[s.len - 1] == '.' || s.p[s.len - 1] == '_'))
-		s.len--;
-	return (s);
-}
-
-/* Metrics of the shadow rules get a scope of their own when they have a prefix: rbac.tcp.dry_run. */
+/*
+ * Names as Envoy makes them: STAT_PREFIX.rbac.allowed, STAT_PREFIX.rbac.SHADOW_PREFIXshadow_allowed.
+ * Istio's stat_prefix ends with the dot already ("tcp.").
+ */
 static void
 scopes(struct rbac_conf *c, const rbac_msg *m)
 {
-	struct hb_str label = trim(m->stat_prefix), shadow = trim(m->shadow_rules_stat_prefix);
-	char *both = hb_asprintf(
-		"%.*s%s%.*s", HB_STR_FMT(label), shadow.len == 0 ? "" : ".", HB_STR_FMT(shadow));
+	struct hb_str label = hb_str(m->stat_prefix);
+	char *both;
 
+	if (label.len > 1 && label.p[label.len - 1] == '.')
+		label.len--;
+	both = hb_asprintf("%.*s\n%s", HB_STR_FMT(label), m->shadow_rules_stat_prefix);
 	c->stats = hb_stats_get(&rbac_family, label);
-	c->shadow_stats = hb_stats_get(&rbac_family, hb_str(both));
+	c->shadow_stats = hb_stats_get(
+		&rbac_family, *m->shadow_rules_stat_prefix == '\0' ? label : hb_str(both));
 	hb_free(both);
 }
 

@@ -31,6 +31,13 @@ enum house_stat {
 };
 HB_STAT_FAMILY(house_family, "house", "envoy_house", NULL, HOUSE_STATS);
 
+#define GATE_STATS(X) X(GATE_OPEN, "open", COUNTER, "Gates opened.")
+enum gate_stat {
+	GATE_STATS(HB_STAT_ENUM) GATE_STAT_MAX
+};
+HB_STAT_FAMILY(gate_family, "*.gate.*", "envoy_gate", "envoy_gate_prefix", GATE_STATS);
+HB_STAT_FAMILY(tail_family, "*.tail.", "envoy_tail", "envoy_tail_prefix", GATE_STATS);
+
 static int setup(void **state)
 {
 	struct hb_err err;
@@ -232,6 +239,8 @@ static void count_family(void *arg, const struct hb_stat_family *f)
 {
 	unsigned *seen = arg;
 
+	if (f == &gate_family || f == &tail_family)
+		return;
 	*seen |= f == &room_family ? 1 : f == &house_family ? 2 : 4;
 }
 
@@ -323,6 +332,30 @@ static void test_renderers(void **state)
 	hb_text_fini(&t);
 }
 
+/* Envoy puts some prefixes before the family's name. */
+static void test_label_in_the_middle(void **state)
+{
+	struct hb_stats *one = hb_stats_get(&gate_family, HB_STR("north:1")),
+			*two = hb_stats_get(&gate_family, HB_STR("north:1\nback_")),
+			*tail = hb_stats_get(&tail_family, HB_STR("a\nb"));
+	struct hb_stats_query used = { .used_only = true };
+	struct hb_text t = { 0 };
+
+	hb_stat_inc(hb_worker_control(), one, GATE_OPEN);
+	hb_stat_add(hb_worker_control(), two, GATE_OPEN, 2);
+	hb_stat_add(hb_worker_control(), tail, GATE_OPEN, 3);
+	check_text(&used,
+		"a_b.tail.open: 3\nnorth_1.gate.back_open: 2\nnorth_1.gate.open: 1\n");
+	hb_stats_prometheus(&t, &used);
+	assert_non_null(strstr(t.p, "\nenvoy_gate_back_open{envoy_gate_prefix=\"north_1\"} 2\n"));
+	assert_non_null(strstr(t.p, "\nenvoy_gate_open{envoy_gate_prefix=\"north_1\"} 1\n"));
+	assert_non_null(strstr(t.p, "\nenvoy_tail_open{envoy_tail_prefix=\"a_b\"} 3\n"));
+	hb_text_fini(&t);
+	hb_stats_unref(&one);
+	hb_stats_unref(&two);
+	hb_stats_unref(&tail);
+}
+
 int main(void)
 {
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
@@ -330,6 +363,7 @@ int main(void)
 		TEST(test_sums),
 		TEST(test_scopes_outlive_owners),
 		TEST(test_text),
+		TEST(test_label_in_the_middle),
 		TEST(test_json),
 		TEST(test_prometheus),
 		TEST(test_reset),

@@ -117,8 +117,8 @@ test_rbac__allows(void **state)
 	open_with(RBAC "    rules: " POLICY("web", HTTPS) PROXY, NULL);
 	expect_served("hello");
 	hb_log_level_all(HB_LOG_INFO);
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 1);
-	assert_int_equal(hbf_stat("rbac.p.denied"), 0);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 1);
+	assert_int_equal(hbf_stat("p.rbac.denied"), 0);
 	assert_non_null(strstr(last_log, "allowed"));
 	assert_non_null(strstr(last_log, "policy=web"));
 }
@@ -132,8 +132,8 @@ test_rbac__denies_before_any_dial(void **state)
 	assert_int_equal(hbf_dialler.dials, 0);
 	HBT_UNTIL(h.client.closed);
 	assert_int_equal(h.client.got.len, 0);
-	assert_int_equal(hbf_stat("rbac.p.denied"), 1);
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 0);
+	assert_int_equal(hbf_stat("p.rbac.denied"), 1);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 0);
 	assert_non_null(strstr(last_log, "denied"));
 	assert_non_null(strstr(last_log, "policy=none"));
 	assert_non_null(strstr(last_log, "remote=127.0.0.1:4000"));
@@ -176,7 +176,7 @@ test_rbac__without_rules(void **state)
 {
 	open_with(RBAC PROXY, NULL);
 	expect_served("hello");
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 0);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 0);
 }
 
 /* A rule set that is there but has no policy denies. */
@@ -208,8 +208,8 @@ test_rbac__shadow(void **state)
 {
 	open_with(RBAC "    shadow_rules: " POLICY("web", HTTP) PROXY, NULL);
 	expect_served("hello");
-	assert_int_equal(hbf_stat("rbac.p.shadow_denied"), 1);
-	assert_int_equal(hbf_stat("rbac.p.denied"), 0);
+	assert_int_equal(hbf_stat("p.rbac.shadow_denied"), 1);
+	assert_int_equal(hbf_stat("p.rbac.denied"), 0);
 	assert_metadata("envoy.filters.network.rbac", "shadow_engine_result", "denied");
 }
 
@@ -221,8 +221,8 @@ test_rbac__shadow_prefix(void **state)
 			       PROXY,
 		NULL);
 	expect_served("hello");
-	assert_int_equal(hbf_stat("rbac.p.dry_run.shadow_allowed"), 1);
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 1);
+	assert_int_equal(hbf_stat("p.rbac.dry_run_shadow_allowed"), 1);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 1);
 	assert_metadata("envoy.filters.network.rbac", "dry_run_shadow_engine_result", "allowed");
 	assert_metadata("envoy.filters.network.rbac", "dry_run_shadow_effective_policy_id", "dry");
 }
@@ -267,7 +267,7 @@ test_rbac__metadata_full(void **state)
 	}
 	open_with(RBAC "    shadow_rules: " POLICY("web", HTTPS) PROXY, &f);
 	expect_served("hello");
-	assert_int_equal(hbf_stat("rbac.p.metadata_dropped"), 2);
+	assert_int_equal(hbf_stat("p.rbac.metadata_dropped"), 2);
 }
 
 /* ------------------------------------------------------------------ later */
@@ -281,7 +281,7 @@ test_rbac__continuous(void **state)
 	open_with(RBAC "    enforcement_type: CONTINUOUS\n    rules: " POLICY("note", NOTE) PROXY,
 		&f);
 	expect_served("hello");
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 2);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 2);
 	assert_true(hb_facts_metadata_set(facts_of_conn(), HB_STR("n"), HB_STR("k"), HB_STR("no")));
 	hbt_writez(&h.client, "more", false);
 	expect_closed(HB_CLOSE_RBAC_DENIED, "rbac_access_denied_matched_policy[none]");
@@ -299,7 +299,7 @@ test_rbac__one_time(void **state)
 	expect_served("hello");
 	assert_true(hb_facts_metadata_set(facts_of_conn(), HB_STR("n"), HB_STR("k"), HB_STR("no")));
 	expect_served("hellomore");
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 1);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 1);
 }
 
 static void
@@ -316,8 +316,8 @@ test_rbac__revalidate(void **state)
 	assert_true(hb_facts_metadata_set(facts_of_conn(), HB_STR("n"), HB_STR("k"), HB_STR("no")));
 	hb_conn_revalidate(h.conn);
 	expect_closed(HB_CLOSE_REVOKED, "rbac_access_denied_matched_policy[none]");
-	assert_int_equal(hbf_stat("rbac.p.revoked"), 1);
-	assert_int_equal(hbf_stat("rbac.p.allowed"), 1);
+	assert_int_equal(hbf_stat("p.rbac.revoked"), 1);
+	assert_int_equal(hbf_stat("p.rbac.allowed"), 1);
 	assert_non_null(strstr(last_log, "revoked"));
 	HBT_UNTIL(hbf_dialler.up[0].closed);
 }
@@ -336,7 +336,7 @@ test_rbac__delay_deny(void **state)
 	hbt_advance(1100);
 	expect_closed(HB_CLOSE_RBAC_DENIED, "rbac_access_denied_matched_policy[none]");
 	assert_int_equal(hbf_dialler.dials, 0);
-	assert_int_equal(hbf_stat("rbac.p.denied"), 1);
+	assert_int_equal(hbf_stat("p.rbac.denied"), 1);
 }
 
 static void
