@@ -42,12 +42,14 @@ struct hb_admin_request {
 	struct hb_text body;
 };
 
+union any_stream {
+	uv_stream_t stream;
+	uv_tcp_t tcp;
+	uv_pipe_t pipe; /* larger than uv_tcp_t */
+};
+
 struct door_state {
-	union {
-		uv_stream_t stream;
-		uv_tcp_t tcp;
-		uv_pipe_t pipe;
-	} u;
+	union any_stream u;
 	h2o_accept_ctx_t accept;
 	h2o_hostconf_t *host;
 	struct hb_addr bound;
@@ -55,7 +57,7 @@ struct door_state {
 };
 
 struct admin_conn {
-	uv_tcp_t tcp; /* or a pipe: the first fields are libuv's own */
+	union any_stream u;
 	struct hb_list node;
 };
 
@@ -361,7 +363,7 @@ on_ready(h2o_handler_t *self, h2o_req_t *req)
 static void
 conn_closed(uv_handle_t *h)
 {
-	struct admin_conn *c = HB_CONTAINER(h, struct admin_conn, tcp);
+	struct admin_conn *c = HB_CONTAINER(h, struct admin_conn, u);
 
 	hb_list_del(&c->node);
 	admin.n_conns--;
@@ -379,23 +381,23 @@ on_accept(uv_stream_t *listener, int status)
 		return;
 	c = h2o_mem_alloc(sizeof *c);
 	if (listener->type == UV_NAMED_PIPE)
-		uv_pipe_init(listener->loop, (uv_pipe_t *)&c->tcp, 0);
+		uv_pipe_init(listener->loop, &c->u.pipe, 0);
 	else
-		uv_tcp_init(listener->loop, &c->tcp);
+		uv_tcp_init(listener->loop, &c->u.tcp);
 	hb_list_init(&c->node);
 	hb_list_add_tail(&admin.conns, &c->node);
 	admin.n_conns++;
 	hb_stat_inc(hb_worker_control(), admin.stats, ADMIN_CX);
-	if (uv_accept(listener, (uv_stream_t *)&c->tcp) != 0) {
-		uv_close((uv_handle_t *)&c->tcp, conn_closed);
+	if (uv_accept(listener, &c->u.stream) != 0) {
+		uv_close((uv_handle_t *)&c->u, conn_closed);
 		return;
 	}
 	if (admin.n_conns > CONNECTIONS_MAX) {
 		hb_stat_inc(hb_worker_control(), admin.stats, ADMIN_CX_OVERFLOW);
-		uv_close((uv_handle_t *)&c->tcp, conn_closed);
+		uv_close((uv_handle_t *)&c->u, conn_closed);
 		return;
 	}
-	h2o_accept(&d->accept, h2o_uv_socket_create((uv_stream_t *)&c->tcp, conn_closed));
+	h2o_accept(&d->accept, h2o_uv_socket_create(&c->u.stream, conn_closed));
 }
 
 static int
@@ -525,7 +527,7 @@ hb_admin_stop(void)
 	HB_LIST_FOREACH (n, &admin.conns) {
 		uv_os_fd_t fd;
 
-		if (uv_fileno((uv_handle_t *)&HB_LIST_ENTRY(n, struct admin_conn, node)->tcp,
+		if (uv_fileno((uv_handle_t *)&HB_LIST_ENTRY(n, struct admin_conn, node)->u,
 			    &fd) == 0)
 			shutdown(fd, SHUT_RDWR);
 	}
