@@ -62,7 +62,8 @@ def metrics(files):
         rows = re.findall(rf'X\(\s*\w+,\s*\\?\s*"([^"]+)",\s*\\?\s*(COUNTER|GAUGE|HISTOGRAM),\s*\\?\s*{STRINGS}\)', body)
         if rows:
             tables.setdefault(name, []).append(rows)
-    out = ["## Metrics\n", "In text the name is FAMILY.LABEL.METRIC (FAMILY.METRIC without a label), for Prometheus FAMILY_METRIC{label}.\n"]
+    out = ["## Metrics\n", "In text the name is FAMILY.LABEL.METRIC (FAMILY.METRIC without a label; "
+           "a * in the family is the label's place), for Prometheus FAMILY_METRIC{label}.\n"]
     found = []
     for path, text in files.items():
         for args in re.findall(r"^HB_STAT_FAMILY\((.*?)\);", text, re.S | re.M):
@@ -76,7 +77,7 @@ def metrics(files):
             found.append((name, prom, label, rows, path.parent))
     for name, prom, label, rows, folder in sorted(found, key=lambda f: (f[0], f[1])):
         label = "none" if label == "NULL" else f"`{label}`"
-        out += [f"### {name}\n", f"Prometheus: `{prom}_…`, label {label}. From `{folder}`.\n",
+        out += [f"### {name}".replace("*", "\\*").rstrip(".") + "\n", f"Prometheus: `{prom}_…`, label {label}. From `{folder}`.\n",
                 "| metric | kind | what |", "|---|---|---|"]
         out += [f"| `{n}` | {k.lower()} | {text_of(h)} |" for n, k, h in rows]
         out.append("")
@@ -89,7 +90,7 @@ def endings(files):
     out = ["## Endings\n", "Every connection ends for one of these reasons: `%CLOSE_REASON%`, and the flag of `%RESPONSE_FLAGS%`.\n",
            "| reason | flag | the peer sees | what happened |", "|---|---|---|---|"]
     out += [f"| `{name}` | {flag} | {'a reset' if error == 'true' else 'an end'} | {what} |"
-            for _, name, error, flag, _, what in rows if name != "none"]
+            for _, name, error, flag, _, what in rows if name not in ("none", "counter")]
     return out + [""]
 
 
