@@ -83,6 +83,10 @@ hb_cli_parse(const struct hb_command *c, int argc, char **argv, struct hb_args *
 		const struct hb_opt *o;
 		int r;
 
+		if (word[0] != '-' && args->n_words < c->words_max) {
+			args->words[args->n_words++] = word;
+			continue;
+		}
 		if (word[0] != '-' || word[1] == '\0')
 			return (hb_err_set(reterr, -EINVAL,
 				"unexpected argument \"%s\"; see hbone %s --help", word, c->name));
@@ -150,28 +154,62 @@ hb_cli_help(const struct hb_command *c, struct hb_text *t)
 		help_option(*o, t);
 }
 
+/* Commands of one group ("cert show", "cert check") stand together in the table. */
+static bool
+in_group(const struct hb_command *c, struct hb_str group)
+{
+	return (hb_str_starts(hb_str(c->name), group) && c->name[group.len] == ' ');
+}
+
+/* The first of its group, or a command of one word. */
+static bool
+starts_group(const struct hb_command *const *c)
+{
+	struct hb_str group = hb_strn((*c)->name, strcspn((*c)->name, " "));
+
+	return (c == hb_commands || !in_group(c[-1], group));
+}
+
+static void
+completion_groups(struct hb_text *t)
+{
+	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
+		struct hb_str group = hb_strn((*c)->name, strcspn((*c)->name, " "));
+
+		if (!in_group(*c, group) || !starts_group(c))
+			continue;
+		hb_text_printf(t, "\t\"%.*s \"*) words=\"--help", HB_STR_FMT(group));
+		for (const struct hb_command *const *w = c; *w != NULL && in_group(*w, group); w++)
+			hb_text_printf(t, " %s", (*w)->name + group.len + 1);
+		hb_text_addz(t, "\";;\n");
+	}
+}
+
 void
 hb_cli_completion(struct hb_text *t)
 {
 	hb_text_addz(t,
 		"# bash completion for hbone; source it, or put it in\n"
 		"# /usr/share/bash-completion/completions/hbone\n_hbone() {\n"
-		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
+		"\tlocal cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= files=\n"
 		"\tcase $prev in\n"
 		"\t-c|--config|--log-path|--load) COMPREPLY=($(compgen -f -- \"$cur\")); return;;\n"
 		"\t-l|--log-level) COMPREPLY=($(compgen -W \"trace debug info warn error critical off\" -- \"$cur\")); return;;\n"
-		"\tesac\n\tcase ${COMP_WORDS[1]} in\n");
+		"\tesac\n\tcase \"${COMP_WORDS[*]:1}\" in\n");
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
-		hb_text_printf(t, "\t%s) words=\"", (*c)->name);
+		hb_text_printf(t, "\t\"%s \"*) words=\"", (*c)->name);
 		for (const struct hb_opt *const *o = (*c)->opts; *o != NULL; o++)
 			hb_text_printf(t, "%s--%s", o == (*c)->opts ? "" : " ", (*o)->name);
-		hb_text_addz(t, "\";;\n");
+		hb_text_printf(t, "\"%s;;\n", (*c)->words_max > 0 ? " files=1" : "");
 	}
+	completion_groups(t);
 	hb_text_addz(t, "\t*) words=\"--help --version");
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++)
-		hb_text_printf(t, " %s", (*c)->name);
+		if (starts_group(c))
+			hb_text_printf(t, " %.*s", (int)strcspn((*c)->name, " "), (*c)->name);
 	hb_text_addz(t,
-		"\";;\n\tesac\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
+		"\";;\n\tesac\n\tCOMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
+		"\t[ -z \"$files\" ] || COMPREPLY+=($(compgen -f -- \"$cur\"))\n}\n"
 		"complete -F _hbone hbone\n");
 }
 
@@ -252,27 +290,81 @@ usage_error(const struct hb_err *err)
 	return (HB_EXIT_USAGE);
 }
 
+/* What the group has; false when there is no such group. */
+static bool
+help_group(const char *name, struct hb_text *t)
+{
+	bool any = false;
+
+	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
+		if (!in_group(*c, hb_str(name)))
+			continue;
+		if (!any)
+			hb_text_printf(t, "Usage: hbone %s COMMAND [OPTIONS]\n\nCommands:\n", name);
+		hb_text_printf(t, "  %-12s %s\n", (*c)->name, (*c)->summary);
+		any = true;
+	}
+	if (any)
+		hb_text_addz(t, "\nhbone COMMAND --help tells more.\n");
+	return (any);
+}
+
+/* By its one or two words; *ret_used says how many they were. */
 static const struct hb_command *
-find_command(const char *name, struct hb_err *reterr)
+find_command(int argc, char **argv, int *ret_used, struct hb_err *reterr)
 {
 	const char *names[32];
+	struct hb_text all = { 0 };
 	size_t n = 0;
 	const char *near;
 
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
-		if (strcmp((*c)->name, name) == 0)
+		bool two = in_group(*c, hb_str(argv[0]));
+
+		*ret_used = two ? 2 : 1;
+		if (two ? argc > 1 && strcmp((*c)->name + strlen(argv[0]) + 1, argv[1]) == 0 :
+			  strcmp((*c)->name, argv[0]) == 0)
 			return (*c);
 		HB_ASSERT(n + 1 < HB_ARRAY_LEN(names));
 		names[n++] = (*c)->name;
+		if (two)
+			hb_text_printf(&all, "%s%s", all.len > 0 ? ", " : "", (*c)->name);
 	}
 	names[n] = NULL;
-	near = hb_err_nearest(name, names);
-	if (near != NULL)
-		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?", name,
+	near = hb_err_nearest(argv[0], names);
+	if (all.len > 0)
+		hb_err_set(reterr, -EINVAL, "which command? there are %s; see hbone %s --help",
+			all.p, argv[0]);
+	else if (near != NULL)
+		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?", argv[0],
 			near);
 	else
-		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; see hbone --help", name);
+		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; see hbone --help", argv[0]);
+	hb_text_fini(&all);
 	return (NULL);
+}
+
+static bool
+is_help(const char *word)
+{
+	return (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0);
+}
+
+/* hbone help [COMMAND], hbone --help, hbone GROUP [--help]. */
+static int
+show_help(int argc, char **argv)
+{
+	const struct hb_command *c = NULL;
+	struct hb_text help = { 0 };
+	struct hb_err err;
+	int used;
+
+	if (argc == 1 && help_group(argv[0], &help))
+		return (print_and_free(&help, stdout));
+	if (argc > 0 && (c = find_command(argc, argv, &used, &err)) == NULL)
+		return (usage_error(&err));
+	hb_cli_help(c, &help);
+	return (print_and_free(&help, stdout));
 }
 
 int
@@ -282,26 +374,23 @@ hb_cli_main(int argc, char **argv)
 	struct hb_text help = { 0 };
 	const struct hb_command *c;
 	struct hb_err err;
+	int used;
 
 	if (argc < 2) {
 		hb_cli_help(NULL, &help);
 		print_and_free(&help, stderr);
 		return (HB_EXIT_USAGE);
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-		strcmp(argv[1], "help") == 0) {
-		c = argc > 2 ? find_command(argv[2], &err) : NULL;
-		if (argc > 2 && c == NULL)
-			return (usage_error(&err));
-		hb_cli_help(c, &help);
-		return (print_and_free(&help, stdout));
-	}
+	if (is_help(argv[1]) || strcmp(argv[1], "help") == 0)
+		return (show_help(argc - 2, argv + 2));
 	if (strcmp(argv[1], "--version") == 0)
 		return (hb_cmd_version(&args));
-	c = find_command(argv[1], &err);
+	c = find_command(argc - 1, argv + 1, &used, &err);
+	if (c == NULL && argc == 3 && is_help(argv[2]))
+		return (show_help(1, argv + 1));
 	if (c == NULL)
 		return (usage_error(&err));
-	if (hb_cli_parse(c, argc - 2, argv + 2, &args, &err) != 0)
+	if (hb_cli_parse(c, argc - 1 - used, argv + 1 + used, &args, &err) != 0)
 		return (usage_error(&err));
 	if (args.help != 0) {
 		hb_cli_help(c, &help);

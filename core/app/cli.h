@@ -13,6 +13,8 @@
 #define HB_EXIT_RUNTIME 1
 #define HB_EXIT_USAGE   2 /* command line or configuration */
 
+#define HB_WORDS_MAX 4u
+
 /* SECONDS are kept as ms. LIMIT is a NUMBER of which 0 means something. The uint64_t after those two
  * in struct hb_args says that they were given. */
 enum hb_opt_kind { HB_OPT_FLAG, HB_OPT_TEXT, HB_OPT_NUMBER, HB_OPT_SECONDS, HB_OPT_LIMIT };
@@ -36,13 +38,19 @@ struct hb_args {
 	const char *listener, *sni, *alpn, *src, *dst, *peer, *authority;
 	const char *load, *event_backend;
 	uint64_t max_pipes, max_pipes_set;
+	const char *id, *trust_domain, *dns, *out;
+	uint64_t days;
+	const char *words[HB_WORDS_MAX]; /* what stands beside the options */
+	size_t n_words;
 };
 
 struct hb_command {
-	const char *name, *synopsis, *summary;
+	const char *name;               /* one word, or "GROUP WORD"                */
+	const char *synopsis, *summary;
 	const char *text;               /* paragraphs of --help, with examples      */
 	const struct hb_opt *const *opts; /* NULL-terminated                       */
 	int (*run)(const struct hb_args *);
+	unsigned words_max;             /* words beside the options: files, folders */
 };
 
 extern const struct hb_command *const hb_commands[]; /* NULL-terminated */
@@ -63,5 +71,9 @@ int hb_cmd_explain(const struct hb_args *);
 int hb_cmd_version(const struct hb_args *);
 int hb_cmd_completion(const struct hb_args *);
 int hb_cmd_man(const struct hb_args *);
+int hb_cmd_cert_show(const struct hb_args *);
+int hb_cmd_cert_check(const struct hb_args *);
+int hb_cmd_ca_init(const struct hb_args *);
+int hb_cmd_ca_issue(const struct hb_args *);
 
 #endif

@@ -75,6 +75,52 @@ static const struct hb_command cmd_explain = { "explain", "-c FILE --dst ADDRESS
 	"Nothing is bound or connected. A running process answers the same on its admin page /explain.\n",
 	explain_opts, hb_cmd_explain };
 
+static const struct hb_opt opt_id = { "id", 0, HB_OPT_TEXT, "ID",
+	"the identity: spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT", 0, AT(id) };
+static const struct hb_opt opt_dns = { "dns", 0, HB_OPT_TEXT, "NAME[,NAME…]",
+	"DNS names beside the identity", 0, AT(dns) };
+static const struct hb_opt opt_days = { "days", 0, HB_OPT_NUMBER, "N",
+	"how long it is valid; default: 365 for an authority, 30 for a certificate", 3650,
+	AT(days) };
+static const struct hb_opt opt_trust_domain = { "trust-domain", 0, HB_OPT_TEXT, "NAME",
+	"trust domain of the authority (default cluster.local)", 0, AT(trust_domain) };
+static const struct hb_opt opt_out = { "out", 0, HB_OPT_TEXT, "DIR",
+	"where the files go (default DIR/NAMESPACE/ACCOUNT)", 0, AT(out) };
+
+static const struct hb_opt *const cert_opts[] = { &opt_json, &opt_help, NULL };
+static const struct hb_command cmd_cert_show = { "cert show", "[DIR | FILE…] [--json]",
+	"Prints a certificate, its roots, and what is wrong with them.",
+	"  hbone cert show /etc/certs\n"
+	"  hbone cert show tls.crt tls.key ca.crt\n\n"
+	"Files are told apart by what they hold. Without any, the certificate is looked for as a workload\n"
+	"does: in the working directory, /var/run/secrets/workload-spiffe-credentials, /etc/certs,\n"
+	"/var/run/secrets/istio.\n",
+	cert_opts, hb_cmd_cert_show, HB_WORDS_MAX };
+static const struct hb_command cmd_cert_check = { "cert check", "[DIR | FILE…] [--json]",
+	"Says whether a certificate can be used, and what to do if not.",
+	"  hbone cert check /etc/certs && echo good\n\n"
+	"Key and certificate belong together, dates, one SPIFFE identity, the chain verifies as client and\n"
+	"as server, revocation. The exit code is 1 when something is wrong.\n",
+	cert_opts, hb_cmd_cert_check, HB_WORDS_MAX };
+
+static const struct hb_opt *const ca_init_opts[] = { &opt_trust_domain, &opt_days, &opt_help,
+	NULL };
+static const struct hb_command cmd_ca_init = { "ca init", "DIR [--trust-domain NAME] [--days N]",
+	"Makes an authority for tests. Not for production.",
+	"  hbone ca init ca --trust-domain cluster.local\n\n"
+	"Writes DIR/ca.pem and DIR/ca-key.pem, which is not encrypted: who reads it can be anybody.\n",
+	ca_init_opts, hb_cmd_ca_init, 1 };
+static const struct hb_opt *const ca_issue_opts[] = { &opt_id, &opt_dns, &opt_days, &opt_out,
+	&opt_help, NULL };
+static const struct hb_command cmd_ca_issue = { "ca issue",
+	"DIR --id spiffe://… [--dns NAME,…] [--days N] [--out DIR]",
+	"Issues a workload's certificate with the authority in DIR. Not for production.",
+	"  hbone ca issue ca --id spiffe://cluster.local/ns/default/sa/web\n"
+	"  hbone cert check ca/default/web\n\n"
+	"Writes key.pem (mode 600), cert-chain.pem and root-cert.pem, each replaced as a whole: a running\n"
+	"process that uses them takes the new ones.\n",
+	ca_issue_opts, hb_cmd_ca_issue, 1 };
+
 static const struct hb_opt *const bare_opts[] = { &opt_help, NULL };
 static const struct hb_command cmd_version = { "version", "", "Prints version and build.", "",
 	bare_opts, hb_cmd_version };
@@ -85,4 +131,5 @@ static const struct hb_command cmd_man = { "man", "", "Prints the manual page.",
 	"  hbone man | man -l -\n", bare_opts, hb_cmd_man };
 
 const struct hb_command *const hb_commands[] = { &cmd_run, &cmd_validate, &cmd_explain,
-	&cmd_version, &cmd_completion, &cmd_man, NULL };
+	&cmd_cert_show, &cmd_cert_check, &cmd_ca_init, &cmd_ca_issue, &cmd_version, &cmd_completion,
+	&cmd_man, NULL };

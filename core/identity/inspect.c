@@ -148,11 +148,15 @@ look_at_dates(struct look *l, const struct hb_cert_info *c, const char *what, si
 		note(&l->in->problems, "%s %zu (%s) has expired on %s: renew it", what, number,
 			c->subject, date);
 	else if (c->not_before > l->now_s)
-		note(&l->in->problems, "%s %zu (%s) is not valid before %s: check the clocks of "
-			"this machine and of the authority", what, number, c->subject, date);
+		note(&l->in->problems,
+			"%s %zu (%s) is not valid before %s: check the clocks of "
+			"this machine and of the authority",
+			what, number, c->subject, date);
 	else if (left < life / 5)
-		note(&l->in->warnings, "%s %zu (%s) is past 80 %% of its life, %lld hours are left: "
-			"it should have been renewed", what, number, c->subject, (long long)(left / 3600));
+		note(&l->in->warnings,
+			"%s %zu (%s) is past 80 %% of its life, %lld hours are left: "
+			"it should have been renewed",
+			what, number, c->subject, (long long)(left / 3600));
 }
 
 static void
@@ -164,10 +168,13 @@ look_at_identity(struct look *l)
 	for (size_t i = 0; i < leaf->n_san; i++)
 		uris += leaf->san[i].type == HB_SAN_URI;
 	if (uris > 1)
-		note(&l->in->problems, "the certificate has %zu URI SANs: a SPIFFE identity must be the "
-			"only one, peers refuse it", uris);
+		note(&l->in->problems,
+			"the certificate has %zu URI SANs: a SPIFFE identity must be the "
+			"only one, peers refuse it",
+			uris);
 	else if (leaf->spiffe_id == NULL)
-		note(&l->in->warnings, "the certificate names no SPIFFE identity: peers of a mesh refuse "
+		note(&l->in->warnings,
+			"the certificate names no SPIFFE identity: peers of a mesh refuse "
 			"it; have it issued with one URI SAN spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT");
 }
 
@@ -176,9 +183,11 @@ look_at_order(struct look *l)
 {
 	for (size_t i = 0; i + 1 < l->in->n_chain; i++)
 		if (strcmp(l->in->chain[i]->issuer, l->in->chain[i + 1]->subject) != 0)
-			note(&l->in->problems, "certificate %zu of %s (%s) did not issue certificate %zu "
-				"(by %s): put the leaf first, then its issuer, and so on", i + 2,
-				l->paths->chain, l->in->chain[i + 1]->subject, i + 1, l->in->chain[i]->issuer);
+			note(&l->in->problems,
+				"certificate %zu of %s (%s) did not issue certificate %zu "
+				"(by %s): put the leaf first, then its issuer, and so on",
+				i + 2, l->paths->chain, l->in->chain[i + 1]->subject, i + 1,
+				l->in->chain[i]->issuer);
 }
 
 static const char *
@@ -210,7 +219,8 @@ verify(struct look *l, const struct hb_trust *t, enum hb_purpose purpose)
 	struct hb_verdict v = hb_trust_verify(t, l->der, l->n_der, purpose, l->now_s);
 
 	if (v.error != 0)
-		note(&l->in->problems, "as a %s it does not verify against %s: %s (certificate %d): %s",
+		note(&l->in->problems,
+			"as a %s it does not verify against %s: %s (certificate %d): %s",
 			purpose == HB_PURPOSE_CLIENT ? "client" : "server", l->paths->roots, v.text,
 			v.depth + 1, advice(v.error));
 	return (v.error == 0);
@@ -227,7 +237,8 @@ look_at_trust(struct look *l)
 	struct hb_err err;
 
 	if (l->paths->roots == NULL)
-		note(&l->in->warnings, "there are no roots beside it: peers cannot be verified with it");
+		note(&l->in->warnings,
+			"there are no roots beside it: peers cannot be verified with it");
 	if (l->in->n_roots == 0)
 		return;
 	if (hb_trust_new(&o, &t, &err) != 0) {

@@ -183,8 +183,10 @@ hb_issue_root(const char *trust_domain, unsigned days, int64_t now_s, struct hb_
 
 	if (hb_spiffe_parse(hb_str(id), &parsed, NULL) != 0 || parsed.path.len > 0) {
 		hb_free(id);
-		return (hb_err_set(reterr, -EINVAL, "\"%s\" is not a trust domain: use lower-case "
-			"letters, digits, dots, dashes, such as cluster.local", trust_domain));
+		return (hb_err_set(reterr, -EINVAL,
+			"\"%s\" is not a trust domain: use lower-case "
+			"letters, digits, dots, dashes, such as cluster.local",
+			trust_domain));
 	}
 	key = new_key();
 	x = new_cert(key, now_s - BACKDATE_S, now_s + (int64_t)days * DAY);
@@ -241,7 +243,8 @@ is_dns_name(const char *z)
 	size_t n = strlen(z);
 
 	return (n > 0 && n <= 253 &&
-		strspn(z, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*") == n);
+		strspn(z, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_*") ==
+			n);
 }
 
 static int
@@ -253,14 +256,18 @@ check(const struct hb_issue *o, const struct signer *s, int64_t now_s, struct hb
 	if (hb_spiffe_parse(hb_str(o->id), &id, reterr) != 0)
 		return (-EINVAL);
 	if (id.path.len == 0)
-		return (hb_err_set(reterr, -EINVAL, "\"%s\" names a trust domain: a workload is "
-			"spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT", o->id));
+		return (hb_err_set(reterr, -EINVAL,
+			"\"%s\" names a trust domain: a workload is "
+			"spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT",
+			o->id));
 	for (size_t i = 0; i < o->n_dns; i++)
 		if (!is_dns_name(o->dns[i]))
 			return (hb_err_set(reterr, -EINVAL, "\"%s\" is not a DNS name", o->dns[i]));
 	if (!hb_identity__time(X509_get0_notAfter(s->x), &end) || now_s + o->life_s > end)
-		return (hb_err_set(reterr, -EINVAL, "the authority ends in %lld days, before the "
-			"certificate would: give fewer --days", (long long)((end - now_s) / DAY)));
+		return (hb_err_set(reterr, -EINVAL,
+			"the authority ends in %lld days, before the "
+			"certificate would: give fewer --days",
+			(long long)((end - now_s) / DAY)));
 	return (0);
 }
 
@@ -288,8 +295,8 @@ sign_leaf(const struct hb_issue *o, const struct signer *s, int64_t now_s, struc
 }
 
 int
-hb_issue_leaf(const struct hb_issue *o, struct hb_str root_pem, struct hb_str root_key_pem, int64_t now_s,
-	struct hb_issued *ret, struct hb_err *reterr)
+hb_issue_leaf(const struct hb_issue *o, struct hb_str root_pem, struct hb_str root_key_pem,
+	int64_t now_s, struct hb_issued *ret, struct hb_err *reterr)
 {
 	struct signer s = { NULL, NULL };
 	int r = read_signer(root_pem, root_key_pem, &s, reterr);

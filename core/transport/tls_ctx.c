@@ -96,7 +96,7 @@ rules_allow(struct hb_tls *t, uint8_t *ret_alert)
 	if (answer == HB_RULES_DENIED)
 		*ret_alert = SSL_AD_ACCESS_DENIED;
 	hb_tls__failure(t, "%s", text);
-	HB_LOG(TLS, INFO, "peer refused by identity rules", "side=%s subject=%s reason=%s",
+	HB_LOG(TLS, INFO, "peer refused by identity rules", "peer=%s subject=%s reason=%s",
 		t->ctx->server ? "client" : "server", t->peer->subject, text);
 	return (false);
 }
