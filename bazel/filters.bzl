@@ -11,6 +11,7 @@ HB_FILTERS = {
     "hbone.filters.network.direct_response": "//filters/network/direct_response",
     "hbone.filters.network.echo": "//filters/network/echo",
     "hbone.filters.network.hbone_server": "//filters/network/hbone_server",
+    "hbone.filters.network.http_connection_manager": "//filters/network/http_connection_manager",
     "hbone.filters.network.local_ratelimit": "//filters/network/local_ratelimit",
     "hbone.filters.network.rbac": "//filters/network/rbac",
     "hbone.filters.network.set_filter_state": "//filters/network/set_filter_state",
