@@ -8,7 +8,8 @@ import pytest
 
 from support import config as c
 from support import net
-from support.proc import until
+from support.certs import MESH
+from support.proc import Hbone, until
 
 
 def said(text):
@@ -117,9 +118,8 @@ def test_strict_dns_follows_the_name_server(hbone, cleanup, named):
     assert h.stat("cluster.up.update_empty") > 0
 
 
-def test_a_cluster_waits_for_its_name_and_tells_so(hbone, cleanup, named):
+def test_a_cluster_waits_for_its_name_and_tells_so(tmp_path, cleanup, named):
     """Not ready, and /init_dump and /ready?verbose name what is missing, until the name server answers."""
-    from support.proc import Hbone
     server = named(b"1")
     silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     silent.bind(("127.0.0.1", 0))
@@ -127,22 +127,13 @@ def test_a_cluster_waits_for_its_name_and_tells_so(hbone, cleanup, named):
 
     class Silent:
         port = silent.getsockname()[1]
-    folder = cleanup_folder(cleanup)
-    h = Hbone(folder, gateway(dns_cluster(server.port, "STRICT_DNS", Silent)), (), 0)
+    h = Hbone(tmp_path, gateway(dns_cluster(server.port, "STRICT_DNS", Silent)), (), 0)
     cleanup(h.stop)
     found = h.wait_line(r"admin=127\.0\.0\.1:(\d+)")
     h.admin_port = int(found[1])
     status, text = h.get("/ready?verbose")
     assert status == 503 and "up" in text
     assert "up" in h.get("/init_dump")[1]
-
-
-def cleanup_folder(cleanup):
-    import pathlib
-    import tempfile
-    folder = tempfile.TemporaryDirectory()
-    cleanup(folder.cleanup)
-    return pathlib.Path(folder.name)
 
 
 def test_original_dst_dials_what_the_client_asked_for(hbone, named):
@@ -347,7 +338,6 @@ def test_upstream_tls_verifies_the_name(hbone, certs, cleanup):
 
 @pytest.mark.peer("python-ssl")
 def test_upstream_mutual_tls_by_spiffe_id(hbone, certs, cleanup):
-    from support.certs import MESH
     seen = []
 
     def handle(s):

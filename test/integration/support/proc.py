@@ -96,9 +96,10 @@ class Hbone(Child):
         self.admin_port = None
 
     def wait_started(self):
-        found = self.wait_line(r"main: started.* admin=(\S+)")
-        if found[1].rpartition(":")[2].isdigit():
-            self.admin_port = int(found[1].rpartition(":")[2])
+        found = self.wait_line(r'main: started.* admin=(\S+)|"message":"started".*"admin":"([^"]+)"')
+        port = (found[1] or found[2]).rpartition(":")[2]
+        if port.isdigit():
+            self.admin_port = int(port)
             until(lambda: self.get("/ready")[0] == 200, "readiness")
 
     # -- admin
