@@ -3,7 +3,9 @@
 #include "core/event/table.h"
 #include "upstreams/cluster.h"
 #include "upstreams/dns_cluster.h"
+#include "upstreams/internal.h"
 #include "upstreams/orig_dst.h"
+#include "upstreams/pool.h"
 
 HB_STAT_FAMILY(
 	hb_cluster_family, "cluster", "envoy_cluster", "envoy_cluster_name", HB_CLUSTER_STATS);
@@ -36,6 +38,20 @@ hb_cluster_pending(const struct hb_cluster *c)
 
 		if (w != NULL)
 			sum += atomic_load_explicit(&w->pending, memory_order_relaxed);
+	}
+	return (sum);
+}
+
+uint32_t
+hb_cluster_streams(const struct hb_cluster *c)
+{
+	uint32_t sum = 0;
+
+	for (unsigned i = 0; i < c->n_w; i++) {
+		const struct hb_cluster_w *w = atomic_load_explicit(&c->w[i], memory_order_acquire);
+
+		if (w != NULL)
+			sum += atomic_load_explicit(&w->streams, memory_order_relaxed);
 	}
 	return (sum);
 }
@@ -297,7 +313,30 @@ w_close(struct hb_task *t)
 
 	HB_CHECK(w, HB_CLUSTER_W_MAGIC);
 	w->closing = true;
+	hb_pool_drain(w);
 	w_tell(w);
+}
+
+/* On the worker. */
+static void
+w_stop(struct hb_task *t)
+{
+	struct hb_cluster_w *w = HB_CONTAINER(t, struct hb_cluster_w, stop_task);
+
+	HB_CHECK(w, HB_CLUSTER_W_MAGIC);
+	hb_pool_stop(w);
+}
+
+void
+hb_cluster_close_pools(struct hb_cluster *c)
+{
+	/* One that is gone closes them already, and may be freed before the task runs. */
+	for (unsigned i = 0; c->closing == 0 && i + 1 < c->n_w; i++) {
+		struct hb_cluster_w *w = atomic_load(&c->w[i]);
+
+		if (w != NULL)
+			hb_post(hb_worker_at(i), &w->stop_task, w_stop);
+	}
 }
 
 void
@@ -335,6 +374,7 @@ free_started(struct hb_cluster *c)
 
 		if (w == NULL)
 			continue;
+		hb_pool_free(w);
 		hb_lb_state_fini(&w->lb);
 		HB_DEL(w);
 	}
@@ -362,6 +402,7 @@ hb_cluster_free(struct hb_cluster *c)
 		hb_free(c->ep[i].hostname);
 		hb_free(c->ep[i].name);
 		hb_ep_addrs_free(c->ep[i].addrs);
+		hb_meta_free(&c->ep[i].meta, c->ep[i].n_meta);
 	}
 	hb_free(c->ep);
 	for (size_t i = 0; i < c->n_localities; i++) {
@@ -380,6 +421,9 @@ hb_cluster_free(struct hb_cluster *c)
 		hb_free((void *)(uintptr_t)c->bind.options[i].value);
 		hb_free((void *)(uintptr_t)c->bind.options[i].what);
 	}
+	hb_meta_free(&c->meta, c->n_meta);
+	hb_free(c->http2);
+	hb_free(c->orig.header);
 	hb_free(c->orig.metadata_ns);
 	hb_free(c->orig.metadata_key);
 	hb_free(c->name);

@@ -40,9 +40,11 @@ struct hb_ep_conf {
 	uint16_t port;               /* of the name                                      */
 	struct hb_ep_addrs *addrs;   /* owned; NULL = by name                            */
 	struct hb_transport_socket *socket; /* of the cluster; NULL = bytes in the clear */
+	struct hb_meta *meta;        /* owned; of internal listeners only                */
+	size_t   n_meta;
 };
 
-/* Circuit breakers of a priority; requests and retries are shown only. */
+/* Circuit breakers of a priority; requests are the streams of tunnels, retries are shown only. */
 struct hb_limits {
 	uint32_t connections, pending, requests, retries;
 };
@@ -72,11 +74,15 @@ struct hb_socket_match {
 struct hb_orig_conf {
 	bool     port_set;
 	uint16_t port;
+	char    *header;                     /* lower case; NULL = not asked */
 	char    *metadata_ns, *metadata_key; /* NULL = not asked */
 	uint64_t cleanup_ms;
 };
 
 struct hb_cluster_w; /* one worker's state */
+struct hb_meta;      /* upstreams/internal.h */
+struct hb_pool;      /* upstreams/pool.h     */
+struct hb_tunnels_conf; /* upstreams/hbone.h */
 
 struct hb_cluster {
 	unsigned magic;
@@ -99,6 +105,9 @@ struct hb_cluster {
 	size_t   n_localities, n_ep;
 	struct hb_locality_conf *localities; /* owned                                    */
 	struct hb_ep_conf       *ep;         /* owned                                    */
+	struct hb_meta          *meta;       /* owned                                    */
+	size_t                   n_meta;
+	struct hb_tunnels_conf  *http2;      /* owned; NULL = the endpoints do not speak HTTP/2 */
 
 	/* Control thread, from hb_cluster_start on. */
 	struct hb_list    node;           /* of all clusters                             */
@@ -140,6 +149,8 @@ void hb_cluster_start(struct hb_cluster *, bool offline, void (*ready)(struct hb
 void hb_cluster_went_live(struct hb_cluster *);
 /* It leaves the table (or never came into it): stops look-ups and timers. */
 void hb_cluster_stop(struct hb_cluster *);
+/* The process ends: workers close the connections that wait for further tunnels. */
+void hb_cluster_close_pools(struct hb_cluster *);
 /* For hb_table: no worker finds it any more. Frees it when all pins are gone. */
 void hb_cluster_gone(void *cluster);
 /* Replaces what one ep stands for; takes the references (and v). The set is made anew soon. */
@@ -163,9 +174,11 @@ struct hb_cluster_w {
 	struct hb_worker  *worker;
 	_Atomic uint32_t connections; /* also those being made; written by the worker alone */
 	_Atomic uint32_t pending;     /* being made                                         */
+	_Atomic uint32_t streams;     /* of tunnels                                         */
+	struct hb_pool *pool;         /* owned; NULL = no tunnel yet                        */
 	uint64_t pins;
 	bool     closing;             /* tell the control thread when the last pin goes     */
-	struct hb_task task;
+	struct hb_task task, stop_task;
 	struct hb_lb_state lb;
 };
 
@@ -174,6 +187,7 @@ void hb_cluster_unpin(struct hb_cluster_w **);
 /* Sums over all workers. */
 uint32_t hb_cluster_connections(const struct hb_cluster *);
 uint32_t hb_cluster_pending(const struct hb_cluster *);
+uint32_t hb_cluster_streams(const struct hb_cluster *);
 
 #define HB_CLUSTER_COUNT(w, field, delta)                                               \
 	atomic_store_explicit(&(w)->field,                                              \

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstreams/compile.h"
+#include "upstreams/hbone.h"
+#include "upstreams/internal.h"
+
+#define ORIG_HEADER "x-envoy-original-dst-host" /* Envoy's */
 
 typedef Envoy__Config__Cluster__V3__Cluster Cluster;
 
@@ -116,6 +120,14 @@ original(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 		c->orig.port_set = true;
 		c->orig.port = (uint16_t)hb_cfg_u32(cfg, o, "upstream_port_override",
 			o->upstream_port_override, 1, UINT16_MAX, 1);
+	}
+	if (*o->http_header_name != '\0' && !o->use_http_header)
+		return (hb_cfg_error(cfg, o, "http_header_name", -1,
+			"has no effect without use_http_header: true"));
+	if (o->use_http_header) {
+		c->orig.header = hb_strdup(
+			*o->http_header_name == '\0' ? ORIG_HEADER : o->http_header_name);
+		hb_str_lower(c->orig.header, strlen(c->orig.header));
 	}
 	k = o->metadata_key;
 	if (k == NULL)
@@ -321,6 +333,8 @@ fill(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 	r |= source(cfg, m, c);
 	r |= connections(cfg, m, c);
 	r |= sockets(cfg, m, c);
+	r |= hb_compile_http2(cfg, m, c);
+	c->n_meta = hb_meta_compile(m->metadata, &c->meta);
 	r |= hb_compile_endpoints(cfg, m, c);
 	return (r);
 }

@@ -14,7 +14,7 @@ int hb_compile_endpoints(struct hb_cfg *, const Envoy__Config__Cluster__V3__Clus
 /*
  * envoy.config.core.v3.Address as an address. A host name is an error unless `name` is not NULL:
  * then *name (borrowed from the message) is set and only the port of ret. The name of a unix
- * socket is fresh memory.
+ * socket, or of a listener of this process, is fresh memory.
  */
 int hb_compile_address(struct hb_cfg *, const void *owner, const char *field, int index, const void *msg,
     struct hb_addr *ret, const char **name);

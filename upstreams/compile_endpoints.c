@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "upstreams/compile.h"
+#include "upstreams/internal.h"
 
 typedef Envoy__Config__Cluster__V3__Cluster ClusterMsg;
 typedef Envoy__Config__Core__V3__Address AddressMsg;
@@ -47,6 +48,22 @@ pipe_address(struct hb_cfg *cfg, const Envoy__Config__Core__V3__Pipe *p, struct 
 }
 
 static int
+internal_address(struct hb_cfg *cfg, const AddressMsg *a, bool dns, struct hb_addr *ret)
+{
+	const char *name = a->envoy_internal_address->server_listener_name;
+
+	if (dns)
+		return (hb_cfg_error(cfg, a, "envoy_internal_address", -1,
+			"DNS has no listeners; use a cluster of type STATIC"));
+	if (name == NULL || *name == '\0')
+		return (hb_cfg_error(cfg, a->envoy_internal_address, "server_listener_name", -1,
+			"must not be empty"));
+	ret->kind = HB_ADDR_INTERNAL;
+	ret->u.name = hb_strdup(name);
+	return (0);
+}
+
+static int
 socket_address(struct hb_cfg *cfg, const Envoy__Config__Core__V3__SocketAddress *s,
 	struct hb_addr *ret, const char **name)
 {
@@ -89,8 +106,12 @@ hb_compile_address(struct hb_cfg *cfg, const void *owner, const char *field, int
 				"DNS has no Unix domain sockets; use a cluster of type STATIC"));
 		return (pipe_address(cfg, a->pipe, ret));
 	}
+	if (a != NULL &&
+		a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_ENVOY_INTERNAL_ADDRESS)
+		return (internal_address(cfg, a, name != NULL, ret));
 	return (hb_cfg_error(cfg, owner, a == NULL ? NULL : field, index,
-		"%s needs an address: socket_address or pipe", a == NULL ? field : "it"));
+		"%s needs an address: socket_address, pipe or envoy_internal_address",
+		a == NULL ? field : "it"));
 }
 
 /* ------------------------------------------------------------------ metadata */
@@ -217,13 +238,18 @@ endpoint_addresses(
 		r |= hb_compile_address(cfg, m->additional_addresses[i], "address", -1,
 			m->additional_addresses[i]->address, &v[n++], NULL);
 	}
+	for (size_t i = 1; i < n && r == 0; i++) {
+		if ((v[i].kind == HB_ADDR_INTERNAL) != (v[0].kind == HB_ADDR_INTERNAL))
+			r = hb_cfg_error(cfg, m, "additional_addresses", (int)i - 1,
+				"mixes listeners of this process with others");
+	}
 	e->port = v[0].port;
 	if (name != NULL)
 		e->name = hb_strdup(name);
 	else if (r == 0)
 		e->addrs = hb_ep_addrs_new(v, n, &c->order);
 	for (size_t i = 0; i < n; i++) {
-		if (v[i].kind == HB_ADDR_UNIX)
+		if (v[i].kind == HB_ADDR_UNIX || v[i].kind == HB_ADDR_INTERNAL)
 			hb_free((void *)(uintptr_t)v[i].u.name);
 	}
 	return (r == 0 ? 0 : -EINVAL);
@@ -247,7 +273,11 @@ endpoint(struct hb_cfg *cfg, const ClusterMsg *cm, const LocalityMsg *l, const L
 		return (hb_cfg_error(cfg, m, NULL, -1, "endpoint is missing"));
 	}
 	e->hostname = hb_strdup(m->endpoint->hostname);
-	return (endpoint_addresses(cfg, m->endpoint, c, e));
+	if (endpoint_addresses(cfg, m->endpoint, c, e) != 0)
+		return (-EINVAL);
+	if (e->addrs != NULL && e->addrs->v[0].kind == HB_ADDR_INTERNAL)
+		e->n_meta = hb_meta_compile(m->metadata, &e->meta);
+	return (0);
 }
 
 static int

@@ -108,10 +108,10 @@ gone(struct hb_transport_watch *watch, enum hb_close_reason ended, uint64_t in, 
 	HB_DEL(c);
 }
 
-/* Its URI, else its subject; NULL = the peer showed no certificate. */
-static char *
-peer_name(const struct hb_tls_info *tls)
+char *
+hb_upconn_peer_name(struct hb_transport *t)
 {
+	const struct hb_tls_info *tls = hb_transport_tls_info(t);
 	const struct hb_cert_info *p = tls == NULL ? NULL : tls->peer;
 
 	if (p == NULL)
@@ -137,7 +137,7 @@ hb_upconn_watch(struct hb_transport *t, struct hb_cluster_w *w, struct hb_ep_cel
 	c->cell = cell;
 	c->since_ms = hb_now_ms(w->worker);
 	c->host = host;
-	c->peer = peer_name(hb_transport_tls_info(t));
+	c->peer = hb_upconn_peer_name(t);
 	t->watch = &c->watch;
 	census_join(w->worker, c);
 	if (w->cluster->buffer_high > 0)

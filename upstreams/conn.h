@@ -20,4 +20,7 @@
 void hb_upconn_watch(struct hb_transport *t, struct hb_cluster_w *, struct hb_ep_cell *, char *host,
     struct hb_upstream_info *info);
 
+/* What its certificate says: the URI, else the subject; fresh memory. NULL = it showed none. */
+char *hb_upconn_peer_name(struct hb_transport *);
+
 #endif

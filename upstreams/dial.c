@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <stdio.h>
 #include "core/base/log.h"
-#include "upstreams/conn.h"
 #include "upstreams/dial.h"
+#include "upstreams/hbone.h"
+#include "upstreams/link.h"
 #include "upstreams/orig_dst.h"
-#include "upstreams/race.h"
+#include "upstreams/pool.h"
 
 #define TRIED_MAX 16u
 
@@ -12,10 +13,13 @@ struct hb_dial {
 	unsigned magic;
 #define DIAL_MAGIC 0x37ae81d2
 	struct hb_worker *worker;
-	struct hb_dial_request rq; /* the cluster's name is our own          */
-	struct hb_cluster_w *w;    /* pinned; NULL = no cluster              */
-	struct hb_ep_cell *cell;   /* referenced while an attempt is made    */
-	struct hb_race *race;      /* the same                               */
+	struct hb_dial_request rq;       /* the cluster's name is our own          */
+	struct hb_cluster_w *w;          /* pinned; NULL = no cluster              */
+	struct hb_ep_cell *cell;         /* referenced while an attempt is made    */
+	struct hb_link *link;            /* of an attempt without a tunnel         */
+	struct hb_pool_rq *stream;       /* of one with                            */
+	struct hb_hbone_request request; /* what that asks for               */
+	bool tunnel_counted;             /* as active on the endpoint              */
 	uint64_t begun_ms;
 	unsigned attempts;
 	uint64_t tried[TRIED_MAX]; /* the last ones                          */
@@ -65,7 +69,7 @@ no_more_pending(struct hb_dial *d)
 static void
 dial_release(struct hb_dial *d)
 {
-	HB_ASSERT(d->cell == NULL && d->race == NULL && !d->pending);
+	HB_ASSERT(d->cell == NULL && d->link == NULL && d->stream == NULL && !d->pending);
 	hb_run_cancel(&d->run);
 	if (d->w != NULL)
 		hb_cluster_unpin(&d->w);
@@ -117,75 +121,21 @@ fail(struct hb_dial *d, enum hb_close_reason reason, const char *text)
 }
 
 static void
-succeed(struct hb_dial *d, const struct hb_race_result *res)
+succeed(struct hb_dial *d, struct hb_transport *t, struct hb_upstream_info *info)
 {
 	const struct hb_stats *s = stats_of(d->w);
 	uint64_t took = hb_now_ms(d->worker) - d->begun_ms;
-	struct hb_upstream_info info = {
-		.endpoint = res->addr,
-		.local = res->local,
-		.connect_ms = (uint32_t)took,
-		.attempts = d->attempts,
-	};
 
+	info->connect_ms = (uint32_t)took;
+	info->attempts = d->attempts;
 	no_more_pending(d);
 	hb_stat_inc(d->worker, s, CL_RQ_TOTAL);
 	hb_stat_record(d->worker, s, CL_CX_CONNECT_MS, took);
-	if (res->secure)
-		hb_stat_inc(d->worker, s, CL_TLS_HANDSHAKE);
-	hb_upconn_watch(res->t, d->w, d->cell, d->host, &info);
-	d->w = NULL;
-	d->cell = NULL;
-	d->host = NULL;
-	d->rq.on_done(d->rq.arg, res->t, HB_CLOSE_NONE, &info);
+	d->rq.on_done(d->rq.arg, t, HB_CLOSE_NONE, info);
 	dial_release(d);
 }
 
 /* ------------------------------------------------------------------ attempts */
-
-static void
-attempt_counted(struct hb_dial *d)
-{
-	HB_CLUSTER_COUNT(d->w, connections, 1);
-	HB_EP_COUNT(d->cell, active, 1);
-	HB_EP_COUNT(d->cell, total, 1);
-	hb_stat_inc(d->worker, stats_of(d->w), CL_CX_TOTAL);
-	hb_stat_add(d->worker, stats_of(d->w), CL_CX_ACTIVE, 1);
-}
-
-static void
-attempt_uncounted(struct hb_dial *d)
-{
-	HB_CLUSTER_COUNT(d->w, connections, -1);
-	HB_EP_COUNT(d->cell, active, -1);
-	hb_stat_add(d->worker, stats_of(d->w), CL_CX_ACTIVE, -1);
-	hb_ep_cell_unref(&d->cell);
-}
-
-static void
-count_failure(struct hb_dial *d, const struct hb_race_result *res)
-{
-	const struct hb_stats *s = stats_of(d->w);
-
-	HB_EP_COUNT(d->cell, failed, 1);
-	hb_stat_inc(d->worker, s, CL_CX_CONNECT_FAIL);
-	if (res->timeout) {
-		HB_EP_COUNT(d->cell, timeouts, 1);
-		hb_stat_inc(d->worker, s, CL_CX_CONNECT_TIMEOUT);
-	}
-	if (res->no_socket)
-		hb_stat_inc(d->worker, s, CL_BIND_ERRORS);
-	if (!res->secure)
-		return;
-	if (res->reason == HB_CLOSE_TLS_VERIFY)
-		hb_stat_inc(d->worker, s, CL_TLS_VERIFY);
-	else if (res->reason == HB_CLOSE_TLS_SAN)
-		hb_stat_inc(d->worker, s, CL_TLS_SAN);
-	else
-		hb_stat_inc(d->worker, s, CL_TLS_ERROR);
-	if (res->reason == HB_CLOSE_TLS_NO_GROUP)
-		hb_stat_inc(d->worker, s, CL_TLS_NO_GROUP);
-}
 
 static void
 remember_tried(struct hb_dial *d)
@@ -200,24 +150,24 @@ remember_tried(struct hb_dial *d)
 }
 
 static void
-on_race(void *arg, const struct hb_race_result *res)
+attempt_over(struct hb_dial *d)
 {
-	struct hb_dial *d = arg;
+	if (d->tunnel_counted)
+		HB_EP_COUNT(d->cell, active, -1);
+	d->tunnel_counted = false;
+	hb_ep_cell_unref(&d->cell);
+	hb_hbone_request_fini(&d->request);
+}
 
-	HB_CHECK(d, DIAL_MAGIC);
-	d->race = NULL;
-	if (res->t != NULL) {
-		succeed(d, res);
-		return;
-	}
-	d->addr = res->addr;
-	if (d->addr.kind == HB_ADDR_UNIX)
+/* Another endpoint, or the end. The reason and text of this one are set. */
+static void
+attempt_failed(struct hb_dial *d, const struct hb_addr *addr)
+{
+	d->addr = *addr;
+	if (d->addr.kind != HB_ADDR_V4 && d->addr.kind != HB_ADDR_V6)
 		memset(&d->addr, 0, sizeof d->addr);
-	count_failure(d, res);
-	attempt_uncounted(d);
+	attempt_over(d);
 	remember_tried(d);
-	(void)snprintf(d->text, sizeof d->text, "%s", res->text);
-	d->reason = res->reason;
 	if (d->attempts < HB_MAX(d->rq.attempts_max, 1u)) {
 		attempt(d);
 		return;
@@ -229,35 +179,198 @@ on_race(void *arg, const struct hb_race_result *res)
 	fail(d, d->reason, d->text);
 }
 
-/* Connects to these addresses; the caller has set d->cell. */
 static void
-connect_to(struct hb_dial *d, const struct hb_ep_addrs *addrs,
-	const struct hb_transport_socket *socket, const char *host)
+on_link(void *arg, const struct hb_race_result *res, const struct hb_upstream_info *info)
 {
-	const struct hb_cluster *c = d->w->cluster;
-	struct hb_race_request rq = {
-		.addrs = addrs,
-		.timeout_ms = c->connect_timeout_ms,
-		.bind = &c->bind,
-		.tcp = &c->tcp,
-		.socket = socket,
+	struct hb_dial *d = arg;
+	struct hb_upstream_info mine;
+
+	HB_CHECK(d, DIAL_MAGIC);
+	d->link = NULL;
+	if (res->t != NULL) {
+		mine = *info;
+		attempt_over(d);
+		succeed(d, res->t, &mine);
+		return;
+	}
+	(void)snprintf(d->text, sizeof d->text, "%s", res->text);
+	d->reason = res->reason;
+	attempt_failed(d, &res->addr);
+}
+
+static void
+on_response(void *arg, unsigned status, const struct hb_header *headers, size_t n)
+{
+	struct hb_dial *d = arg;
+
+	if (status < 200 || status > 299)
+		hb_stat_inc(d->worker, stats_of(d->w), CL_RQ_REJECTED);
+	if (d->rq.on_response != NULL)
+		d->rq.on_response(d->rq.arg, status, headers, n);
+}
+
+static void
+on_stream(void *arg, const struct hb_pool_result *res)
+{
+	struct hb_dial *d = arg;
+	struct hb_upstream_info info = {
+		.cluster = d->rq.cluster,
+		.endpoint_host = res->host,
+		.endpoint = res->addr,
+		.local = res->local,
+		.tls_peer = res->peer,
+		.transport = res->t,
+	};
+
+	HB_CHECK(d, DIAL_MAGIC);
+	d->stream = NULL;
+	if (res->t != NULL) {
+		info.cluster = hb_str(d->w->cluster->name);
+		attempt_over(d);
+		succeed(d, res->t, &info);
+		return;
+	}
+	(void)snprintf(d->text, sizeof d->text, "%s", res->text);
+	d->reason = res->reason;
+	attempt_failed(d, &res->addr);
+}
+
+/* Where an attempt goes. */
+struct place {
+	const struct hb_ep_addrs *addrs;
+	const struct hb_transport_socket *socket;
+	const struct hb_ep_conf *ep; /* NULL = none */
+	const char *host;
+};
+
+static void
+open_link(struct hb_dial *d, const struct place *p)
+{
+	struct hb_link_request rq = {
+		.w = d->w,
+		.cell = d->cell,
+		.addrs = p->addrs,
+		.ep = p->ep,
+		.socket = p->socket,
+		.connect_ms = d->w->cluster->connect_timeout_ms,
 		.facts = d->rq.facts,
-		.host = host,
-		.done = on_race,
+		.host = p->host,
+		.done = on_link,
 		.arg = d,
 	};
 
+	d->link = hb_link_new(&rq);
+}
+
+static void
+open_stream(struct hb_dial *d, struct hb_pool_request *rq, const struct place *p)
+{
+	rq->w = d->w;
+	rq->cell = d->cell;
+	rq->ep = p->ep;
+	rq->facts = d->rq.facts;
+	rq->host = p->host;
+	rq->shared = rq->through == NULL && p->addrs->v[0].kind != HB_ADDR_INTERNAL;
+	rq->on_response = on_response;
+	rq->done = on_stream;
+	rq->arg = d;
+	/* As a connection does: balancing looks at what is on its way, too. */
+	HB_EP_COUNT(d->cell, active, 1);
+	d->tunnel_counted = true;
+	d->stream = hb_pool_open(rq);
+}
+
+static void
+not_fit(struct hb_dial *d, struct hb_text *why)
+{
+	attempt_over(d);
+	fail(d, HB_CLOSE_CONNECT_FAILED, why->p);
+	hb_text_fini(why);
+}
+
+/* The downstream asks for a tunnel: what the cluster's socket does is below it. */
+static void
+open_asked_tunnel(struct hb_dial *d, const struct place *p)
+{
+	const struct hb_hbone_conf *hbone = hb_hbone_of(p->socket);
+	struct hb_pool_request rq = {
+		.conf = d->w->cluster->http2,
+		.tunnel = d->rq.tunnel,
+		.addrs = p->addrs,
+		.socket = hbone == NULL ? p->socket : NULL,
+		.through = hbone,
+	};
+	struct hb_text why = { 0 };
+
+	if (rq.conf == NULL)
+		hb_text_addz(&why,
+			"tunnel: typed_extension_protocol_options of the cluster do not "
+			"say that its endpoints speak HTTP/2");
+	if (rq.conf != NULL && hb_tunnel_check(rq.tunnel, &why))
+		open_stream(d, &rq, p);
+	else
+		not_fit(d, &why);
+}
+
+static void
+open_hbone(struct hb_dial *d, const struct hb_hbone_conf *hbone, const struct place *p)
+{
+	struct hb_hbone_subject subject = {
+		.facts = d->rq.facts,
+		.cluster = d->w->cluster,
+		.host = p->host,
+		.addr = &p->addrs->v[0],
+	};
+	struct hb_pool_request rq = {
+		.conf = hb_hbone_tunnels(hbone),
+		.tunnel = &d->request.tunnel,
+		.socket = hb_hbone_socket(hbone),
+		.through = hb_hbone_through(hbone),
+	};
+	struct hb_ep_addrs *addrs;
+	struct hb_text why = { 0 };
+
+	if (!hb_hbone_request_make(hbone, &subject, &d->request, &why)) {
+		not_fit(d, &why);
+		return;
+	}
+	/* An outer tunnel has a port of its own. */
+	addrs = rq.through == NULL ? hb_hbone_addrs(hbone, p->addrs) : hb_ep_addrs_copy(p->addrs);
+	rq.addrs = addrs;
+	open_stream(d, &rq, p);
+	hb_ep_addrs_free(addrs);
+}
+
+/* The caller has set d->cell. */
+static void
+connect_to(struct hb_dial *d, const struct place *p)
+{
+	const struct hb_hbone_conf *hbone = hb_hbone_of(p->socket);
+	const struct hb_cluster *c = d->w->cluster;
+
 	hb_free(d->host);
-	d->host = *host == '\0' ? NULL : hb_strdup(host);
+	d->host = *p->host == '\0' ? NULL : hb_strdup(p->host);
+	if ((hbone != NULL || d->rq.tunnel != NULL) &&
+		hb_cluster_streams(c) >= c->limits[0].requests) {
+		hb_stat_inc(d->worker, c->stats, CL_RQ_OVERFLOW);
+		attempt_over(d);
+		fail(d, HB_CLOSE_UPSTREAM_OVERFLOW, "max_requests of the cluster is reached");
+		return;
+	}
 	d->attempts++;
-	attempt_counted(d);
-	d->race = hb_race_new(d->worker, &rq);
+	if (d->rq.tunnel != NULL)
+		open_asked_tunnel(d, p);
+	else if (hbone != NULL)
+		open_hbone(d, hbone, p);
+	else
+		open_link(d, p);
 }
 
 static void
 attempt_original(struct hb_dial *d)
 {
 	static const struct hb_ep_order order = { .count = 1 };
+	struct place place = { .socket = d->w->cluster->socket, .host = "" };
 	struct hb_ep_addrs *addrs;
 	const char *why;
 	struct hb_addr a;
@@ -270,7 +383,8 @@ attempt_original(struct hb_dial *d)
 	d->cell = hb_orig_cell(d->w, &a);
 	d->now_trying = 0;
 	addrs = hb_ep_addrs_new(&a, 1, &order);
-	connect_to(d, addrs, d->w->cluster->socket, "");
+	place.addrs = addrs;
+	connect_to(d, &place);
 	hb_ep_addrs_free(addrs);
 }
 
@@ -292,6 +406,12 @@ no_endpoint(struct hb_dial *d, const struct hb_eps *eps)
 				      "no endpoint of the cluster is usable");
 }
 
+static bool
+may_share(const struct hb_dial *d)
+{
+	return (d->rq.tunnel != NULL || hb_hbone_of(d->w->cluster->socket) != NULL);
+}
+
 static void
 attempt(struct hb_dial *d)
 {
@@ -306,7 +426,8 @@ attempt(struct hb_dial *d)
 	const struct hb_eps *eps = atomic_load_explicit(&c->eps, memory_order_acquire);
 	struct hb_endpoint *e;
 
-	if (hb_cluster_connections(c) >= c->limits[0].connections) {
+	/* A tunnel may find room on a connection that is there. */
+	if (!may_share(d) && hb_cluster_connections(c) >= c->limits[0].connections) {
 		hb_stat_inc(d->worker, c->stats, CL_CX_OVERFLOW);
 		fail(d, HB_CLOSE_UPSTREAM_OVERFLOW, "max_connections of the cluster is reached");
 		return;
@@ -324,7 +445,8 @@ attempt(struct hb_dial *d)
 	}
 	d->cell = hb_endpoint_cell(e, d->worker);
 	d->now_trying = e->id;
-	connect_to(d, hb_endpoint_addrs(e), e->conf->socket, e->hostname);
+	connect_to(
+		d, &(struct place){ hb_endpoint_addrs(e), e->conf->socket, e->conf, e->hostname });
 }
 
 /* ------------------------------------------------------------------ start and cancel */
@@ -376,10 +498,12 @@ void
 hb_dial__cancel(struct hb_dial *d)
 {
 	HB_CHECK(d, DIAL_MAGIC);
-	if (d->race != NULL) {
-		hb_race_cancel(&d->race);
-		attempt_uncounted(d);
-	}
+	if (d->link != NULL)
+		hb_link_cancel(&d->link);
+	if (d->stream != NULL)
+		hb_pool_cancel(&d->stream);
+	if (d->cell != NULL)
+		attempt_over(d);
 	if (d->w != NULL)
 		hb_stat_inc(d->worker, stats_of(d->w), CL_RQ_CANCELLED);
 	no_more_pending(d);

@@ -11,6 +11,12 @@ unix_size(const char *name)
 	return (1 + (name[0] == '\0' ? 1 + strlen(name + 1) : strlen(name)));
 }
 
+static bool
+has_name(const struct hb_addr *a)
+{
+	return (a->kind == HB_ADDR_UNIX || a->kind == HB_ADDR_INTERNAL);
+}
+
 static struct hb_ep_addrs *
 addrs_new(size_t cap)
 {
@@ -31,7 +37,7 @@ addrs_add(struct hb_ep_addrs *a, size_t cap, const struct hb_addr *addr)
 	if (a->n == cap)
 		return;
 	a->v[a->n] = *addr;
-	if (addr->kind == HB_ADDR_UNIX) {
+	if (has_name(addr)) {
 		n = unix_size(addr->u.name);
 		name = hb_malloc(n);
 		memcpy(name, addr->u.name, n);
@@ -93,7 +99,7 @@ hb_ep_addrs_free(void *addrs)
 	if (a == NULL)
 		return;
 	for (unsigned i = 0; i < a->n; i++) {
-		if (a->v[i].kind == HB_ADDR_UNIX)
+		if (has_name(&a->v[i]))
 			hb_free((void *)(uintptr_t)a->v[i].u.name);
 	}
 	hb_free(a);

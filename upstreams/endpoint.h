@@ -18,7 +18,8 @@
 
 #define HB_EP_ADDRS_MAX 16u
 
-/* Frozen; in the order in which they are raced. Names of unix sockets are its own. */
+/* Frozen; in the order in which they are raced. Names (of unix sockets, of listeners of this process)
+ * are its own; what is a listener has no other kinds beside it. */
 struct hb_ep_addrs {
 	unsigned       n; /* 1 … HB_EP_ADDRS_MAX */
 	struct hb_addr v[];
@@ -95,6 +96,14 @@ hb_endpoint_health(const struct hb_endpoint *e)
 /* The calling worker's cell, made on first use, with one reference for the caller. */
 struct hb_ep_cell *hb_endpoint_cell(const struct hb_endpoint *, const struct hb_worker *);
 void hb_ep_cell_unref(struct hb_ep_cell **);
+/* On its worker: one reference more; returns its argument. */
+static inline struct hb_ep_cell *
+hb_ep_cell_ref(struct hb_ep_cell *c)
+{
+	HB_CHECK(c, HB_EP_CELL_MAGIC);
+	c->refs++;
+	return (c);
+}
 /*
  * For an endpoint that is not there yet: a cell with one reference, which stays until it is adopted
  * (control thread: by the endpoint made meanwhile; false = that has another one) or orphaned (on its

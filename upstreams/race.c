@@ -163,6 +163,8 @@ on_connected(void *sink, struct hb_transport *t)
 
 	(void)t;
 	l->connected = true;
+	if (r->rq.handshake_ms > 0)
+		hb_timer_start(&r->deadline, r->rq.handshake_ms);
 	hb_timer_stop(&r->stagger);
 	for (unsigned i = 0; i < r->addrs->n; i++) {
 		if (&r->lane[i] != l && r->lane[i].state == LANE_RUNS && !r->lane[i].connected)
@@ -316,7 +318,10 @@ on_deadline(struct hb_timer *t)
 	r->no_socket = false;
 	r->reason = r->lane[at].connected ? HB_CLOSE_TLS_TIMEOUT : HB_CLOSE_CONNECT_TIMEOUT;
 	(void)snprintf(r->text, sizeof r->text, "%s: no answer within %llu ms",
-		r->lane[at].connected ? "TLS" : "connect", (unsigned long long)r->rq.timeout_ms);
+		r->lane[at].connected ? "TLS" : "connect",
+		(unsigned long long)(r->lane[at].connected && r->rq.handshake_ms > 0 ?
+				r->rq.handshake_ms :
+				r->rq.timeout_ms));
 	lost(r, true);
 }
 

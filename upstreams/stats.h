@@ -68,6 +68,34 @@
 	    "Dials of ORIGINAL_DST without an original address.")                                   \
 	X(CL_ORIG_UNTRACKED, "original_dst_host_untracked", COUNTER,                                 \
 	    "Original addresses dialled but not listed, because 16384 are listed already.")         \
+	X(CL_CX_HTTP2, "upstream_cx_http2_total", COUNTER, "Connections made for tunnels.")          \
+	X(CL_CX_IDLE, "upstream_cx_idle_timeout", COUNTER,                                           \
+	    "Connections of tunnels closed because they had no stream for idle_timeout.")           \
+	X(CL_CX_GOAWAY, "upstream_cx_close_notify", COUNTER, "GOAWAY frames received.")              \
+	X(CL_POOL_ACTIVE, "hbone_pool.connections", GAUGE, "Connections of tunnels, those being made included.") \
+	X(CL_POOL_IDLE, "hbone_pool.idle", GAUGE, "Of these, without a stream.")                     \
+	X(CL_POOL_EVICTED, "hbone_pool.evicted", COUNTER,                                            \
+	    "Connections closed because more than idle_connections had no stream.")                 \
+	X(CL_POOL_STALE, "hbone_pool.stale", COUNTER,                                                \
+	    "Connections that take no new streams because certificates or trust were replaced.")    \
+	X(CL_POOL_OVERFLOW, "upstream_cx_pool_overflow", COUNTER,                                    \
+	    "Times that tunnels had to wait because connections_per_peer or max_connections was reached.") \
+	X(CL_RQ_ACTIVE, "upstream_rq_active", GAUGE, "Streams of tunnels, those not answered yet included.") \
+	X(CL_RQ_RETRY, "upstream_rq_retry", COUNTER,                                                 \
+	    "Tunnel requests sent again because the peer had not looked at them.")                  \
+	X(CL_RQ_TIMEOUT, "upstream_rq_timeout", COUNTER,                                             \
+	    "Tunnel requests that were not answered, or found no room, in time.")                   \
+	X(CL_RQ_REJECTED, "upstream_rq_rejected", COUNTER, "Tunnel requests answered with another status than 2xx.") \
+	X(CL_RQ_OVERFLOW, "upstream_rq_overflow", COUNTER,                                           \
+	    "Dials of tunnels refused because max_requests was reached.")                           \
+	X(CL_H2_RX_RESET, "http2.rx_reset", COUNTER, "RST_STREAM frames received.")                  \
+	X(CL_H2_TX_RESET, "http2.tx_reset", COUNTER, "RST_STREAM frames sent.")                      \
+	X(CL_H2_MALFORMED, "http2.rx_messaging_error", COUNTER,                                      \
+	    "Streams reset because the peer's answer or a frame on it was wrong.")                  \
+	X(CL_H2_KEEPALIVE, "http2.keepalive_timeout", COUNTER,                                       \
+	    "Connections closed because a PING was not answered.")                                  \
+	X(CL_H2_FLOOD, "http2.flood", COUNTER,                                                       \
+	    "Connections closed because the peer sent more frames of a kind than are of use.")      \
 	X(CL_TLS_HANDSHAKE, "ssl.handshake", COUNTER, "TLS handshakes that succeeded.")              \
 	X(CL_TLS_ERROR, "ssl.connection_error", COUNTER,                                             \
 	    "TLS handshakes that failed for another reason than the endpoint's certificate.")       \

@@ -4,6 +4,8 @@
 #include "core/event/table.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "upstreams/dial.h"
+#include "upstreams/hbone.h"
+#include "upstreams/internal.h"
 #include "upstreams/show.h"
 #include "upstreams/upstreams.h"
 
@@ -209,15 +211,18 @@ static const struct hb_dial_ops dial_ops = {
 int
 hb_upstreams_init(const struct hb_upstreams_options *o, struct hb_err *reterr)
 {
-	(void)reterr;
 	HB_ASSERT(live == NULL);
 	offline = o->offline;
 	stopped = false;
 	live = hb_table_new(hb_cluster_gone);
 	warming = hb_map_new();
 	hb_cluster_manager = hb_stats_get(&hb_cluster_manager_family, HB_STR(""));
-	if (hb_resource_kind_find(hb_str(kind.desc->name)) == NULL)
+	if (hb_resource_kind_find(hb_str(kind.desc->name)) == NULL) {
 		hb_resource_kind_add(&kind);
+		if (hb_transport_socket_register(&hb_tsocket_hbone, reterr) != 0 ||
+			hb_transport_socket_register(&hb_tsocket_internal_upstream, reterr) != 0)
+			return (-EEXIST);
+	}
 	hb_dial_bind(&dial_ops);
 	hb_upstreams_admin_init();
 	return (0);
@@ -227,6 +232,7 @@ static void
 stop_one(void *arg, struct hb_cluster *c)
 {
 	(void)arg;
+	hb_cluster_close_pools(c);
 	hb_cluster_stop(c);
 }
 

@@ -15,7 +15,7 @@ struct hb_upstreams_options {
 /* Registers kind "cluster", the dialler, counters and the admin endpoint /clusters; before the
  * workers start. */
 int  hb_upstreams_init(const struct hb_upstreams_options *, struct hb_err *reterr);
-/* Control thread, before hb_workers_fini: ends look-ups and timers. Dials go on. */
+/* Control thread, before hb_workers_fini: ends look-ups, timers and pooled connections. Other dials go on. */
 void hb_upstreams_stop(void);
 /* After hb_workers_fini. */
 void hb_upstreams_fini(void);

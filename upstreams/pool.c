@@ -1,0 +1,567 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Peers of a pool, and the requests that wait for a stream or for its answer. */
+#include <stdio.h>
+#include "upstreams/pool_priv.h"
+
+#define HEADERS_MAX 128u /* of an answer, that are shown */
+
+static void dispatch_run(struct hb_run *);
+
+static void
+count(const struct hb_pool *pool, enum hb_cluster_stat i, int64_t n)
+{
+	hb_stat_add(pool->w->worker, pool->w->cluster->stats, i, n);
+}
+
+/* ------------------------------------------------------------------ pools and peers */
+
+static struct hb_pool *
+pool_of(struct hb_cluster_w *w)
+{
+	struct hb_pool *pool = w->pool;
+
+	if (pool == NULL) {
+		HB_NEW(pool, HB_POOL_MAGIC);
+		pool->w = w;
+		pool->peers = hb_map_new();
+		hb_list_init(&pool->conns);
+		hb_list_init(&pool->idle);
+		w->pool = pool;
+	}
+	HB_CHECK(pool, HB_POOL_MAGIC);
+	return (pool);
+}
+
+void
+hb_pool_free(struct hb_cluster_w *w)
+{
+	struct hb_pool *pool = w->pool;
+
+	if (pool == NULL)
+		return;
+	HB_CHECK(pool, HB_POOL_MAGIC);
+	HB_ASSERT(hb_map_count(pool->peers) == 0 && hb_list_empty(&pool->conns));
+	w->pool = NULL;
+	hb_map_free(&pool->peers);
+	HB_DEL(pool);
+}
+
+/* Whatever tells one peer from another within a cluster, by name. */
+static char *
+key_of(const struct hb_pool_request *rq)
+{
+	struct hb_text t = { 0 };
+	char addr[HB_ADDR_TEXT_MAX];
+
+	for (unsigned i = 0; i < rq->addrs->n; i++) {
+		(void)hb_addr_format(&rq->addrs->v[i], addr, sizeof addr);
+		hb_text_printf(&t, "address=%s;", addr);
+	}
+	hb_text_printf(&t, "host=%s;socket=%p;options=%p;", rq->host, (const void *)rq->socket,
+		(const void *)rq->conf);
+	hb_transport_socket_key(rq->socket, rq->facts, hb_str(rq->host), &t);
+	return (hb_text_take(&t));
+}
+
+static struct pool_peer *
+peer_get(struct hb_pool *pool, const struct hb_pool_request *rq)
+{
+	char *key = key_of(rq);
+	struct pool_peer *p = hb_map_get(pool->peers, hb_str(key));
+
+	if (p != NULL) {
+		hb_free(key);
+		HB_CHECK(p, POOL_PEER_MAGIC);
+		return (p);
+	}
+	HB_NEW(p, POOL_PEER_MAGIC);
+	p->pool = pool;
+	p->key = key;
+	p->limit = HB_POOL_STREAMS;
+	hb_list_init(&p->conns);
+	hb_list_init(&p->waiting);
+	hb_run_init(&p->run, dispatch_run);
+	(void)hb_map_put(pool->peers, hb_str(key), p);
+	return (p);
+}
+
+void
+hb_pool__peer_check(struct pool_peer *p)
+{
+	HB_CHECK(p, POOL_PEER_MAGIC);
+	if (p->n_conns > 0 || p->n_requests > 0 || p->busy)
+		return;
+	hb_run_cancel(&p->run);
+	(void)hb_map_del(p->pool->peers, hb_str(p->key));
+	hb_free(p->key);
+	HB_DEL(p);
+}
+
+void
+hb_pool__dispatch_soon(struct pool_peer *p)
+{
+	hb_run_soon(p->pool->w->worker, &p->run);
+}
+
+/* ------------------------------------------------------------------ the end of a request */
+
+static void
+rq_free(struct hb_dead *dead)
+{
+	struct hb_pool_rq *q = HB_CONTAINER(dead, struct hb_pool_rq, dead);
+
+	HB_CHECK(q, HB_POOL_RQ_MAGIC);
+	hb_ep_addrs_free(q->addrs);
+	hb_free(q->host);
+	HB_DEL(q);
+}
+
+static void
+stop_waiting(struct hb_pool_rq *q)
+{
+	if (!hb_list_linked(&q->node))
+		return;
+	hb_list_del(&q->node);
+	q->peer->n_waiting--;
+}
+
+static void
+rq_end(struct hb_pool_rq *q)
+{
+	HB_ASSERT(q->t == NULL);
+	hb_timer_stop(&q->timer);
+	hb_run_cancel(&q->run);
+	stop_waiting(q);
+	if (q->peer != NULL) {
+		q->peer->n_requests--;
+		hb_pool__dispatch_soon(q->peer);
+	}
+	hb_dead_add(q->worker, &q->dead, rq_free);
+}
+
+static void
+report(struct hb_pool_rq *q)
+{
+	struct hb_pool_result res = {
+		.reason = q->reason,
+		.addr = q->addrs->v[0],
+		.timeout = q->timeout,
+		.text = q->text,
+	};
+
+	if (res.addr.kind != HB_ADDR_V4 && res.addr.kind != HB_ADDR_V6)
+		memset(&res.addr, 0, sizeof res.addr);
+	rq_end(q);
+	q->rq.done(q->rq.arg, &res);
+}
+
+static void
+on_run(struct hb_run *run)
+{
+	report(HB_CONTAINER(run, struct hb_pool_rq, run));
+}
+
+/* From the run queue: callers may be on the stack. */
+static void
+rq_fail(struct hb_pool_rq *q, enum hb_close_reason reason, const char *text)
+{
+	HB_ASSERT(reason != HB_CLOSE_NONE);
+	stop_waiting(q);
+	hb_timer_stop(&q->timer);
+	q->reason = reason;
+	(void)snprintf(q->text, sizeof q->text, "%s", text);
+	hb_run_soon(q->worker, &q->run);
+}
+
+void
+hb_pool_cancel(struct hb_pool_rq **qp)
+{
+	struct hb_pool_rq *q = *qp;
+
+	HB_CHECK(q, HB_POOL_RQ_MAGIC);
+	*qp = NULL;
+	if (q->t != NULL)
+		hb_transport_abort(&q->t, HB_CLOSE_LOCAL_CLOSE);
+	else if (q->conn != NULL && q->conn->only == q)
+		hb_pool__conn_drop(q->conn);
+	rq_end(q);
+}
+
+static void
+on_timer(struct hb_timer *timer)
+{
+	struct hb_pool_rq *q = HB_CONTAINER(timer, struct hb_pool_rq, timer);
+	char text[128];
+
+	HB_CHECK(q, HB_POOL_RQ_MAGIC);
+	q->timeout = true;
+	if (q->t != NULL) {
+		hb_transport_abort(&q->t, HB_CLOSE_CONNECT_TIMEOUT);
+		(void)snprintf(text, sizeof text, "tunnel: no answer within %llu ms",
+			(unsigned long long)q->rq.conf->answer_ms);
+	} else {
+		(void)snprintf(text, sizeof text,
+			"tunnel: no room on the %u connections to this peer",
+			q->peer == NULL ? 1 : q->peer->n_conns);
+	}
+	count(pool_of(q->rq.w), CL_RQ_TIMEOUT, 1);
+	rq_fail(q, HB_CLOSE_CONNECT_TIMEOUT, text);
+}
+
+static uint64_t
+wait_ms(const struct hb_pool_rq *q)
+{
+	return (q->rq.w->cluster->connect_timeout_ms + q->rq.conf->handshake_ms +
+		q->rq.conf->answer_ms);
+}
+
+/* ------------------------------------------------------------------ the stream of a request */
+
+static struct hb_pool_rq *
+rq_of(void *sink)
+{
+	struct hb_pool_rq *q;
+
+	HB_CAST(q, sink, HB_POOL_RQ_MAGIC);
+	return (q);
+}
+
+struct answer {
+	struct hb_header v[HEADERS_MAX];
+	size_t n;
+};
+
+static void
+add_header(void *arg, struct hb_str name, struct hb_str value)
+{
+	struct answer *a = arg;
+
+	if (a->n < HEADERS_MAX)
+		a->v[a->n++] = (struct hb_header){ name, value };
+}
+
+static void
+tell_response(struct hb_pool_rq *q, struct hb_transport *t)
+{
+	struct answer a = { .n = 0 };
+	unsigned status = hb_h2_stream_status(t);
+
+	if (status == 0 || q->rq.on_response == NULL)
+		return;
+	hb_h2_stream_response(t, add_header, &a);
+	q->rq.on_response(q->rq.arg, status, a.v, a.n);
+}
+
+static void
+stream_on_connected(void *sink, struct hb_transport *t)
+{
+	tell_response(rq_of(sink), t);
+}
+
+static void
+stream_on_secured(void *sink, struct hb_transport *t)
+{
+	struct hb_pool_rq *q = rq_of(sink);
+	struct pool_conn *c = q->conn;
+	struct hb_pool_result res = {
+		.t = t,
+		.addr = c->addr,
+		.local = c->local,
+		.peer = hb_str(c->peer_name == NULL ? "" : c->peer_name),
+		.host = hb_str(c->host),
+		.text = "",
+	};
+
+	hb_pool__stream_won(t, q->rq.cell);
+	/* The peer's SETTINGS have come before its answer. */
+	if (q->peer != NULL && c->h2 != NULL && hb_h2_room(c->h2) > 0)
+		q->peer->limit = hb_h2_streams(c->h2) + hb_h2_room(c->h2);
+	q->t = NULL;
+	rq_end(q);
+	q->rq.done(q->rq.arg, &res);
+}
+
+static void
+stream_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
+{
+	(void)sink;
+	(void)t;
+	(void)buf;
+	(void)end;
+	HB_WRONG("data came while reading is disabled");
+}
+
+/*
+ * The peer has not looked at the request (REFUSED_STREAM, also what nghttp2 makes of a GOAWAY that
+ * does not cover it), or the connection, which had served others, ended under it before an answer:
+ * no byte was sent, another connection may do.
+ */
+static bool
+may_try_again(const struct hb_pool_rq *q, enum hb_close_reason reason, unsigned status)
+{
+	if (q->peer == NULL || status != 0 || q->again >= HB_POOL_AGAIN_MAX)
+		return (false);
+	return (reason == HB_CLOSE_STREAM_REFUSED || (q->conn->h2 == NULL && q->conn->answered));
+}
+
+static void
+explain_failure(const struct hb_pool_rq *q, enum hb_close_reason reason, unsigned status, char *dst,
+	size_t cap)
+{
+	if (status != 0)
+		(void)snprintf(dst, cap, "tunnel_response:%u", status);
+	else if (q->conn->h2 == NULL && *q->conn->failure != '\0' &&
+		reason != HB_CLOSE_STREAM_REFUSED)
+		(void)snprintf(dst, cap, "%.200s", q->conn->failure);
+	else
+		(void)snprintf(dst, cap, "tunnel: %s", hb_close_info(reason)->text);
+}
+
+static void
+stream_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
+{
+	struct hb_pool_rq *q = rq_of(sink);
+	struct pool_conn *c = q->conn;
+	unsigned status = hb_h2_stream_status(t);
+	char text[HB_RACE_TEXT_MAX];
+
+	q->t = NULL;
+	tell_response(q, t);
+	if (reason == HB_CLOSE_STREAM_REFUSED)
+		c->full = true;
+	if (may_try_again(q, reason, status)) {
+		q->again++;
+		q->conn = NULL;
+		count(pool_of(q->rq.w), CL_RQ_RETRY, 1);
+		hb_timer_start(&q->timer, wait_ms(q));
+		hb_list_add_head(&q->peer->waiting, &q->node);
+		q->peer->n_waiting++;
+		hb_pool__dispatch_soon(q->peer);
+		return;
+	}
+	explain_failure(q, reason, status, text, sizeof text);
+	q->conn = NULL;
+	rq_fail(q, reason == HB_CLOSE_DONE ? HB_CLOSE_STREAM_RESET : reason, text);
+}
+
+static const struct hb_transport_events stream_events = {
+	.on_connected = stream_on_connected,
+	.on_secured = stream_on_secured,
+	.on_data = stream_on_data,
+	.on_closed = stream_on_closed,
+};
+
+static void
+open_stream(struct pool_conn *c, struct hb_pool_rq *q)
+{
+	const struct hb_tunnel *tun = q->rq.tunnel;
+	struct hb_h2_header *headers = hb_calloc(tun->n_headers + 1, sizeof *headers);
+	struct hb_h2_request r = {
+		.authority = tun->authority,
+		.headers = headers,
+		.n_headers = tun->n_headers,
+	};
+
+	if (tun->post) {
+		r.method = HB_STR("POST");
+		r.scheme = HB_STR("https");
+		r.path = tun->path.len > 0 ? tun->path : HB_STR("/");
+	}
+	for (size_t i = 0; i < tun->n_headers; i++)
+		headers[i] = (struct hb_h2_header){ tun->headers[i].name, tun->headers[i].value };
+	stop_waiting(q);
+	q->conn = c;
+	q->t = hb_h2_open(c->h2, &r);
+	HB_ASSERT(q->t != NULL);
+	hb_free(headers);
+	hb_transport_attach(q->t, &stream_events, q);
+	(void)hb_pool__stream_watch(c, q->t);
+	hb_timer_start(&q->timer, q->rq.conf->answer_ms);
+}
+
+/* ------------------------------------------------------------------ streams for those who wait */
+
+/* The one with the fewest streams. Those with replaced certificates leave. */
+static struct pool_conn *
+best_conn(struct pool_peer *p)
+{
+	struct pool_conn *best = NULL;
+	struct hb_list *n, *tmp;
+
+	HB_LIST_FOREACH_SAFE (n, tmp, &p->conns) {
+		struct pool_conn *c = HB_LIST_ENTRY(n, struct pool_conn, peer_node);
+
+		if (c->h2 != NULL && c->generation != hb_transport_socket_generation(c->socket)) {
+			count(p->pool, CL_POOL_STALE, 1);
+			hb_pool__conn_retire(c);
+			continue;
+		}
+		if (hb_pool__conn_usable(c) && (best == NULL || c->streams < best->streams))
+			best = c;
+	}
+	return (best);
+}
+
+static bool
+may_connect(const struct pool_peer *p, const struct hb_tunnels_conf *conf)
+{
+	const struct hb_cluster *c = p->pool->w->cluster;
+
+	return (!p->pool->stopped && p->n_conns < conf->conns_max &&
+		hb_cluster_connections(c) < c->limits[0].connections);
+}
+
+/* Streams that a new connection will probably take. */
+static uint32_t
+share_of(const struct pool_peer *p, const struct hb_tunnels_conf *conf)
+{
+	return (HB_MAX(1u, HB_MIN(conf->streams_max, p->limit)));
+}
+
+static void
+fail_waiting(struct pool_peer *p, uint32_t n, enum hb_close_reason reason, const char *text,
+	bool timeout)
+{
+	while (n-- > 0 && !hb_list_empty(&p->waiting)) {
+		struct hb_pool_rq *q = HB_LIST_ENTRY(p->waiting.next, struct hb_pool_rq, node);
+
+		q->timeout = timeout;
+		rq_fail(q, reason, text);
+	}
+}
+
+static void
+connect_more(struct pool_peer *p)
+{
+	while (p->n_waiting > 0) {
+		struct hb_pool_rq *q = HB_LIST_ENTRY(p->waiting.next, struct hb_pool_rq, node);
+		uint32_t share = share_of(p, q->rq.conf);
+
+		if (p->n_waiting <= (uint64_t)p->n_connecting * share)
+			return;
+		if (may_connect(p, q->rq.conf)) {
+			(void)hb_pool__conn_new(p->pool, p, q);
+			continue;
+		}
+		count(p->pool, CL_POOL_OVERFLOW, 1);
+		if (p->n_conns > 0)
+			return;
+		count(p->pool, CL_CX_OVERFLOW, 1);
+		fail_waiting(p, UINT32_MAX, HB_CLOSE_UPSTREAM_OVERFLOW,
+			"max_connections of the cluster is reached", false);
+	}
+}
+
+static void
+dispatch(struct pool_peer *p)
+{
+	struct pool_conn *c;
+
+	HB_ASSERT(!p->busy);
+	p->busy = true;
+	while (p->n_waiting > 0 && (c = best_conn(p)) != NULL)
+		open_stream(c, HB_LIST_ENTRY(p->waiting.next, struct hb_pool_rq, node));
+	connect_more(p);
+	p->busy = false;
+}
+
+static void
+dispatch_run(struct hb_run *run)
+{
+	struct pool_peer *p = HB_CONTAINER(run, struct pool_peer, run);
+
+	HB_CHECK(p, POOL_PEER_MAGIC);
+	dispatch(p);
+	hb_pool__peer_check(p);
+}
+
+void
+hb_pool__ready(struct pool_conn *c)
+{
+	struct hb_pool_rq *q = c->only;
+
+	if (c->peer != NULL) {
+		dispatch(c->peer);
+	} else if (q != NULL) {
+		c->only = NULL;
+		open_stream(c, q);
+		hb_h2_drain(c->h2);
+	}
+}
+
+void
+hb_pool__no_conn(struct pool_conn *c, const struct hb_race_result *res)
+{
+	struct pool_peer *p = c->peer;
+
+	if (p != NULL) {
+		fail_waiting(p, share_of(p, c->conf), res->reason, res->text, res->timeout);
+	} else if (c->only != NULL) {
+		c->only->timeout = res->timeout;
+		c->only->conn = NULL;
+		rq_fail(c->only, res->reason, res->text);
+		c->only = NULL;
+	}
+}
+
+struct hb_pool_rq *
+hb_pool_open(const struct hb_pool_request *rq)
+{
+	struct hb_pool *pool = pool_of(rq->w);
+	struct hb_pool_rq *q;
+
+	HB_ASSERT(rq->done != NULL && rq->cell != NULL && rq->tunnel->authority.len > 0);
+	HB_NEW(q, HB_POOL_RQ_MAGIC);
+	q->rq = *rq;
+	q->worker = rq->w->worker;
+	q->addrs = hb_ep_addrs_copy(rq->addrs);
+	q->host = hb_strdup(rq->host);
+	q->rq.host = q->host;
+	q->rq.addrs = q->addrs;
+	hb_list_init(&q->node);
+	hb_run_init(&q->run, on_run);
+	hb_timer_init(&q->timer, q->worker, on_timer);
+	if (!rq->shared) {
+		q->conn = hb_pool__conn_new(pool, NULL, q);
+		q->conn->only = q;
+		return (q);
+	}
+	q->peer = peer_get(pool, rq);
+	hb_list_add_tail(&q->peer->waiting, &q->node);
+	q->peer->n_requests++;
+	q->peer->n_waiting++;
+	/* Waiting for a connection ends with that; this is for the room on one. */
+	hb_timer_start(&q->timer, wait_ms(q));
+	if (!q->peer->busy)
+		dispatch(q->peer);
+	return (q);
+}
+
+/* ------------------------------------------------------------------ the end of a pool */
+
+void
+hb_pool_drain(struct hb_cluster_w *w)
+{
+	struct hb_pool *pool = w->pool;
+	struct hb_list *n, *tmp;
+
+	if (pool == NULL)
+		return;
+	HB_CHECK(pool, HB_POOL_MAGIC);
+	pool->draining = true;
+	HB_LIST_FOREACH_SAFE (n, tmp, &pool->idle)
+		hb_pool__conn_retire(HB_LIST_ENTRY(n, struct pool_conn, idle_node));
+}
+
+void
+hb_pool_stop(struct hb_cluster_w *w)
+{
+	struct hb_pool *pool = w->pool;
+
+	if (pool == NULL)
+		return;
+	HB_CHECK(pool, HB_POOL_MAGIC);
+	pool->draining = pool->stopped = true;
+	while (!hb_list_empty(&pool->conns))
+		hb_pool__conn_drop(HB_LIST_ENTRY(pool->conns.next, struct pool_conn, node));
+}
