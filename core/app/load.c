@@ -5,6 +5,7 @@
 #include "core/filter/conn.h"
 #include "core/filter/transport_socket.h"
 #include "core/match/match.h"
+#include "core/mesh/policies.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 #include "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.pb-c.h"
 #include "hbone/bootstrap/options.pb-c.h"
@@ -213,6 +214,13 @@ hb_app_options(struct hb_cfg *cfg, const ProtobufCMessage *bootstrap)
 	return (hb_errs_any(hb_cfg_errs(cfg)) ? -EINVAL : 0);
 }
 
+static void
+policies_changed(void *arg)
+{
+	(void)arg;
+	hb_conns_revalidate();
+}
+
 int
 hb_app_rooms(bool offline, struct hb_err *reterr)
 {
@@ -222,8 +230,10 @@ hb_app_rooms(bool offline, struct hb_err *reterr)
 		.connections_max = hb_app.connections_max,
 		.drain_time_ms = hb_app.drain_time_ms,
 	};
-	int r = hb_upstreams_init(&up, reterr);
+	int r;
 
+	hb_policies_init(offline ? NULL : policies_changed, NULL);
+	r = hb_upstreams_init(&up, reterr);
 	return (r != 0 ? r : hb_listeners_init(&li, reterr));
 }
 
@@ -232,6 +242,7 @@ hb_app_rooms_fini(void)
 {
 	hb_listeners_fini();
 	hb_upstreams_fini();
+	hb_policies_fini();
 	allow_paths_free();
 	hb_text_fini(&hb_app.admin_path);
 	hb_text_fini(&hb_app.node_wire);

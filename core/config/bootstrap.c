@@ -50,26 +50,44 @@ plan_add(struct plan *p, const struct hb_resource_kind *kind, const ProtobufCMes
 	it->name = name_of(kind, msg, &it->wire);
 }
 
-/* Resources of a kind are those lists of static_resources whose elements have its type. */
+/* Resources of a kind are those lists of static_resources, or of a bootstrap extension, whose elements
+ * have its type. */
 static void
-plan_kind(struct plan *p, const struct hb_resource_kind *kind,
-	const ProtobufCMessage *static_resources)
+plan_kind(struct plan *p, const struct hb_resource_kind *kind, const ProtobufCMessage *holder)
 {
-	const ProtobufCMessageDescriptor *desc = static_resources->descriptor;
+	const ProtobufCMessageDescriptor *desc = holder->descriptor;
 
 	for (unsigned i = 0; i < desc->n_fields; i++) {
 		const ProtobufCFieldDescriptor *f = &desc->fields[i];
-		const char *base = (const char *)static_resources;
+		const char *base = (const char *)holder;
 		ProtobufCMessage *const *v;
 		size_t n;
 
-		if (f->type != PROTOBUF_C_TYPE_MESSAGE || f->descriptor != kind->desc)
+		if (f->type != PROTOBUF_C_TYPE_MESSAGE || f->descriptor != kind->desc ||
+			f->label != PROTOBUF_C_LABEL_REPEATED)
 			continue;
-		HB_ASSERT(f->label == PROTOBUF_C_LABEL_REPEATED);
 		n = *(const size_t *)(const void *)(base + f->quantifier_offset);
 		v = *(ProtobufCMessage *const *const *)(const void *)(base + f->offset);
 		for (size_t k = 0; k < n; k++)
 			plan_add(p, kind, v[k]);
+	}
+}
+
+static void
+plan_extensions(struct plan *p, const struct hb_resource_kind *kind,
+	const Envoy__Config__Bootstrap__V3__Bootstrap *b)
+{
+	for (size_t i = 0; i < b->n_bootstrap_extensions; i++) {
+		const Envoy__Config__Core__V3__TypedExtensionConfig *e = b->bootstrap_extensions[i];
+		const ProtobufCMessage *m;
+
+		/* What is of no known type is told by who reads the extensions. */
+		if (e->typed_config == NULL ||
+			hb_cfg_type_find(hb_str(e->typed_config->type_url)) == NULL)
+			continue;
+		m = hb_cfg_any(p->cfg, e, "typed_config", -1, e->typed_config);
+		if (m != NULL)
+			plan_kind(p, kind, m);
 	}
 }
 
@@ -213,8 +231,11 @@ hb_bootstrap_apply(
 	bool good;
 
 	HB_ASSERT(bootstrap->descriptor == &envoy__config__bootstrap__v3__bootstrap__descriptor);
-	for (size_t k = 0; k < n && b->static_resources != NULL; k++)
-		plan_kind(&p, hb_resource__kind_at(k), &b->static_resources->base);
+	for (size_t k = 0; k < n; k++) {
+		if (b->static_resources != NULL)
+			plan_kind(&p, hb_resource__kind_at(k), &b->static_resources->base);
+		plan_extensions(&p, hb_resource__kind_at(k), b);
+	}
 	check_names(&p);
 	compile_all(&p, dry_run);
 	/* When some may be refused alone, publishing finds out who comes second. */

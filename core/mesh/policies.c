@@ -290,7 +290,6 @@ hb_policies_on_change(void (*fn)(void *arg), void *arg)
 void
 hb_policies_fini(void)
 {
-	HB_ASSERT(hb_list_empty(&store.views));
 	HB_ASSERT(store.batches == 0);
 	for (size_t i = 0; i < store.n; i++)
 		hb_authz_policy_free(&store.v[i]);
@@ -355,3 +354,11 @@ const struct hb_resource_kind hb_policies_kind = {
 	.retire = kind_retire,
 	.name_of = kind_name_of,
 };
+
+void
+hb_policies_init(void (*on_change)(void *arg), void *arg)
+{
+	if (hb_resource_kind_find(hb_str(hb_policies_kind.desc->name)) == NULL)
+		hb_resource_kind_add(&hb_policies_kind);
+	hb_policies_on_change(on_change, arg);
+}

@@ -19,6 +19,8 @@
 
 /* Resources of type istio.security.Authorization, called "namespace/name". */
 extern const struct hb_resource_kind hb_policies_kind;
+/* Adds the kind, once; on_change as in hb_policies_on_change. */
+void hb_policies_init(void (*on_change)(void *arg), void *arg);
 
 /* Adds or replaces (by hb_authz_policy_key); takes the policy. */
 void hb_policies_put(struct hb_authz_policy *);
@@ -31,7 +33,7 @@ void hb_policies_begin(void);
 void hb_policies_end(void);
 /* Called after views were rebuilt; for telling connections. NULL = nobody. */
 void hb_policies_on_change(void (*fn)(void *arg), void *arg);
-/* At the end, and in tests: no view is left, and what was retired (hb_workers_fini) is freed. */
+/* When no worker runs any more, after hb_workers_fini. */
 void hb_policies_fini(void);
 
 /* ------------------------------------------------------------------ views */

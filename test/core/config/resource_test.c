@@ -4,6 +4,7 @@
 #include "test/core/config/support.h"
 #include "core/config/resource.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
+#include "istio/security/authorization.pb-c.h"
 
 static struct hb_text happened;
 static int objects;
@@ -31,6 +32,13 @@ cluster_compile(struct hb_cfg *cfg, const ProtobufCMessage *m, void **ret)
 {
 	return (compile(
 		cfg, ((const Envoy__Config__Cluster__V3__Cluster *)(const void *)m)->name, m, ret));
+}
+
+static int
+policy_compile(struct hb_cfg *cfg, const ProtobufCMessage *m, void **ret)
+{
+	return (compile(
+		cfg, ((const Istio__Security__Authorization *)(const void *)m)->name, m, ret));
 }
 
 static void
@@ -68,6 +76,12 @@ cluster_name(const ProtobufCMessage *m)
 	return (hb_str(((const Envoy__Config__Cluster__V3__Cluster *)(const void *)m)->name));
 }
 
+static struct hb_str
+policy_name(const ProtobufCMessage *m)
+{
+	return (hb_str(((const Istio__Security__Authorization *)(const void *)m)->name));
+}
+
 static const struct hb_resource_kind listeners = {
 	.name = "listener",
 	.desc = DESC(envoy__config__listener__v3__listener),
@@ -87,6 +101,17 @@ static const struct hb_resource_kind clusters = {
 	.publish = publish,
 	.retire = retire,
 	.name_of = cluster_name,
+};
+
+static const struct hb_resource_kind policies = {
+	.name = "authorization",
+	.desc = DESC(istio__security__authorization),
+	.order = 5,
+	.compile = policy_compile,
+	.discard = discard,
+	.publish = publish,
+	.retire = retire,
+	.name_of = policy_name,
 };
 
 static void
@@ -192,6 +217,26 @@ test_one_bad(void **state)
 		v.error, "t.yaml:1:44: static_resources.listeners[1]: the address is in use");
 }
 
+#define OPTIONS(policies)                                             \
+	"bootstrap_extensions: [{name: o, typed_config: {\"@type\": " \
+	"type.googleapis.com/hbone.bootstrap.Options, authorization_policies: [" policies "]}}]"
+
+/* Lists of bootstrap extensions are resources like those of static_resources. */
+static void
+test_extensions(void **state)
+{
+	apply("static_resources: {clusters: [{name: c}]}\n" OPTIONS("{name: p}, {name: q}"), false,
+		true, "+p +q +c ", NULL);
+	apply(OPTIONS("{name: q}, {name: bad}"), false, false, "-c -p ",
+		"1:146: bootstrap_extensions[0].typed_config.authorization_policies[1].name: is bad",
+		NULL);
+	apply(OPTIONS("{name: q, action: DENY}, {name: q}"), true, true, "",
+		"1:160: bootstrap_extensions[0].typed_config.authorization_policies[1].name: \"q\" is used "
+		"twice, first by bootstrap_extensions[0].typed_config.authorization_policies[0]",
+		NULL);
+	apply("{}", false, false, "-q ", NULL);
+}
+
 static void
 test_names(void **state)
 {
@@ -278,6 +323,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_dry_run, clean, leave),
 		cmocka_unit_test_setup_teardown(test_all_or_nothing, clean, leave),
 		cmocka_unit_test_setup_teardown(test_one_bad, clean, leave),
+		cmocka_unit_test_setup_teardown(test_extensions, clean, leave),
 		cmocka_unit_test_setup_teardown(test_names, clean, leave),
 		cmocka_unit_test_setup_teardown(test_xds, clean, leave),
 		cmocka_unit_test_setup_teardown(test_foreach, clean, leave),
@@ -285,5 +331,6 @@ main(void)
 
 	hb_resource_kind_add(&listeners);
 	hb_resource_kind_add(&clusters);
+	hb_resource_kind_add(&policies);
 	return (cmocka_run_group_tests_name("resource", tests, NULL, NULL));
 }
