@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Certificates: the commands, replacing them under load, identity rules, revocation, key exchange groups."""
+import json
+import os
+import pathlib
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+
+import pytest
+from cryptography import x509
+
+from support import config as c
+from support import net
+from support.proc import SLOW, run, until
+
+MESH = "spiffe://cluster.local/ns/prod/sa/"
+TLS = c.TYPE + "envoy.extensions.transport_sockets.tls.v3."
+
+
+class Authority:
+    """An authority of our own making in a folder; issue() writes NAMESPACE/ACCOUNT below it."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        code, out, err = run("ca", "init", str(folder))
+        assert code == 0 and "TESTS" in err and "ca-key.pem" in out
+
+    def issue(self, account, namespace="prod", *options):
+        code, out, err = run("ca", "issue", str(self.folder), "--id",
+                             f"spiffe://cluster.local/ns/{namespace}/sa/{account}", "--dns", "server.example", *options)
+        assert code == 0, err
+        return pathlib.Path(out.strip())
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path / "ca")
+
+
+def common(folder, rules=None, **validation):
+    """A CommonTlsContext of the files that `hbone ca issue` writes."""
+    if rules is not None:
+        validation["custom_validator_config"] = {"name": "rules", "typed_config": {
+            "@type": c.TYPE + "hbone.identity.SpiffeRules", **rules}}
+    return {"tls_certificates": [{"certificate_chain": {"filename": f"{folder}/cert-chain.pem"},
+                                  "private_key": {"filename": f"{folder}/key.pem"}}],
+            "validation_context": {"trusted_ca": {"filename": f"{folder}/root-cert.pem"}, **validation}}
+
+
+def downstream(folder, **fields):
+    return {"name": "tls", "typed_config": {"@type": TLS + "DownstreamTlsContext", "require_client_certificate": True,
+                                            "common_tls_context": common(folder, **fields)}}
+
+
+def upstream(folder, **fields):
+    return {"name": "tls", "typed_config": {"@type": TLS + "UpstreamTlsContext",
+                                            "common_tls_context": common(folder, **fields)}}
+
+
+def chain(cluster, **fields):
+    return [{"name": "only", "filters": [c.tcp_proxy(cluster)], **fields}]
+
+
+def server_config(folder, port, **fields):
+    return c.bootstrap([c.listener("tls", chain("app", transport_socket=downstream(folder, **fields)), ())],
+                       [c.cluster("app", port)])
+
+
+def client_config(folder, port, **fields):
+    return c.bootstrap([c.listener("plain", chain("far"), ())],
+                       [c.cluster("far", port, transport_socket=upstream(folder, **fields))])
+
+
+def client_context(folder):
+    context = ssl.create_default_context(cafile=str(folder / "root-cert.pem"))
+    context.load_cert_chain(folder / "cert-chain.pem", folder / "key.pem")
+    return context
+
+
+def tls_connect(port, folder):
+    raw = socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT)
+    return client_context(folder).wrap_socket(raw, server_hostname="server.example")
+
+
+def serial_of(folder):
+    return x509.load_pem_x509_certificate((folder / "cert-chain.pem").read_bytes()).serial_number
+
+
+def serial_served(port, folder):
+    with tls_connect(port, folder) as s:
+        return x509.load_der_x509_certificate(s.getpeercert(True)).serial_number
+
+
+@pytest.fixture
+def echo(cleanup):
+    server = net.Server(net.echo)
+    cleanup(server.close)
+    return server
+
+
+# -- the commands
+
+
+def test_ca_issues_what_check_finds_good(authority):
+    folder = authority.issue("web")
+    assert folder == authority.folder / "prod" / "web"
+    for key in (folder / "key.pem", authority.folder / "ca-key.pem"):
+        assert key.stat().st_mode & 0o777 == 0o600
+    code, out, _ = run("cert", "check", str(folder))
+    assert code == 0 and out.startswith(f"good: {MESH}web until ") and "verified as client and server" in out
+    leaf = x509.load_pem_x509_certificate((folder / "cert-chain.pem").read_bytes())
+    ca = x509.load_pem_x509_certificate((authority.folder / "ca.pem").read_bytes())
+    leaf.verify_directly_issued_by(ca)
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.UniformResourceIdentifier) == [MESH + "web"]
+    assert names.get_values_for_type(x509.DNSName) == ["server.example"]
+    assert leaf.extensions.get_extension_for_class(x509.KeyUsage).critical
+    assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert ca.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_ca_refuses_what_makes_no_sense(authority):
+    code, _, err = run("ca", "init", str(authority.folder))
+    assert code == 2 and "is there already" in err
+    code, _, err = run("ca", "issue", str(authority.folder))
+    assert code == 2 and "--id" in err
+    code, _, err = run("ca", "issue", str(authority.folder), "--id", "spiffe://cluster.local/other/path")
+    assert code == 2 and "--out" in err
+    code, _, err = run("ca", "issue", str(authority.folder), "--id", MESH + "x", "--days", "1000")
+    assert code == 2 and "fewer --days" in err
+    code, _, err = run("ca", "issue", "/does/not/exist", "--id", MESH + "x")
+    assert code == 2 and "/does/not/exist/ca.pem" in err
+
+
+def test_cert_check_says_what_is_wrong(authority):
+    web, other = authority.issue("web"), authority.issue("other")
+    shutil.copy(other / "key.pem", web / "key.pem")
+    code, out, _ = run("cert", "check", str(web))
+    assert code == 1 and "does not belong to the first certificate" in out and "copy certificate and key together" in out
+    code, out, _ = run("cert", "show", str(web))
+    assert code == 0 and f"identity  {MESH}web" in out and "wrong: " in out
+    # Files in any order.
+    code, out, _ = run("cert", "check", "--json", str(other / "key.pem"), str(other / "cert-chain.pem"),
+                       str(other / "root-cert.pem"))
+    report = json.loads(out)
+    assert code == 0 and report["good"] and report["key"] == {"matches": True, "kind": "P-256"}
+    assert report["chain"][0]["identity"] == MESH + "other" and report["verifies_as_server"]
+    code, _, err = run("cert", "check", str(authority.folder / "prod"))
+    assert code == 2 and "holds no certificate" in err
+
+
+def test_command_line_knows_groups():
+    code, out, _ = run("cert", "--help")
+    assert code == 0 and "cert show" in out and "cert check" in out
+    code, _, err = run("ca")
+    assert code == 2 and "ca init, ca issue" in err
+    code, _, err = run("ca", "isue", "x")
+    assert code == 2 and "ca init, ca issue" in err
+    code, out, _ = run("help", "ca", "issue")
+    assert code == 0 and "--dns" in out
+    code, _, err = run("cert", "show", "a", "b", "c", "d", "e")
+    assert code == 2 and 'unexpected argument "e"' in err
+    assert "cert check" in run("man")[1]
+
+
+def test_completion_of_groups(tmp_path):
+    script = tmp_path / "completion"
+    script.write_text(run("completion")[1], encoding="utf-8")
+
+    def complete(*words):
+        line = " ".join(f"'{w}'" for w in words)
+        return subprocess.run(["bash", "-c", f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; "
+                               "_hbone; echo ${COMPREPLY[@]}"], capture_output=True, text=True, check=True).stdout.split()
+    assert {"run", "cert", "ca"} <= set(complete("hbone", ""))
+    assert complete("hbone", "ca", "i") == ["init", "issue"]
+    assert "--id" in complete("hbone", "ca", "issue", "--")
+    assert "--concurrency" in complete("hbone", "run", "--c")
+
+
+# -- replacing certificates
+
+
+class Load:
+    """Connections one after another in some threads, and one that stays open all the time."""
+
+    def __init__(self, port, threads):
+        self.port, self.done, self.failed, self.stopped = port, 0, [], threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._short, daemon=True) for _ in range(threads)]
+        self._threads.append(threading.Thread(target=self._long, daemon=True))
+        for t in self._threads:
+            t.start()
+
+    def _ping(self, s, n):
+        data = net.pattern(1000, n)
+        s.sendall(data)
+        assert net.read_exactly(s, len(data)) == data
+
+    def _run(self, body):
+        n = 0
+        while not self.stopped.is_set():
+            n += 1
+            try:
+                body(n)
+            except (OSError, EOFError, AssertionError) as e:
+                self.failed.append(repr(e))
+                return
+
+    def _short(self):
+        def once(n):
+            with socket.create_connection(("127.0.0.1", self.port), timeout=net.TIMEOUT) as s:
+                self._ping(s, n)
+                s.shutdown(socket.SHUT_WR)
+                assert s.recv(1) == b""
+            with self._lock:
+                self.done += 1
+        self._run(once)
+
+    def _long(self):
+        with socket.create_connection(("127.0.0.1", self.port), timeout=net.TIMEOUT) as s:
+            def once(n):
+                self._ping(s, n)
+                self.stopped.wait(0.05)
+            self._run(once)
+
+    def stop(self):
+        self.stopped.set()
+        for t in self._threads:
+            t.join(net.TIMEOUT)
+            assert not t.is_alive()
+
+
+def rotate_under_load(hbone, authority, echo, seconds):
+    """Both sides' certificates are replaced every 2 s; no connection may fail."""
+    server, client = authority.issue("server"), authority.issue("client")
+    far = hbone(server_config(server, echo.port, rules={}))
+    near = hbone(client_config(client, far.port("tls"), rules={"ids": [MESH + "server"]}))
+    load = Load(near.port("plain"), 4)
+    until(lambda: load.done > 0 or load.failed, "the first connection")
+    rotations, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        pause = min(2, max(0, end - time.monotonic()))
+        authority.issue("server")
+        authority.issue("client")
+        rotations += 1
+        until(lambda: serial_served(far.port("tls"), client) == serial_of(server), "the new certificate")
+        load.stopped.wait(pause)
+        assert not load.failed, load.failed
+    until(lambda: near.stat("identity.reloads") >= rotations, "the client's reloads")
+    assert far.stat("identity.reloads") >= rotations
+    load.stop()
+    assert not load.failed, load.failed
+    assert load.done > 10 * rotations
+    for h in (far, near):
+        assert h.stats(r"\.ssl\.(fail|connection_error)") == 0
+        until(lambda p=h: p.stat("identity.retired_contexts") == 0, "old contexts to be freed")
+
+
+def test_rotation_under_load(hbone, authority, echo):
+    rotate_under_load(hbone, authority, echo, 6)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_rotation_under_load_for_a_minute(hbone, authority, echo):
+    rotate_under_load(hbone, authority, echo, 60)
+
+
+def test_bad_files_are_refused_and_the_last_good_stay(hbone, authority, echo):
+    server, client = authority.issue("server"), authority.issue("client")
+    h = hbone(server_config(server, echo.port))
+    first = serial_of(server)
+    whole = (server / "cert-chain.pem").read_text(encoding="utf-8")
+    (server / "cert-chain.pem").write_text(whole[:len(whole) // 2], encoding="utf-8")
+    h.wait_line(r"tls: a changed file is refused.*cert-chain\.pem.*")
+    assert h.stat("identity.reload_refused") == 1
+    assert serial_served(h.port("tls"), client) == first
+    # SIGHUP looks again, says nothing new and changes nothing.
+    assert h.reload(h.config_path.read_text(encoding="utf-8"))
+    assert h.stat("identity.reload_refused") == 1 and serial_served(h.port("tls"), client) == first
+    authority.issue("server")
+    until(lambda: serial_served(h.port("tls"), client) == serial_of(server) != first, "the new certificate")
+    assert h.stat("server.days_until_first_cert_expiring") in (29, 30)
+    shown = h.json("/certs")["certificates"][0]["cert_chain"][0]["serial_number"]
+    assert int(shown, 16) == serial_of(server)
+
+
+def test_kubernetes_secret_is_swapped(hbone, authority, echo, tmp_path):
+    """..data is a symbolic link that is replaced, as the kubelet does."""
+    client, mount = authority.issue("client"), tmp_path / "mount"
+    mount.mkdir()
+
+    def put(number):
+        shutil.copytree(authority.issue("server"), mount / f"..{number}")
+        os.symlink(f"..{number}", mount / "..new")
+        os.rename(mount / "..new", mount / "..data")
+    put(1)
+    for name in ("cert-chain.pem", "key.pem", "root-cert.pem"):
+        os.symlink(f"..data/{name}", mount / name)
+    h = hbone(server_config(mount, echo.port))
+    for number in (2, 3):
+        put(number)
+        shutil.rmtree(mount / f"..{number - 1}")
+        until(lambda: serial_served(h.port("tls"), client) == serial_of(mount), "the new secret")
+    assert h.stat("identity.reload_refused") == 0
+
+
+# -- who may come in
+
+
+def echo_or_error(port, folder):
+    """True when bytes come back; a TLS 1.3 client learns of its refusal when it reads."""
+    try:
+        with tls_connect(port, folder) as s:
+            s.sendall(b"hello")
+            return net.read_exactly(s, 5) == b"hello"
+    except (OSError, EOFError) as e:
+        return str(e)
+
+
+@pytest.mark.peer("python-ssl")
+def test_rule_of_a_workload(hbone, authority, echo):
+    """Same trust domain and namespace; a foreign one learns that access is denied, and the log says why."""
+    server, friend = authority.issue("server"), authority.issue("friend")
+    foreign = authority.issue("friend", "stage")
+    h = hbone(server_config(server, echo.port, rules={}))
+    assert echo_or_error(h.port("tls"), friend) is True
+    assert "ACCESS_DENIED" in echo_or_error(h.port("tls"), foreign).upper().replace(" ", "_")
+    line = h.wait_line(r"tls: peer refused by identity rules.*")[0]
+    assert "spiffe://cluster.local/ns/stage/sa/friend is not allowed" in line and "our namespace (default)" in line
+    until(lambda: h.stats(r"listener\..*\.ssl\.fail_verify_san") == 1, "the counter")
+    assert h.reload(server_config(server, echo.port, rules={"namespaces": [".", "stage"]}))
+    assert echo_or_error(h.port("tls"), foreign) is True
+
+
+def test_client_verifies_the_server_by_the_same_rules(hbone, authority, echo):
+    server, client = authority.issue("server"), authority.issue("client")
+    far = hbone(server_config(server, echo.port))
+    near = hbone(client_config(client, far.port("tls"), rules={"ids": [MESH + "another"]}))
+    with socket.create_connection(("127.0.0.1", near.port("plain")), timeout=net.TIMEOUT) as s:
+        with pytest.raises((OSError, EOFError)):
+            s.sendall(b"hello")
+            net.read_exactly(s, 5)
+    until(lambda: near.stat("cluster.far.ssl.fail_verify_san") >= 1, "the counter")
+    near.wait_line(r"peer refused by identity rules.*peer=server.*sa/server is not allowed")
+
+
+def crl_of(authority, *revoked):
+    from cryptography.hazmat.primitives import hashes, serialization
+    import datetime
+    now = datetime.datetime.now(datetime.timezone.utc)
+    ca = x509.load_pem_x509_certificate((authority.folder / "ca.pem").read_bytes())
+    key = serialization.load_pem_private_key((authority.folder / "ca-key.pem").read_bytes(), None)
+    builder = (x509.CertificateRevocationListBuilder().issuer_name(ca.subject)
+               .last_update(now - datetime.timedelta(hours=1)).next_update(now + datetime.timedelta(days=1)))
+    for folder in revoked:
+        builder = builder.add_revoked_certificate(
+            x509.RevokedCertificateBuilder().serial_number(serial_of(folder)).revocation_date(now).build())
+    return builder.sign(key, hashes.SHA256())
+
+
+def test_revocation_while_running(hbone, authority, echo, tmp_path):
+    from cryptography.hazmat.primitives.serialization import Encoding
+    server, client = authority.issue("server"), authority.issue("client")
+    crl = tmp_path / "crl"
+    crl.write_bytes(b"garbage")
+    config = server_config(server, echo.port, crl={"filename": str(crl)})
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(config, encoding="utf-8")
+    code, _, err = run("validate", "-c", str(bad))
+    assert code == 2 and "holds no revocation list" in err
+    crl.write_bytes(crl_of(authority).public_bytes(Encoding.PEM))
+    h = hbone(config)
+    assert echo_or_error(h.port("tls"), client) is True
+    crl.write_bytes(crl_of(authority, client).public_bytes(Encoding.DER))
+    until(lambda: h.stat("identity.reloads") == 1, "the list")
+    assert "revoked" in echo_or_error(h.port("tls"), client).lower()
+    crl.write_bytes(b"garbage")
+    until(lambda: h.stat("identity.reload_refused") == 1, "the refusal")
+    assert "revoked" in echo_or_error(h.port("tls"), client).lower()
+
+
+# -- key exchange groups
+
+
+NODE = """
+const tls = require('tls'), fs = require('fs');
+const [port, folder, groups] = process.argv.slice(2);
+const s = tls.connect({port, host: '127.0.0.1', servername: 'server.example', ecdhCurve: groups,
+    ca: fs.readFileSync(folder + '/root-cert.pem'), cert: fs.readFileSync(folder + '/cert-chain.pem'),
+    key: fs.readFileSync(folder + '/key.pem')}, () => s.write('hello'));
+s.on('data', (d) => { console.log('got ' + d); s.end(); });
+s.on('error', (e) => { console.log('error ' + e.code + ' ' + e.message); });
+"""
+
+
+@pytest.mark.peer("node")
+def test_post_quantum_hello(hbone, authority, echo, tmp_path):
+    """A hello that offers X25519MLKEM768 beside X25519 works; alone it fails, and that is counted."""
+    script = tmp_path / "hello.js"
+    script.write_text(NODE, encoding="utf-8")
+    server, client = authority.issue("server"), authority.issue("client")
+    h = hbone(server_config(server, echo.port))
+
+    def hello(groups):
+        return subprocess.run(["node", str(script), str(h.port("tls")), str(client), groups], capture_output=True,
+                              text=True, timeout=60 * SLOW, check=True).stdout
+    assert hello("X25519MLKEM768:X25519") == "got hello"+ "\n"
+    assert hello("auto") == "got hello" + "\n"
+    assert "handshake failure" in hello("X25519MLKEM768")
+    until(lambda: h.stats(r"listener\..*\.ssl\.fail_no_shared_group") == 1, "the counter")
