@@ -306,6 +306,8 @@ hb_cmd_run(const struct hb_args *args)
 	hb_admin_stop();
 	hb_app_stats_fini();
 	hb_upstreams_stop();
+	hb_access_log_stop();
+	hb_workers_at_end(hb_access_log_worker_fini);
 	hb_workers_at_end(hb_transport_worker_fini);
 	hb_workers_at_end(hb_conn_worker_fini);
 	hb_identity_stop();

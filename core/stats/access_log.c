@@ -374,6 +374,18 @@ hb_access_log_reopen(void)
 }
 
 void
+hb_access_log_stop(void)
+{
+	hb_log_file_stop();
+}
+
+void
+hb_access_log_worker_fini(struct hb_worker *w)
+{
+	hb_log_file_worker_fini(w);
+}
+
+void
 hb_access_log_fini(void)
 {
 	hb_log_file_fini();

@@ -71,6 +71,13 @@ void hb_access_log_write(struct hb_worker *, const struct hb_access_log *log,
     const struct hb_log_entry *);
 /* Control thread. Everything logged so far is written, then done(arg); done may be NULL. */
 void hb_access_log_flush(void (*done)(void *arg), void *arg);
+/*
+ * The end of the process, control thread, while its loop still exists: waits (at most 2 s) for what
+ * is being written; lines logged from here on are kept for hb_access_log_fini.
+ */
+void hb_access_log_stop(void);
+/* For hb_workers_at_end, to be registered before rooms whose connections still log. */
+void hb_access_log_worker_fini(struct hb_worker *);
 /* Control thread. Each file is opened anew before its next line (after rotation). */
 void hb_access_log_reopen(void);
 /* Control thread, after the workers stopped. */

@@ -9,6 +9,7 @@
 #define BLOCK_BYTES   (64u * 1024u)
 #define PENDING_BYTES (4u * 1024u * 1024u)
 #define BATCH_MAX     64u
+#define STOP_MS       2000 /* for the pool to write what it has */
 
 #define ACCESS_LOG_STATS(X)                                                          \
 	X(LOG_BYTES, "written_bytes", COUNTER, "Bytes of access log lines written.") \
@@ -47,6 +48,7 @@ struct log_file {
 	unsigned n_batch;
 	int error; /* of the last batch         */
 	size_t written;
+	unsigned n_parts;
 	struct part part[]; /* workers, then control     */
 };
 
@@ -54,6 +56,7 @@ static void file_work(struct log_file *);
 
 static struct log_file *files;
 static struct hb_stats *stats;
+static _Atomic bool stopping; /* what comes now is written by hb_log_file_fini */
 
 /* A flush that waits: for workers first, then for the pool. */
 static struct {
@@ -84,7 +87,7 @@ hand_over(struct hb_task *t)
 	b->next = NULL;
 	*f->tail = b;
 	f->tail = &b->next;
-	if (!f->working)
+	if (!f->working && !stopping)
 		file_work(f);
 }
 
@@ -128,6 +131,7 @@ hb_log_file_get(struct hb_str path)
 	f->path = hb_strndup(path.p, path.len);
 	f->fd = -1;
 	f->tail = &f->head;
+	f->n_parts = n;
 	for (unsigned i = 0; i < n; i++) {
 		f->part[i].file = f;
 		hb_timer_init(&f->part[i].timer, i + 1 == n ? hb_worker_control() : hb_worker_at(i),
@@ -150,6 +154,8 @@ hb_log_file_appended(struct log_file *f, struct hb_worker *w)
 {
 	struct part *p = &f->part[part_index(w)];
 
+	if (atomic_load_explicit(&stopping, memory_order_relaxed))
+		return;
 	if (p->text.len >= BLOCK_BYTES)
 		part_send(p, w);
 	else if (!hb_timer_running(&p->timer))
@@ -247,7 +253,7 @@ pool_done(uv_work_t *work, int status)
 		hb_free(f->batch[i]);
 	}
 	f->n_batch = 0;
-	if (f->head != NULL)
+	if (f->head != NULL && !stopping)
 		file_work(f);
 	flush_check();
 }
@@ -303,6 +309,63 @@ hb_log_file_reopen(void)
 		f->reopen = true;
 }
 
+/* ------------------------------------------------------------------ the end */
+
+static bool
+any_working(void)
+{
+	for (const struct log_file *f = files; f != NULL; f = f->next)
+		if (f->working)
+			return (true);
+	return (false);
+}
+
+void
+hb_log_file_stop(void)
+{
+	struct hb_worker *control = hb_worker_control();
+
+	atomic_store(&stopping, true);
+	for (unsigned ms = 0; ms < STOP_MS && any_working(); ms++) {
+		(void)uv_run(control->loop, UV_RUN_NOWAIT);
+		if (any_working())
+			uv_sleep(1);
+	}
+	hb_log_file_worker_fini(control);
+}
+
+void
+hb_log_file_worker_fini(struct hb_worker *w)
+{
+	for (struct log_file *f = files; f != NULL; f = f->next)
+		hb_timer_stop(&f->part[part_index(w)].timer);
+}
+
+/* No other thread runs any more: the last lines are written here. */
+static void
+write_rest(struct log_file *f)
+{
+	int r = 0;
+
+	for (struct block *b = f->head, *next; b != NULL; b = next) {
+		next = b->next;
+		if (r == 0 && (r = file_open(f)) == 0)
+			r = write_all(f->fd, &b->text);
+		hb_text_fini(&b->text);
+		hb_free(b);
+	}
+	for (unsigned i = 0; i < f->n_parts; i++) {
+		struct hb_text *text = &f->part[i].text;
+
+		if (text->len > 0 && r == 0 && (r = file_open(f)) == 0)
+			r = write_all(f->fd, text);
+		hb_text_fini(text);
+	}
+	if (r != 0)
+		HB_LOG(STATS, ERROR, "the access log cannot be written", "file=%s error=%s",
+			f->path, strerror(-r));
+}
+
 void
 hb_log_file_fini(void)
 {
@@ -310,15 +373,17 @@ hb_log_file_fini(void)
 
 	for (f = files; f != NULL; f = next) {
 		next = f->next;
-		HB_ASSERT(!f->working && f->head == NULL);
-		for (unsigned i = 0; i <= hb_workers_count(); i++)
-			hb_text_fini(&f->part[i].text);
+		/* The pool's thread hangs in a write: the memory is its own until the process ends. */
+		if (f->working)
+			continue;
+		write_rest(f);
 		if (f->fd > STDERR_FILENO)
 			close(f->fd);
 		hb_free(f->path);
 		HB_DEL(f);
 	}
 	files = NULL;
+	stopping = false;
 	if (stats != NULL)
 		hb_stats_unref(&stats);
 }

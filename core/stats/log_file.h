@@ -20,6 +20,8 @@ void hb_log_file_appended(struct log_file *, struct hb_worker *);
 /* Control thread; see core/stats/access_log.h. */
 void hb_log_file_flush(void (*done)(void *arg), void *arg);
 void hb_log_file_reopen(void);
+void hb_log_file_stop(void);
+void hb_log_file_worker_fini(struct hb_worker *);
 void hb_log_file_fini(void);
 
 #endif

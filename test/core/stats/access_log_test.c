@@ -167,6 +167,56 @@ test_json_lines_reach_the_file_when_the_filter_passes(void **state)
 	hb_workers_fini();
 }
 
+/* Connections that are cut at the very end log as well. */
+static void
+test_lines_after_the_last_flush_are_written(void **state)
+{
+	static const char yaml[] =
+		"access_log:\n"
+		"- name: file\n"
+		"  typed_config:\n"
+		"    \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog\n"
+		"    path: %s\n"
+		"    log_format: {text_format_source: {inline_string: \"%%BYTES_RECEIVED%%\\n\"}}\n";
+	char path[] = "/tmp/hbone_access_log_XXXXXX", text[1024], got[64] = "";
+	const Envoy__Extensions__Filters__Network__TcpProxy__V3__TcpProxy *m;
+	struct hb_cfg *cfg = hb_cfg_new("test", NULL);
+	struct hb_access_log *l;
+	struct hb_err err;
+	FILE *file;
+	bool ok;
+	int fd = mkstemp(path);
+
+	(void)state;
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(hb_workers_init(1, &err), 0);
+	hb_cfg_types_init();
+	snprintf(text, sizeof text, yaml, path);
+	m = (const void *)hb_cfg_parse_text(cfg, hb_str(text),
+		&envoy__extensions__filters__network__tcp_proxy__v3__tcp_proxy__descriptor);
+	assert_non_null(m);
+	l = hb_access_log_compile(
+		cfg, m, "access_log", (void *const *)m->access_log, m->n_access_log, &ok);
+	assert_true(ok);
+	entry.bytes_received = 1;
+	hb_access_log_write(hb_worker_at(0), l, &entry);
+	hb_access_log_stop();
+	entry.bytes_received = 2;
+	hb_access_log_write(hb_worker_at(0), l, &entry);
+	hb_access_log_write(hb_worker_control(), l, &entry);
+	hb_access_log_free(&l);
+	hb_workers_at_end(hb_access_log_worker_fini);
+	hb_workers_fini();
+	hb_access_log_fini();
+	file = fopen(path, "r");
+	assert_int_equal(fread(got, 1, sizeof got, file), 6);
+	assert_string_equal(got, "1\n2\n2\n");
+	fclose(file);
+	unlink(path);
+	hb_cfg_free(&cfg);
+}
+
 int
 main(void)
 {
@@ -176,6 +226,8 @@ main(void)
 			test_bad_formats_say_what_is_wrong, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			test_json_lines_reach_the_file_when_the_filter_passes, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_lines_after_the_last_flush_are_written, setup, teardown),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
