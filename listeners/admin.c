@@ -180,7 +180,7 @@ static const struct hb_admin_endpoint ep_drain = { "/drain_listeners",
 	"skip_exit: with graceful, do not stop at all",
 	HB_ADMIN_MUTATES, admin_drain };
 
-/* ------------------------------------------------------------------ /connections */
+/* ------------------------------------------------------------------ /connections, /tunnels */
 
 enum row_style { ROW_TABLE, ROW_JSON, ROW_LOG };
 
@@ -191,8 +191,9 @@ struct query {
 	void (*done)(void *arg, struct hb_text *);
 	void *arg;
 	enum row_style style;
+	bool tunnels; /* streams of tunnel servers alone */
 	uint64_t limit, close_id;
-	char *listener, *chain, *cluster, *peer, *sni; /* owned; NULL = any */
+	char *listener, *chain, *cluster, *peer, *sni, *authority; /* owned; NULL = any */
 	size_t n;
 	struct hb_listener **l; /* owned array: whose pre-connections are shown */
 };
@@ -201,7 +202,7 @@ struct row {
 	uint64_t id, age_ms, received, sent;
 	const char *state, *listener, *chain;
 	const struct hb_facts *facts;
-	struct hb_str cluster;
+	struct hb_str cluster, principal;
 	struct hb_addr endpoint;
 };
 
@@ -221,6 +222,7 @@ query_free(struct query *q)
 	hb_free(q->cluster);
 	hb_free(q->peer);
 	hb_free(q->sni);
+	hb_free(q->authority);
 	hb_free(q->l);
 	HB_DEL(q);
 }
@@ -238,14 +240,14 @@ row_matches(const struct query *q, const struct row *r)
 
 	if (!is_wanted(q->listener, hb_str(r->listener)) ||
 		!is_wanted(q->chain, hb_str(r->chain)) || !is_wanted(q->cluster, r->cluster) ||
-		!is_wanted(q->sni, r->facts->sni))
+		!is_wanted(q->sni, r->facts->sni) || !is_wanted(q->authority, r->facts->authority))
 		return (false);
 	if (q->peer == NULL)
 		return (true);
 	(void)hb_addr_format_ip(&r->facts->remote, ip, sizeof ip);
 	(void)hb_addr_format(&r->facts->remote, full, sizeof full);
 	return (is_wanted(q->peer, hb_str(ip)) || is_wanted(q->peer, hb_str(full)) ||
-		is_wanted(q->peer, r->facts->principal));
+		is_wanted(q->peer, r->principal));
 }
 
 static void
@@ -262,7 +264,8 @@ row_json(struct hb_text *t, const struct row *r, const char *peer, const char *e
 	json_field(t, "state", hb_str(r->state));
 	json_field(t, "peer", hb_str(peer));
 	json_field(t, "sni", r->facts->sni);
-	json_field(t, "principal", r->facts->principal);
+	json_field(t, "principal", r->principal);
+	json_field(t, "authority", r->facts->authority);
 	json_field(t, "listener", hb_str(r->listener));
 	json_field(t, "chain", hb_str(r->chain));
 	json_field(t, "cluster", r->cluster);
@@ -299,6 +302,26 @@ row_table(struct hb_text *t, const struct row *r, const char *peer, const char *
 		(unsigned long long)r->sent, (unsigned long long)(r->age_ms / 1000));
 }
 
+/* Of tunnels: who, and where to. */
+static void
+row_tunnel(struct hb_text *t, const struct row *r, const char *peer, const char *endpoint)
+{
+	hb_text_printf(t, "%-15llu %-10s ", (unsigned long long)r->id, r->state);
+	cell(t, 21, hb_str(peer));
+	cell(t, 48, r->principal);
+	cell(t, 32, r->facts->authority);
+	cell(t, 16, hb_str(r->listener));
+	cell(t, 16, hb_str(r->chain));
+	cell(t, 20, r->cluster);
+	cell(t, 21, hb_str(endpoint));
+	hb_text_printf(t, "%12llu %12llu %8llu\n", (unsigned long long)r->received,
+		(unsigned long long)r->sent, (unsigned long long)(r->age_ms / 1000));
+}
+
+static const char tunnels_head[] =
+	"ID              STATE      PEER                  PRINCIPAL                                      "
+	"  AUTHORITY                        SERVER           CHAIN            CLUSTER              "
+	"ENDPOINT                  RECEIVED         SENT    AGE_S\n";
 static const char table_head[] =
 	"ID              STATE      PEER                  SNI                              LISTENER"
 	"             CHAIN                CLUSTER                  ENDPOINT                  RECEIVED"
@@ -340,7 +363,10 @@ add_row(struct part *p, const struct row *r)
 		(void)hb_addr_format(&r->endpoint, endpoint, sizeof endpoint);
 	switch (p->q->style) {
 	case ROW_TABLE:
-		row_table(p->out, r, peer, endpoint);
+		if (p->q->tunnels)
+			row_tunnel(p->out, r, peer, endpoint);
+		else
+			row_table(p->out, r, peer, endpoint);
 		break;
 	case ROW_JSON:
 		row_json(p->out, r, peer, endpoint);
@@ -355,10 +381,14 @@ static bool
 add_conn(void *arg, struct hb_conn *c)
 {
 	struct part *p = arg;
+	const struct hb_facts *identity;
 	struct hb_conn_view v;
 	struct row r;
 
 	hb_conn_view(c, &v);
+	if (p->q->tunnels && v.facts->authority.len == 0)
+		return (true);
+	identity = hb_facts_identity(v.facts);
 	r = (struct row){ .id = v.id,
 		.age_ms = v.age_ms,
 		.received = v.bytes_in,
@@ -367,7 +397,8 @@ add_conn(void *arg, struct hb_conn *c)
 		.listener = v.listener,
 		.chain = v.chain,
 		.facts = v.facts,
-		.cluster = HB_STR("") };
+		.cluster = HB_STR(""),
+		.principal = identity == NULL ? HB_STR("") : identity->principal };
 	if (v.upstream != NULL) {
 		r.cluster = v.upstream->cluster;
 		r.endpoint = v.upstream->endpoint;
@@ -386,7 +417,8 @@ add_pre(void *arg, const struct hb_facts *f, uint64_t age_ms, size_t bytes)
 		.listener = p->listener,
 		.chain = "",
 		.facts = f,
-		.cluster = HB_STR("") };
+		.cluster = HB_STR(""),
+		.principal = HB_STR("") };
 
 	add_row(p, &r);
 }
@@ -398,7 +430,7 @@ gather(struct hb_worker *w, struct hb_text *out, void *arg)
 
 	HB_CHECK(p.q, QUERY_MAGIC);
 	hb_conn_foreach(w, add_conn, &p);
-	for (size_t i = 0; i < p.q->n; i++) {
+	for (size_t i = 0; i < p.q->n && !p.q->tunnels; i++) {
 		p.listener = p.q->l[i]->name;
 		hb_pre_foreach(&p.q->l[i]->worker[w->index], add_pre, &p);
 	}
@@ -435,11 +467,11 @@ cut(struct hb_text *t, uint64_t limit, bool *ret_more)
 }
 
 static void
-reply_json(struct hb_admin_request *rq, const struct hb_text *rows, uint64_t n, bool more)
+reply_json(const struct query *q, const struct hb_text *rows, uint64_t n, bool more)
 {
 	struct hb_text t = { 0 };
 
-	hb_text_addz(&t, "{\"connections\":[\n");
+	hb_text_printf(&t, "{\"%s\":[\n", q->tunnels ? "tunnels" : "connections");
 	for (size_t i = 0; i < rows->len;) {
 		size_t len = (size_t)((const char *)memchr(rows->p + i, '\n', rows->len - i) -
 			(rows->p + i));
@@ -450,7 +482,7 @@ reply_json(struct hb_admin_request *rq, const struct hb_text *rows, uint64_t n, 
 	}
 	hb_text_printf(&t, "],\"shown\":%llu,\"truncated\":%s}\n", (unsigned long long)n,
 		more ? "true" : "false");
-	hb_admin_reply(rq, 200, "application/json", &t);
+	hb_admin_reply(q->rq, 200, "application/json", &t);
 }
 
 static void
@@ -464,9 +496,9 @@ gathered(void *arg, struct hb_text *rows)
 	if (q->rq == NULL) {
 		q->done(q->arg, rows);
 	} else if (q->style == ROW_JSON) {
-		reply_json(q->rq, rows, n, more);
+		reply_json(q, rows, n, more);
 	} else {
-		hb_text_addz(&t, table_head);
+		hb_text_addz(&t, q->tunnels ? tunnels_head : table_head);
 		hb_text_add(&t, rows->p, rows->len);
 		if (more)
 			hb_text_printf(
@@ -532,13 +564,14 @@ copy_param(struct hb_admin_request *rq, const char *name)
 }
 
 static void
-admin_connections(struct hb_admin_request *rq)
+list(struct hb_admin_request *rq, bool tunnels)
 {
 	struct hb_str id = hb_admin_param(rq, "close"), limit = hb_admin_param(rq, "limit");
 	struct query *q;
 
 	HB_NEW(q, QUERY_MAGIC);
 	q->rq = rq;
+	q->tunnels = tunnels;
 	q->limit = LIMIT_DEFAULT;
 	if (limit.p != NULL && !hb_str_u64(limit, LIMIT_MAX, &q->limit)) {
 		hb_admin_replyf(rq, 400, "limit must be a number up to %u\n", LIMIT_MAX);
@@ -558,8 +591,21 @@ admin_connections(struct hb_admin_request *rq)
 		q->cluster = copy_param(rq, "cluster");
 		q->peer = copy_param(rq, "peer");
 		q->sni = copy_param(rq, "sni");
+		q->authority = copy_param(rq, "authority");
 		start_query(q);
 	}
+}
+
+static void
+admin_connections(struct hb_admin_request *rq)
+{
+	list(rq, false);
+}
+
+static void
+admin_tunnels(struct hb_admin_request *rq)
+{
+	list(rq, true);
 }
 
 static const struct hb_admin_endpoint ep_connections = { "/connections",
@@ -568,11 +614,18 @@ static const struct hb_admin_endpoint ep_connections = { "/connections",
 	"close=ID closes one",
 	0, admin_connections };
 
+static const struct hb_admin_endpoint ep_tunnels = { "/tunnels",
+	"open tunnel streams: peer, identity, authority, chain, endpoint, bytes, age, state",
+	"authority=, listener=, chain=, cluster=, peer=IP|IP:PORT|ID, limit=1000, format=json; POST with "
+	"close=ID closes one",
+	0, admin_tunnels };
+
 void
 hb_listeners_admin_init(void)
 {
 	hb_admin_add(&ep_listeners);
 	hb_admin_add(&ep_connections);
+	hb_admin_add(&ep_tunnels);
 	hb_admin_add(&ep_drain);
 }
 

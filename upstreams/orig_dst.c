@@ -29,6 +29,14 @@ find_address(
 		*why = "the filter state " HB_STATE_ORIGINAL_DST " is no address and port";
 		return (parse(c, text, ret));
 	}
+	if (c->orig.header != NULL) {
+		text = strcmp(c->orig.header, ":authority") == 0 ?
+			f->authority :
+			hb_facts_metadata(f, HB_STR(HB_META_REQUEST), hb_str(c->orig.header));
+		*why = "the header of the tunnel request is no address and port";
+		if (text.len > 0)
+			return (parse(c, text, ret));
+	}
 	if (c->orig.metadata_ns != NULL) {
 		text = hb_facts_metadata(
 			f, hb_str(c->orig.metadata_ns), hb_str(c->orig.metadata_key));

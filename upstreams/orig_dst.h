@@ -18,8 +18,8 @@ void hb_orig_start(struct hb_cluster *, bool offline);
 void hb_orig_stop(struct hb_cluster *);
 
 /*
- * The address for this connection: filter state, then metadata_key, then the local address that
- * was restored; with the port override. False = there is none; *why says so.
+ * The address for this connection: filter state, then the header of its tunnel request, then
+ * metadata_key, then the local address that was restored; with the port override. False = there is none; *why says so.
  */
 bool hb_orig_address(const struct hb_cluster *, const struct hb_facts *, struct hb_addr *ret,
     const char **why);
