@@ -258,6 +258,14 @@ stream_on_connected(void *sink, struct hb_transport *t)
 	tell_response(rq_of(sink), t);
 }
 
+/* The peer's SETTINGS have come before any answer. */
+static void
+learn_limit(struct hb_pool_rq *q)
+{
+	if (q->peer != NULL && q->conn->h2 != NULL)
+		q->peer->limit = hb_h2_peer_limit(q->conn->h2);
+}
+
 static void
 stream_on_secured(void *sink, struct hb_transport *t)
 {
@@ -273,9 +281,7 @@ stream_on_secured(void *sink, struct hb_transport *t)
 	};
 
 	hb_pool__stream_won(t, q->rq.cell);
-	/* The peer's SETTINGS have come before its answer. */
-	if (q->peer != NULL && c->h2 != NULL && hb_h2_room(c->h2) > 0)
-		q->peer->limit = hb_h2_streams(c->h2) + hb_h2_room(c->h2);
+	learn_limit(q);
 	q->t = NULL;
 	rq_end(q);
 	q->rq.done(q->rq.arg, &res);
@@ -327,8 +333,10 @@ stream_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason
 
 	q->t = NULL;
 	tell_response(q, t);
-	if (reason == HB_CLOSE_STREAM_REFUSED)
+	if (reason == HB_CLOSE_STREAM_REFUSED) {
 		c->full = true;
+		learn_limit(q);
+	}
 	if (may_try_again(q, reason, status)) {
 		q->again++;
 		q->conn = NULL;

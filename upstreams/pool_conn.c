@@ -105,7 +105,9 @@ hb_pool__conn_usable(const struct pool_conn *c)
 {
 	const struct hb_tunnels_conf *conf = c->conf;
 
+	/* Before its SETTINGS: as the last connection to this peer. */
 	return (c->h2 != NULL && !c->full && c->streams < conf->streams_max &&
+		c->streams < c->peer->limit &&
 		(conf->requests_max == 0 || c->opened < conf->requests_max) &&
 		hb_h2_room(c->h2) > 0);
 }

@@ -141,6 +141,8 @@ struct hb_transport *hb_h2_open(struct hb_h2 *, const struct hb_h2_request *);
 /* Streams that may be opened now: what the peer allows (100 until its SETTINGS came) less those in
  * use; 0 after GOAWAY in either direction. */
 uint32_t hb_h2_room(const struct hb_h2 *);
+/* Client: streams at once that the peer allows; 100 until its SETTINGS came. */
+uint32_t hb_h2_peer_limit(const struct hb_h2 *);
 /* Streams not over yet, both directions. */
 uint32_t hb_h2_streams(const struct hb_h2 *);
 /* Bytes that stalled streams hold. */

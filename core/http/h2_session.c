@@ -911,8 +911,16 @@ hb_h2_room(const struct hb_h2 *h2)
 	if (h2->server || h2->dead || h2->drain != H2_DRAIN_NONE || h2->goaway_got ||
 		h2->lower_ended || nghttp2_session_check_request_allowed(h2->ng) == 0)
 		return (0);
-	max = nghttp2_session_get_remote_settings(h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+	max = hb_h2_peer_limit(h2);
 	return (max > h2->active ? max - h2->active : 0);
+}
+
+uint32_t
+hb_h2_peer_limit(const struct hb_h2 *h2)
+{
+	HB_CHECK(h2, HB_H2_MAGIC);
+	return (nghttp2_session_get_remote_settings(
+		h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS));
 }
 
 uint32_t
