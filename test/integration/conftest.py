@@ -22,6 +22,7 @@ def peer_version(name):
         "openssl": ["openssl", "version"],
         "curl": ["curl", "--version"],
         "node": ["node", "--version"],
+        "python-h2": ["python3", "-c", "import h2;print(h2.__version__)"],
         "envoy": ["envoy", "--version"],
         "python-ssl": ["python3", "-c", "import platform;print(platform.python_version())"],
     }[name]

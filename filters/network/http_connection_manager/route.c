@@ -52,31 +52,48 @@ struct hcm_routes {
 
 /* ------------------------------------------------------------------ compiling: chains */
 
-/* The message of a chain with a tcp_proxy alone, which is compiled like any other. */
+/* Compiled as a document of its own, for its messages stand in no file. */
 static struct hb_chain *
-make_chain(struct hb_cfg *cfg, msg_proxy *proxy, const char *where)
+compile_wire(struct hb_cfg *cfg, const void *owner, const ProtobufCMessage *msg, const char *where)
+{
+	struct hb_text bytes = hb_cfg_to_wire(msg);
+	struct hb_cfg *doc = hb_cfg_new(where, NULL);
+	struct hb_errs *errs = hb_cfg_errs(doc);
+	const ProtobufCMessage *m = hb_cfg_parse_wire(
+		doc, hb_strn(bytes.p, bytes.len), msg->descriptor);
+	struct hb_chain *c = m == NULL ? NULL : hb_chain_compile(doc, m, where);
+
+	for (size_t i = 0; i < errs->n; i++)
+		(void)hb_cfg_error(cfg, owner, NULL, -1, "%s", errs->v[i].text);
+	hb_cfg_free(&doc);
+	hb_text_fini(&bytes);
+	return (c);
+}
+
+/* A chain with a tcp_proxy alone. */
+static struct hb_chain *
+make_chain(struct hb_cfg *cfg, const void *owner, msg_proxy *proxy, const char *where)
 {
 	Google__Protobuf__Any any = GOOGLE__PROTOBUF__ANY__INIT;
 	Envoy__Config__Listener__V3__Filter filter = ENVOY__CONFIG__LISTENER__V3__FILTER__INIT;
 	Envoy__Config__Listener__V3__Filter *filters[] = { &filter };
 	Envoy__Config__Listener__V3__FilterChain chain =
 		ENVOY__CONFIG__LISTENER__V3__FILTER_CHAIN__INIT;
-	size_t n = protobuf_c_message_get_packed_size(&proxy->base);
-	uint8_t *bytes = hb_malloc(n + 1);
+	struct hb_text bytes = hb_cfg_to_wire(&proxy->base);
 	struct hb_chain *c;
 
 	any.type_url = (char *)(uintptr_t) "type.googleapis.com/"
 					   "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
-	any.value.len = protobuf_c_message_pack(&proxy->base, bytes);
-	any.value.data = bytes;
+	any.value.len = bytes.len;
+	any.value.data = (uint8_t *)bytes.p;
 	filter.name = (char *)(uintptr_t) "tcp_proxy";
 	filter.config_type_case = ENVOY__CONFIG__LISTENER__V3__FILTER__CONFIG_TYPE_TYPED_CONFIG;
 	filter.typed_config = &any;
 	chain.name = (char *)(uintptr_t)where;
 	chain.n_filters = 1;
 	chain.filters = filters;
-	c = hb_chain_compile(cfg, &chain, where);
-	hb_free(bytes);
+	c = compile_wire(cfg, owner, &chain.base, where);
+	hb_text_fini(&bytes);
 	return (c);
 }
 
@@ -120,7 +137,7 @@ chain_of(struct hb_cfg *cfg, const msg_action *m, const char *where,
 		proxy.weighted_clusters = &weighted;
 	else
 		proxy.cluster = m->cluster;
-	c = make_chain(cfg, &proxy, where);
+	c = make_chain(cfg, m, &proxy, where);
 	hb_free(w);
 	hb_free(list);
 	return (c);

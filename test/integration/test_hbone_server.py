@@ -1,0 +1,361 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HBONE tunnels into the program, by foreign HTTP/2 clients."""
+import hashlib
+import pathlib
+import re
+import socket
+import subprocess
+
+import pytest
+
+from support import config as c
+from support import envoy, net
+from support.h2client import Client
+from support.proc import SLOW, until
+
+MIB = 1 << 20
+SERVER = "hbone.filters.network.hbone_server.HboneServer"
+SUPPORT = pathlib.Path(__file__).parent / "support"
+PEER = "spiffe://cluster.local/ns/default/sa/client"
+FORMAT = ("stream %REQ(:AUTHORITY)% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% peer=%DOWNSTREAM_PEER_URI_SAN% "
+          "baggage=%REQ(BAGGAGE)% rx=%BYTES_RECEIVED% tx=%BYTES_SENT%\n")
+
+pytestmark = pytest.mark.peer("python-h2")
+
+
+def server(certs, chains=None, log=None, **fields):
+    """A listener with mTLS and hbone_server; tunnels go to the address of their authority."""
+    chains = chains or [{"filters": [c.tcp_proxy("dst")]}]
+    if log:
+        fields["access_log"] = [c.typed("f", "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=str(log),
+                                        log_format={"text_format_source": {"inline_string": FORMAT}})]
+    if "listener" not in fields:
+        fields["filter_chains"] = chains
+    hbone = c.typed("hbone", SERVER, stat_prefix="t", **fields)
+    chain = {"filters": [hbone], "transport_socket": c.tls_downstream(certs, "echo", ["h2"], True)}
+    return c.bootstrap([c.listener("hbone", [chain], [])],
+                       [{"name": "dst", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
+                         "connect_timeout": "2s"}])
+
+
+@pytest.fixture
+def echo(cleanup):
+    s = net.Server(net.echo)
+    cleanup(s.close)
+    return s
+
+
+@pytest.fixture
+def origin(cleanup):
+    def start(handle):
+        s = net.Server(handle)
+        cleanup(s.close)
+        return s
+    return start
+
+
+def authority(s):
+    return f"127.0.0.1:{s.port}"
+
+
+def test_both_ways_and_half_close(hbone, certs, echo):
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        data = net.pattern(3 * MIB)
+        n = t.connect(authority(echo))
+        assert t.status(n) == 200
+        sent = 0
+        while sent < len(data):
+            t.send(n, data[sent:sent + 65536])
+            sent += 65536
+        t.send(n, end=True)
+        assert hashlib.sha256(t.read_all(n)).digest() == hashlib.sha256(data).digest()
+        assert t.streams[n].reset is None
+    until(lambda: h.stat("hbone_server.t.tunnels_active") == 0, "no tunnel")
+
+
+def test_origin_that_ends_first_loses_nothing(hbone, certs, origin):
+    """The client's half stays open and its window is small; Envoy cuts such downloads."""
+    data = net.pattern(4 * MIB)
+    got = []
+
+    def handle(s):
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+        got.append(net.read_all(s))
+    s = origin(handle)
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(s))
+        assert hashlib.sha256(t.read_all(n)).digest() == hashlib.sha256(data).digest()
+        assert t.streams[n].ended and t.streams[n].reset is None
+        t.send(n, b"the other half lives", end=True)
+        until(lambda: got == [b"the other half lives"], "the upload")
+
+
+def test_origin_reset_is_a_reset(hbone, certs, origin):
+    def handle(s):
+        s.sendall(b"partial")
+        s.recv(1)
+        net.reset(s)
+    s = origin(handle)
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(s))
+        assert t.read(n, 7) == b"partial"
+        t.send(n, b"x")
+        t.until(lambda: t.streams[n].reset is not None)
+        assert not t.streams[n].ended
+        assert t.streams[n].reset == 10  # CONNECT_ERROR
+        assert t.status(t.connect(authority(s))) == 200
+
+
+def test_client_reset_reaches_the_origin(hbone, certs, origin):
+    seen = []
+
+    def handle(s):
+        s.sendall(b"hello")
+        try:
+            while s.recv(4096):
+                pass
+            seen.append("end")
+        except ConnectionResetError:
+            seen.append("reset")
+    s = origin(handle)
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(s))
+        assert t.read(n, 5) == b"hello"
+        t.reset(n)
+        until(lambda: seen, "the end of the origin's connection")
+        assert seen == ["reset"]
+
+
+def test_answers(hbone, certs, echo):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        closed = s.getsockname()[1]
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        for target, status in ((f"127.0.0.1:{closed}", 503), ("127.0.0.1", 400), ("127.0.0.1:70000", 400),
+                               ("127.0.0.1:0", 400), ("user@127.0.0.1:80", 400), ("nobody.example:80", 503)):
+            n = t.connect(target)
+            assert t.status(n) == status, target
+            t.until(lambda: t.streams[n].ended)
+        get = t.request([(":method", "GET"), (":scheme", "https"), (":authority", authority(echo)), (":path", "/")],
+                        True)
+        assert t.status(get) == 400
+        big = t.connect(authority(echo), *[("x-filler", "v" * 900)] * 80)
+        assert t.status(big) == 431
+        n = t.connect(authority(echo), ("traceparent", "x" * 55), ("forwarded", "for=;;"), ("baggage", "=,=,,"))
+        assert t.status(n) == 200
+        t.send(n, b"alive")
+        assert t.read(n, 5) == b"alive"
+
+
+def test_connect_timeout_is_504(hbone, certs):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as s:
+        held = []
+        while True:  # until its queue is full, so that a SYN is not answered
+            k = socket.socket()
+            k.settimeout(0.3)
+            held.append(k)
+            try:
+                k.connect(s.getsockname())
+            except TimeoutError:
+                break
+        h = hbone(server(certs))
+        with Client(h.port("hbone"), certs) as t:
+            assert t.status(t.connect(f"127.0.0.1:{s.getsockname()[1]}")) == 504
+        for k in held:
+            k.close()
+
+
+def test_workload_is_no_open_relay(hbone, certs, echo):
+    ports = [{"start": echo.port, "end": echo.port + 1}]
+    h = hbone(server(certs, workload={"ports": ports, "addresses": ["web.example"], "loopback": True}))
+    with Client(h.port("hbone"), certs) as t:
+        for target, status in ((authority(echo), 200), (f"web.example:{echo.port}", 200),
+                               (f"127.0.0.2:{echo.port}", 400), (f"other.example:{echo.port}", 503),
+                               (f"127.0.0.1:{h.port('hbone')}", 503), ("127.0.0.1:15008", 503),
+                               ("127.0.0.1:15001", 503), ("127.0.0.1:22", 401)):
+            assert t.status(t.connect(target)) == status, target
+
+
+def test_denied_by_identity(hbone, certs, echo):
+    rbac = c.typed("rbac", "envoy.extensions.filters.network.rbac.v3.RBAC", stat_prefix="r", rules={
+        "action": "ALLOW", "policies": {"only-other": {"permissions": [{"any": True}], "principals": [
+            {"authenticated": {"principal_name": {"exact": PEER + "x"}}}]}}})
+    h = hbone(server(certs, chains=[{"filters": [rbac, c.tcp_proxy("dst")]}]))
+    with Client(h.port("hbone"), certs) as t:
+        assert t.status(t.connect(authority(echo))) == 401
+    assert echo.accepted == 0
+    assert h.stat("hbone_server.t.rq_401") == 1
+
+
+def test_stream_limit_hurts_nobody_else(hbone, certs, echo):
+    h = hbone(server(certs, http2={"max_concurrent_streams": 5}))
+    with Client(h.port("hbone"), certs) as t:
+        mine = [t.connect(authority(echo)) for _ in range(5)]
+        for n in mine:
+            assert t.status(n) == 200
+        t.h2.remote_settings[3] = 1000  # MAX_CONCURRENT_STREAMS: a client that does not care
+        t.h2.remote_settings.acknowledge()
+        over = t.connect(authority(echo))
+        assert t.status(over) is None and t.streams[over].reset == 7  # REFUSED_STREAM
+        for n in mine:
+            t.send(n, b"alive")
+            assert t.read(n, 5) == b"alive"
+
+
+def test_stalled_streams_do_not_stop_others(hbone, certs, origin, echo):
+    s = origin(lambda s: [s.sendall(b"x" * MIB) for _ in range(8)])
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        t.h2.increment_flow_control_window(16 * MIB)
+        stalled = [t.connect(authority(s)) for _ in range(4)]
+        t.hold.update(stalled)
+        for n in stalled:
+            assert t.status(n) == 200
+            t.read(n, 65535)
+        n = t.connect(authority(echo))
+        for _ in range(20):
+            t.send(n, b"ping")
+        assert t.read(n, 80) == b"ping" * 20
+
+
+def test_drain_in_two_steps(hbone, certs, echo):
+    h = hbone(server(certs))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(echo))
+        assert t.status(n) == 200
+        h.post("/drain_listeners?graceful&skip_exit")
+        t.until(lambda: len(t.goaway) == 2)
+        assert t.goaway[0][0] == 2**31 - 1 and t.goaway[1] == (n, 0)
+        t.send(n, b"still here")
+        assert t.read(n, 10) == b"still here"
+
+
+def test_flood_of_resets_ends_the_connection(hbone, certs, echo):
+    h = hbone(server(certs, http2={"floods": {"resets": 50}}))
+    with Client(h.port("hbone"), certs) as t:
+        assert t.status(t.connect(authority(echo))) == 200
+        try:
+            for _ in range(60):
+                t.reset(t.connect(authority(echo)))
+            t.until(lambda: t.goaway)
+        except (AssertionError, OSError):
+            pass
+        assert [code for _, code in t.goaway] in ([11], [])  # ENHANCE_YOUR_CALM
+    until(lambda: h.stat("hbone_server.t.http2.flood_resets") == 1, "the flood")
+
+
+def test_log_metadata_and_tunnels_page(hbone, certs, echo, tmp_path):
+    log = tmp_path / "streams.log"
+    h = hbone(server(certs, log=log, response_baggage="k8s.namespace.name=default"))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(echo), ("baggage", "k8s.namespace.name=a"), ("baggage", "service.name=b"))
+        assert t.status(n) == 200
+        assert t.streams[n].headers["baggage"] == "k8s.namespace.name=default"
+        t.send(n, b"12345")
+        assert t.read(n, 5) == b"12345"
+        row, = h.json("/tunnels?format=json")["tunnels"]
+        assert (row["authority"], row["principal"], row["endpoint"]) == (authority(echo), PEER, authority(echo))
+        assert (row["received"], row["sent"], row["state"]) == (5, 5, "open")
+        assert authority(echo) in h.get("/tunnels")[1]
+        assert t.status(t.connect("127.0.0.1:1")) == 503
+        t.send(n, end=True)
+        t.read_all(n)
+    until(lambda: log.exists() and len(log.read_text().splitlines()) == 2, "two lines")
+    lines = sorted(log.read_text().splitlines())
+    assert lines[0].startswith("stream 127.0.0.1:1 503 flags=UF") and f"peer={PEER}" in lines[0]
+    assert lines[1] == (f"stream {authority(echo)} 200 flags=- peer={PEER} "
+                        "baggage=k8s.namespace.name=a,service.name=b rx=5 tx=5")
+
+
+def test_listener_takes_the_streams(hbone, certs, echo):
+    text = server(certs, listener="inner")
+    inner = c.listener("inner", [{"filters": [c.tcp_proxy("dst")]}], [])
+    import json
+    doc = json.loads(text)
+    doc["static_resources"]["listeners"].append(inner)
+    h = hbone(json.dumps(doc))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(echo))
+        assert t.status(n) == 200
+        t.send(n, b"through a listener", end=True)
+        assert t.read_all(n) == b"through a listener"
+
+
+@pytest.mark.parametrize("cert", ["expired", "stranger"])
+def test_only_those_of_the_mesh(hbone, certs, echo, cert):
+    h = hbone(server(certs))
+    with pytest.raises((OSError, AssertionError)):
+        with Client(h.port("hbone"), certs, cert=cert) as t:
+            t.until(lambda: t.settings)
+    assert h.stat("hbone_server.t.downstream_cx_total") == 0
+
+
+@pytest.mark.peer("node")
+def test_node_as_client(hbone, certs, echo):
+    h = hbone(server(certs))
+    run = ["node", str(SUPPORT / "h2-client.mjs"), str(h.port("hbone"))]
+    keys = [str(certs.ca), certs.pem("client"), certs.key("client")]
+    data = net.pattern(2 * MIB)
+    done = subprocess.run([*run, authority(echo), *keys], input=data, capture_output=True, timeout=60 * SLOW,
+                          check=True)
+    assert done.stdout == data and b"status 200" in done.stderr
+    done = subprocess.run([*run, "127.0.0.1:1", *keys], capture_output=True, timeout=60 * SLOW)
+    assert b"status 503" in done.stderr
+
+
+@pytest.mark.peer("curl")
+def test_pycurl_through_an_http2_proxy(hbone, certs, origin):
+    pycurl = pytest.importorskip("pycurl")
+
+    def handle(s):
+        request = b""
+        while b"\r\n\r\n" not in request:
+            request += s.recv(4096)
+        s.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    s = origin(handle)
+    h = hbone(server(certs))
+    body = bytearray()
+    k = pycurl.Curl()
+    k.setopt(pycurl.URL, f"http://{authority(s)}/")
+    k.setopt(pycurl.PROXY, f"https://127.0.0.1:{h.port('hbone')}")
+    k.setopt(pycurl.PROXYTYPE, 3)  # CURLPROXY_HTTPS2
+    k.setopt(pycurl.HTTPPROXYTUNNEL, 1)
+    k.setopt(pycurl.PROXY_CAINFO, str(certs.ca))
+    k.setopt(pycurl.PROXY_SSLCERT, certs.pem("client"))
+    k.setopt(pycurl.PROXY_SSLKEY, certs.key("client"))
+    k.setopt(pycurl.PROXY_SSL_VERIFYHOST, 0)
+    k.setopt(pycurl.WRITEFUNCTION, body.extend)
+    k.setopt(pycurl.TIMEOUT, 30)
+    k.perform()
+    assert bytes(body) == b"hello"
+    k.close()
+
+
+# ------------------------------------------------------------------ Envoy's form
+
+def envoys(certs, tmp_path, echo):
+    return envoy.render("hbone-server.yaml", CERTS=certs.folder, NODE="n", ADMIN_PORT=0, PORT=0, CERT="echo",
+                        STREAMS=100, EW_HOST="remote.example:80", POD_HOST="127.0.0.1", POD_PORT=echo.port,
+                        IDLE="3600s")
+
+
+def test_envoys_configuration_runs_unchanged(hbone, certs, echo, tmp_path):
+    h = hbone(envoys(certs, tmp_path, echo))
+    with Client(h.port("connect_terminate"), certs) as t:
+        for target, status in ((authority(echo), 200), ("remote.example:80", 200), ("other.example:80", 404),
+                               ("127.0.0.1:1", 503), ("127.0.0.1", 404)):
+            n = t.connect(target, ("baggage", "service.name=b"))
+            assert t.status(n) == status, target
+            if status == 200:
+                t.send(n, b"hello", end=True)
+                assert t.read_all(n) == b"hello"
+        get = t.request([(":method", "GET"), (":scheme", "https"), (":authority", "a"), (":path", "/")], True)
+        assert t.status(get) == 404
+    h.wait_line(re.escape(f"stream CONNECT {authority(echo)} 200 flags=- ") + r"details=\S+ " + re.escape(
+        f"peer={PEER} baggage=service.name=b fwdnet=- up={authority(echo)}"))
+    h.wait_line(r"stream GET a 404 flags=NR")
