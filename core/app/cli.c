@@ -309,15 +309,38 @@ help_group(const char *name, struct hb_text *t)
 	return (any);
 }
 
+static int
+unknown_command(const char *name, struct hb_err *reterr)
+{
+	const char *names[32];
+	struct hb_text group = { 0 };
+	size_t n = 0;
+	const char *near;
+
+	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
+		HB_ASSERT(n + 1 < HB_ARRAY_LEN(names));
+		names[n++] = (*c)->name;
+		if (in_group(*c, hb_str(name)))
+			hb_text_printf(&group, "%s%s", group.len > 0 ? ", " : "", (*c)->name);
+	}
+	names[n] = NULL;
+	near = hb_err_nearest(name, names);
+	if (group.len > 0)
+		hb_err_set(reterr, -EINVAL, "which command? there are %s; see hbone %s --help",
+			group.p, name);
+	else if (near != NULL)
+		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?", name,
+			near);
+	else
+		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; see hbone --help", name);
+	hb_text_fini(&group);
+	return (-EINVAL);
+}
+
 /* By its one or two words; *ret_used says how many they were. */
 static const struct hb_command *
 find_command(int argc, char **argv, int *ret_used, struct hb_err *reterr)
 {
-	const char *names[32];
-	struct hb_text all = { 0 };
-	size_t n = 0;
-	const char *near;
-
 	for (const struct hb_command *const *c = hb_commands; *c != NULL; c++) {
 		bool two = in_group(*c, hb_str(argv[0]));
 
@@ -325,22 +348,8 @@ find_command(int argc, char **argv, int *ret_used, struct hb_err *reterr)
 		if (two ? argc > 1 && strcmp((*c)->name + strlen(argv[0]) + 1, argv[1]) == 0 :
 			  strcmp((*c)->name, argv[0]) == 0)
 			return (*c);
-		HB_ASSERT(n + 1 < HB_ARRAY_LEN(names));
-		names[n++] = (*c)->name;
-		if (two)
-			hb_text_printf(&all, "%s%s", all.len > 0 ? ", " : "", (*c)->name);
 	}
-	names[n] = NULL;
-	near = hb_err_nearest(argv[0], names);
-	if (all.len > 0)
-		hb_err_set(reterr, -EINVAL, "which command? there are %s; see hbone %s --help",
-			all.p, argv[0]);
-	else if (near != NULL)
-		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; did you mean \"%s\"?", argv[0],
-			near);
-	else
-		hb_err_set(reterr, -EINVAL, "unknown command \"%s\"; see hbone --help", argv[0]);
-	hb_text_fini(&all);
+	(void)unknown_command(argv[0], reterr);
 	return (NULL);
 }
 
