@@ -154,6 +154,8 @@ const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *, struct
 #define HB_STATE_UPSTREAM_SERVER_NAME "envoy.network.upstream_server_name"
 #define HB_STATE_ORIGINAL_DST "envoy.network.transport_socket.original_dst_address"
 #define HB_STATE_IDLE_TIMEOUT "envoy.tcp_proxy.per_connection_idle_timeout_ms"
+#define HB_STATE_AUTHORITY "io.istio.connect_authority" /* of a tunnel stream */
+#define HB_STATE_PEER_PRINCIPAL "io.istio.peer_principal"
 /* Namespace of metadata: headers of the request that made a tunnel stream, by lower-case name, with
  * ":method"; lines of one name joined by commas. The authority is a fact of its own. */
 #define HB_META_REQUEST "hbone.request"
