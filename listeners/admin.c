@@ -21,6 +21,7 @@ struct address_msg {
 	msg_address m;
 	Envoy__Config__Core__V3__SocketAddress ip;
 	Envoy__Config__Core__V3__Pipe pipe;
+	Envoy__Config__Core__V3__EnvoyInternalAddress internal;
 	char text[HB_ADDR_TEXT_MAX];
 };
 
@@ -34,6 +35,16 @@ address_fill(struct address_msg *a, const struct hb_addr *addr)
 		a->pipe.path = a->text;
 		a->m.address_case = ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE;
 		a->m.pipe = &a->pipe;
+		return;
+	}
+	if (addr->kind == HB_ADDR_INTERNAL) {
+		envoy__config__core__v3__envoy_internal_address__init(&a->internal);
+		a->internal.address_name_specifier_case =
+			ENVOY__CONFIG__CORE__V3__ENVOY_INTERNAL_ADDRESS__ADDRESS_NAME_SPECIFIER_SERVER_LISTENER_NAME;
+		a->internal.server_listener_name = (char *)(uintptr_t)addr->u.name;
+		a->m.address_case =
+			ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_ENVOY_INTERNAL_ADDRESS;
+		a->m.envoy_internal_address = &a->internal;
 		return;
 	}
 	(void)hb_addr_format_ip(addr, a->text, sizeof a->text);

@@ -108,11 +108,35 @@ compile_address(struct hb_cfg *cfg, struct hb_listener *l, const void *owner, co
 	return (0);
 }
 
+/* Its name is its address. */
+static int
+compile_internal(struct hb_cfg *cfg, struct hb_listener *l, const msg_listener *m)
+{
+	int r = 0;
+
+	if (*m->name == '\0')
+		r = hb_cfg_error(
+			cfg, m, "name", -1, "is what clusters call an internal listener by");
+	if (m->address != NULL || m->n_additional_addresses > 0)
+		r = hb_cfg_error(cfg, m, m->address != NULL ? "address" : "additional_addresses",
+			-1, "is not possible together with internal_listener");
+	l->addr = hb_calloc(1, sizeof *l->addr);
+	l->n_addrs = 1;
+	l->addr[0].path = hb_strdup(m->name);
+	l->addr[0].addr.kind = HB_ADDR_INTERNAL;
+	l->addr[0].addr.u.name = l->addr[0].path;
+	l->bind = false;
+	return (r);
+}
+
 static int
 compile_addresses(struct hb_cfg *cfg, struct hb_listener *l, const msg_listener *m)
 {
 	int r;
 
+	if (m->listener_specifier_case ==
+		ENVOY__CONFIG__LISTENER__V3__LISTENER__LISTENER_SPECIFIER_INTERNAL_LISTENER)
+		return (compile_internal(cfg, l, m));
 	if (m->n_additional_addresses >= HB_LADDRS_MAX)
 		return (hb_cfg_error(cfg, m, "additional_addresses", -1,
 			"has %zu entries, the limit is %u", m->n_additional_addresses,

@@ -233,6 +233,16 @@ json_address(struct hb_arena *a, const struct hb_addr *from)
 		m->pipe->path = (char *)(uintptr_t)hb_arena_str(a, hb_str(text)).p;
 		return (m);
 	}
+	if (from->kind == HB_ADDR_INTERNAL) {
+		m->address_case = ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_ENVOY_INTERNAL_ADDRESS;
+		NEW_MESSAGE(a, envoy__config__core__v3__envoy_internal_address,
+			m->envoy_internal_address);
+		m->envoy_internal_address->address_name_specifier_case =
+			ENVOY__CONFIG__CORE__V3__ENVOY_INTERNAL_ADDRESS__ADDRESS_NAME_SPECIFIER_SERVER_LISTENER_NAME;
+		m->envoy_internal_address->server_listener_name =
+			(char *)(uintptr_t)hb_arena_str(a, hb_str(from->u.name)).p;
+		return (m);
+	}
 	(void)hb_addr_format_ip(from, text, sizeof text);
 	m->address_case = ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS;
 	NEW_MESSAGE(a, envoy__config__core__v3__socket_address, m->socket_address);

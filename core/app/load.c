@@ -7,6 +7,7 @@
 #include "core/match/match.h"
 #include "core/mesh/policies.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
+#include "envoy/extensions/bootstrap/internal_listener/v3/internal_listener.pb-c.h"
 #include "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.pb-c.h"
 #include "hbone/bootstrap/options.pb-c.h"
 #include "listeners/listeners.h"
@@ -116,12 +117,20 @@ static void
 read_extensions(struct hb_cfg *cfg, const bootstrap_t *b)
 {
 	for (size_t i = 0; i < b->n_bootstrap_extensions; i++) {
-		const Hbone__Bootstrap__Options *o = hb_cfg_any_of(cfg, b->bootstrap_extensions[i],
-			"typed_config", -1, b->bootstrap_extensions[i]->typed_config,
-			&hbone__bootstrap__options__descriptor);
+		const ProtobufCMessage *any = hb_cfg_any(cfg, b->bootstrap_extensions[i],
+			"typed_config", -1, b->bootstrap_extensions[i]->typed_config);
+		const Hbone__Bootstrap__Options *o = (const void *)any;
 
-		if (o == NULL)
+		/* Internal listeners are always there. */
+		if (any == NULL ||
+			any->descriptor ==
+				&envoy__extensions__bootstrap__internal_listener__v3__internal_listener__descriptor)
 			continue;
+		if (any->descriptor != &hbone__bootstrap__options__descriptor) {
+			(void)hb_cfg_error(cfg, b->bootstrap_extensions[i], "typed_config", -1,
+				"must be hbone.bootstrap.Options or Envoy's InternalListener");
+			continue;
+		}
 		read_address(cfg, o, "metrics_address", o->metrics_address,
 			&hb_app.admin.public_metrics, NULL);
 		read_address(cfg, o, "ready_address", o->ready_address, &hb_app.admin.public_ready,

@@ -141,6 +141,17 @@ OP(op_close_reason)
 	return (putz(t, hb_close_info(e->reason)->counter));
 }
 
+/* As Envoy: of an upstream that was connected. */
+OP(op_upstream_close)
+{
+	if (e->upstream_remote == NULL || e->attempts == 0 || e->reason == HB_CLOSE_NONE ||
+		e->upstream_failure.len > 0)
+		return (false);
+	if (e->reason == HB_CLOSE_UPSTREAM_RESET)
+		return (putz(t, "RemoteReset"));
+	return (putz(t, hb_close_info(e->reason)->is_error ? "LocalReset" : "Normal"));
+}
+
 OP(op_detail)
 {
 	const struct hb_close_info *info = hb_close_info(e->reason);
@@ -469,6 +480,8 @@ static const struct format_op_def ops[] = {
 		"Without the port." },
 	{ "UPSTREAM_CLUSTER", FORMAT_ARG_NONE, N, op_cluster, "The cluster." },
 	{ "UPSTREAM_CLUSTER_RAW", FORMAT_ARG_NONE, N, op_cluster, "The cluster." },
+	{ "UPSTREAM_DETECTED_CLOSE_TYPE", FORMAT_ARG_NONE, N, op_upstream_close,
+		"How the connection to the upstream ended: Normal, RemoteReset, or LocalReset." },
 	{ "UPSTREAM_TRANSPORT_FAILURE_REASON", FORMAT_ARG_NONE, N, op_upstream_failure,
 		"Why connecting or TLS failed upstream." },
 	{ "UPSTREAM_PEER_URI_SAN", FORMAT_ARG_NONE, N, op_upstream_peer,

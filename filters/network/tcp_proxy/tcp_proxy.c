@@ -32,8 +32,9 @@ struct tcp_proxy {
 	bool flushing;     /* counted in TCP_N_FLUSH_ACTIVE                       */
 	unsigned attempts; /* dials so far, with backoff_options                */
 	struct hb_filter *filter;
-	struct hb_dial *dial; /* owned; NULL when none is under way           */
-	struct hb_buf early;  /* owned bytes                                  */
+	struct hb_dial *dial;              /* owned; NULL when none is under way           */
+	struct tcp_proxy_request *request; /* owned; of the dial, when that is for a tunnel */
+	struct hb_buf early;               /* owned bytes                                  */
 	uint64_t duration_due, log_due, retry_due; /* ms; 0 = not set              */
 	uint64_t spliced[2]; /* of the pump, booked already                  */
 	struct hb_pump pump;
@@ -273,6 +274,7 @@ tcp_proxy_on_dialled(void *arg, struct hb_transport *up, enum hb_close_reason re
 	HB_CAST(t, arg, TCP_PROXY_MAGIC);
 	HB_ASSERT(t->state == TCP_DIALLING);
 	t->dial = NULL;
+	tcp_proxy_request_free(&t->request);
 	tried = info == NULL || info->attempts == 0 ? 1 : info->attempts;
 	t->attempts += tried;
 	if (info != NULL) {
@@ -284,6 +286,17 @@ tcp_proxy_on_dialled(void *arg, struct hb_transport *up, enum hb_close_reason re
 		tcp_proxy_open(t, up);
 	else
 		tcp_proxy_failed(t, reason, t->attempts);
+}
+
+static void
+tcp_proxy_on_response(void *arg, unsigned status, const struct hb_header *v, size_t n)
+{
+	struct tcp_proxy *t;
+
+	(void)status;
+	HB_CAST(t, arg, TCP_PROXY_MAGIC);
+	if (conf_of(t)->tunnel->propagate_headers)
+		tcp_proxy_keep_response(t->filter, v, n);
 }
 
 static void
@@ -300,6 +313,11 @@ tcp_proxy_dial(struct tcp_proxy *t)
 		.on_done = tcp_proxy_on_dialled,
 	};
 
+	if (c->tunnel != NULL) {
+		t->request = tcp_proxy_request_make(c->tunnel, t->filter);
+		rq.tunnel = &t->request->tunnel;
+		rq.on_response = tcp_proxy_on_response;
+	}
 	t->state = TCP_DIALLING;
 	t->dial = hb_dial(hb_filter_worker(t->filter), &rq);
 }
@@ -376,6 +394,7 @@ tcp_proxy_fini(struct hb_filter *f)
 		return;
 	HB_CHECK(t, TCP_PROXY_MAGIC);
 	hb_dial_cancel(&t->dial);
+	tcp_proxy_request_free(&t->request);
 	if (t->state == TCP_OPEN)
 		hb_pump_abort(&t->pump, HB_CLOSE_ADMIN);
 	flushed(t);

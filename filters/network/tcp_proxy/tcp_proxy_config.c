@@ -126,6 +126,8 @@ tcp_proxy_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **
 	compile_clusters(cfg, m, c);
 	compile_connect(cfg, m, c);
 	compile_log(cfg, m, c);
+	if (m->tunneling_config != NULL)
+		c->tunnel = tcp_proxy_tunnel_compile(cfg, m->tunneling_config);
 	c->idle_ms = hb_cfg_duration_ms(cfg, m, "idle_timeout", m->idle_timeout, IDLE_MS);
 	c->duration_ms = hb_cfg_duration_ms(cfg, m, "max_downstream_connection_duration",
 		m->max_downstream_connection_duration, 0);
@@ -152,6 +154,7 @@ tcp_proxy_conf_free(const void *conf)
 	hb_free(c->cluster);
 	if (c->log != NULL)
 		hb_access_log_free(&c->log);
+	tcp_proxy_tunnel_free(&c->tunnel);
 	if (c->stats != NULL)
 		hb_stats_unref(&c->stats);
 	HB_DEL(c);

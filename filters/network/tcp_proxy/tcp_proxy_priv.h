@@ -6,6 +6,7 @@
 #define HB_FILTERS_NETWORK_TCP_PROXY_TCP_PROXY_PRIV_H
 
 #include "core/filter/filter.h"
+#include "core/filter/header_adds.h"
 #include "core/stats/access_log.h"
 #include "core/stats/stats.h"
 
@@ -37,6 +38,14 @@ struct tcp_proxy_weight {
 	uint64_t upto;    /* sum of the weights so far, this included */
 };
 
+/* tunneling_config */
+struct tcp_proxy_tunnel {
+	struct hb_format *authority;     /* owned               */
+	struct hb_header_adds *adds;     /* owned; NULL = none  */
+	bool  post, propagate_headers;
+	char *path;                      /* owned; of a POST    */
+};
+
 struct tcp_proxy_conf {
 	unsigned magic;
 #define TCP_PROXY_CONF_MAGIC 0x7c9047a1
@@ -52,9 +61,25 @@ struct tcp_proxy_conf {
 	struct hb_access_log *log;        /* owned; NULL = none          */
 	uint64_t log_interval_ms;         /* 0 = none                    */
 	bool     log_start, log_connected;
+	struct tcp_proxy_tunnel *tunnel;  /* owned; NULL = none          */
 };
 
 int  tcp_proxy_compile(struct hb_cfg *, const ProtobufCMessage *, const void **ret_conf);
 void tcp_proxy_conf_free(const void *conf);
+
+/* tcp_proxy_tunnel.c. NULL after reporting. */
+struct tcp_proxy_tunnel *tcp_proxy_tunnel_compile(struct hb_cfg *, const void *tunneling_msg);
+void tcp_proxy_tunnel_free(struct tcp_proxy_tunnel **);
+
+/* One connection's request, until the dial is over. */
+struct tcp_proxy_request {
+	struct hb_tunnel tunnel;
+	struct hb_arena  arena; /* of its strings */
+	struct hb_header headers[HB_HEADER_ADDS_MAX];
+};
+struct tcp_proxy_request *tcp_proxy_request_make(const struct tcp_proxy_tunnel *, struct hb_filter *);
+void tcp_proxy_request_free(struct tcp_proxy_request **); /* accepts NULL inside */
+/* Keeps an answer's headers as filter state. */
+void tcp_proxy_keep_response(struct hb_filter *, const struct hb_header *, size_t n);
 
 #endif
