@@ -314,6 +314,7 @@ hb_chain_explain(const struct hb_chain *c, struct hb_explain *ex)
 	const struct hb_chain_filter *cf;
 
 	HB_CHECK(c, HB_CHAIN_MAGIC);
+	hb_transport_socket_explain(c->socket, hb_explain_facts(ex), ex);
 	for (unsigned i = 0; i < c->n_filters && !hb_explain_stopped(ex); i++) {
 		cf = &c->filter[i];
 		if (cf->type->explain != NULL)

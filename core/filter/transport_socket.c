@@ -158,6 +158,14 @@ hb_transport_socket_generation(const struct hb_transport_socket *s)
 	return (s == NULL || s->type->generation == NULL ? 0 : s->type->generation(s->conf));
 }
 
+void
+hb_transport_socket_explain(const struct hb_transport_socket *s, const struct hb_facts *facts,
+	struct hb_explain *e)
+{
+	if (s != NULL && s->type->explain != NULL)
+		s->type->explain(s->conf, facts, e);
+}
+
 bool
 hb_transport_socket_connector(const struct hb_transport_socket *s)
 {

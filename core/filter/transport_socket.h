@@ -12,6 +12,7 @@
 #include "core/transport/transport.h"
 
 struct hb_cert_info;
+struct hb_explain;
 
 struct hb_transport_socket_type {
 	const char *name; /* "envoy.transport_sockets.tls" */
@@ -35,6 +36,9 @@ struct hb_transport_socket_type {
 	void (*key)(const void *conf, const struct hb_facts *, struct hb_str host, struct hb_text *);
 	/* Changes whenever a new connection would use another certificate or other trust; NULL = never. */
 	uint64_t (*generation)(const void *conf);
+	/* Downstream side: what it would say of a peer with these facts (its identity); a refusal ends
+	 * with hb_explain_stop. NULL = it looks at none of them. */
+	void (*explain)(const void *conf, const struct hb_facts *, struct hb_explain *);
 	/* Makes connections itself, so that it must be the outermost one of a cluster; wrap is not
 	 * called. */
 	bool connector;
@@ -55,6 +59,8 @@ void hb_transport_socket_key(const struct hb_transport_socket *, const struct hb
     struct hb_str host, struct hb_text *);
 /* Any thread. Connections of an older generation serve on, and take no new streams. */
 uint64_t hb_transport_socket_generation(const struct hb_transport_socket *);
+void hb_transport_socket_explain(const struct hb_transport_socket *, const struct hb_facts *,
+    struct hb_explain *);
 bool hb_transport_socket_connector(const struct hb_transport_socket *);
 /* What `type` compiled; NULL = it is of another type. */
 const void *hb_transport_socket_conf(const struct hb_transport_socket *,

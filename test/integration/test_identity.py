@@ -337,6 +337,19 @@ def test_rule_of_a_workload(hbone, authority, echo):
     assert echo_or_error(h.port("tls"), foreign) is True
 
 
+def test_explain_names_the_rule(authority, tmp_path):
+    server, config = authority.issue("server"), tmp_path / "config.yaml"
+    config.write_text(server_config(server, 1, rules={"namespaces": [".", "stage"]}), encoding="utf-8")
+
+    def explain(namespace):
+        code, out, _ = run("explain", "-c", str(config), "--listener", "tls", "--peer",
+                           f"spiffe://cluster.local/ns/{namespace}/sa/x")
+        assert code == 0
+        return out
+    assert "by namespaces: stage" in explain("stage") and "chosen" in explain("stage")
+    assert "is not allowed" in explain("dev") and "tls_san_mismatch" in explain("dev")
+
+
 def test_client_verifies_the_server_by_the_same_rules(hbone, authority, echo):
     server, client = authority.issue("server"), authority.issue("client")
     far = hbone(server_config(server, echo.port))

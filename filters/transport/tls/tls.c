@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/filter/explain.h"
 #include "core/filter/transport_socket.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "filters/transport/tls/tls_conf_priv.h"
@@ -75,6 +76,42 @@ tls_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 			hb_tls_ctx_certs(hb_tls_conf_ctx(c), ret));
 }
 
+/* By the identity in the facts, as if the certificate had verified. */
+static void
+tls_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e)
+{
+	const struct hb_tls_conf *c = conf;
+	char *id = hb_strndup(facts->principal.p, facts->principal.len), text[512];
+	struct hb_san san = { HB_SAN_URI, id };
+	struct hb_cert_info peer = { .magic = HB_CERT_INFO_MAGIC, .san = &san, .n_san = 1 };
+	struct hb_text rules = { 0 };
+	struct hb_spiffe parsed;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	if (c->rules == NULL) {
+		hb_free(id);
+		return;
+	}
+	if (hb_spiffe_parse(facts->principal, &parsed, NULL) == 0)
+		peer.spiffe_id = id;
+	hb_rules_describe(c->rules, &rules);
+	if (facts->principal.len == 0) {
+		hb_explain_step(e, "identity", "rules", "pass", "no peer was given; they allow %s",
+			rules.p);
+	} else if (hb_rules_judge(c->rules, &peer,
+			   c->n_pairs > 0 ? c->pairs[0].good->info[0] : NULL, text,
+			   sizeof text) == HB_RULES_ALLOWED) {
+		hb_explain_step(e, "identity", id, "allow", "by %s", text);
+	} else {
+		hb_explain_step(e, "identity", id, "deny", "%s", text);
+		hb_explain_step(
+			e, "result", "TLS", "refused", "the handshake fails (tls_san_mismatch)");
+		hb_explain_stop(e);
+	}
+	hb_text_fini(&rules);
+	hb_free(id);
+}
+
 static uint64_t
 tls_generation(const void *conf)
 {
@@ -96,6 +133,7 @@ const struct hb_transport_socket_type hb_tsocket_tls = {
 	.wrap = tls_wrap,
 	.certs = tls_certs,
 	.generation = tls_generation,
+	.explain = tls_explain,
 	.secure = true,
 	.key = tls_key,
 };
