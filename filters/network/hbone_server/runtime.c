@@ -250,11 +250,18 @@ on_tunnel(void *sink, struct hb_tunnel_server *server, const struct hb_tunnel_re
 {
 	struct hb_hbone *s;
 	struct hb_hbone_way way = { 0 };
+	char canonical[HB_AUTHORITY_MAX + 1];
+	struct hb_str authority = r->authority;
 	struct hb_facts f;
 
 	(void)server;
 	HB_CAST(s, sink, HB_HBONE_MAGIC);
-	learn(s, &f, r->authority, r->http);
+	/* One form for whoever matches or decides; Envoy's routes take it as it was sent. */
+	if (s->conf->tunnel.flavour == HB_TUNNEL_ISTIO) {
+		(void)hb_authority_format(&r->target, canonical, sizeof canonical);
+		authority = hb_str(canonical);
+	}
+	learn(s, &f, authority, r->http);
 	learn_target(&f, &r->target);
 	s->conf->choose(s->conf->arg, r, &f, &way);
 	if (way.refuse != HB_CLOSE_NONE) {
