@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A TLS web service for the demo: GET / says who answers, GET /N sends N MiB of known bytes."""
+"""A web service for the demo: GET / says who answers, GET /N sends N MiB of known bytes.
+Usage: service.py NAME PORT-FILE [CERT KEY]"""
 import hashlib
 import http.server
 import ssl
 import sys
 
-name, cert, key, port_file = sys.argv[1:]
+name, port_file, *tls = sys.argv[1:]
 BLOCK = hashlib.shake_256(b"hbone").digest(1 << 20)
 
 
@@ -30,9 +31,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain(cert, key)
-server.socket = context.wrap_socket(server.socket, server_side=True)
+if tls:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*tls)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
 with open(port_file, "w", encoding="ascii") as file:
     file.write(str(server.server_address[1]))
 server.serve_forever()

@@ -176,8 +176,8 @@ class Hbone(Child):
         assert self.process.returncode == self.expect_exit, (self.process.returncode, output)
 
 
-def run(*argv, stdin=None, seconds=60):
+def run(*argv, stdin=None, seconds=60, cwd=None):
     """The program with these arguments, to its end: (exit code, stdout, stderr)."""
-    p = subprocess.run([BIN, *argv], input=stdin, capture_output=True, text=True, timeout=seconds * SLOW,
+    p = subprocess.run([os.path.abspath(BIN), *argv], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=seconds * SLOW,
                        check=False)
     return p.returncode, p.stdout, p.stderr
