@@ -29,11 +29,11 @@ STRINGS = r'((?:"(?:[^"\\]|\\.)*"\s*\\?\s*)+)'
 
 
 def command_line(program):
-    commands = re.findall(r"^  (\w+) ", subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
+    commands = re.findall(r"^  (\w+(?: \w+)?) {2,}", subprocess.run([program, "--help"], capture_output=True, text=True, check=True)
                           .stdout.split("Commands:")[1].split("First steps")[0], re.M)
     out = ["## Command line\n"]
     for command in commands:
-        text = subprocess.run([program, "help", command], capture_output=True, text=True, check=True).stdout
+        text = subprocess.run([program, "help", *command.split()], capture_output=True, text=True, check=True).stdout
         out.append(f"### hbone {command}\n\n```text\n{text.strip()}\n```\n")
     return out
 
