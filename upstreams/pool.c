@@ -323,6 +323,24 @@ explain_failure(const struct hb_pool_rq *q, enum hb_close_reason reason, unsigne
 		(void)snprintf(dst, cap, "tunnel: %s", hb_close_info(reason)->text);
 }
 
+/* As a failure to connect, which it is for whom the tunnel is for. */
+static enum hb_close_reason
+failure_reason(enum hb_close_reason r)
+{
+	switch (r) {
+	case HB_CLOSE_DONE:
+	case HB_CLOSE_PEER_RESET:
+	case HB_CLOSE_PEER_TRUNCATED:
+	case HB_CLOSE_IO_ERROR:
+	case HB_CLOSE_KEEPALIVE_TIMEOUT:
+	case HB_CLOSE_SHUTDOWN:
+	case HB_CLOSE_STREAM_RESET:
+		return (HB_CLOSE_CONNECT_FAILED);
+	default:
+		return (r);
+	}
+}
+
 static void
 stream_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 {
@@ -349,7 +367,7 @@ stream_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason
 	}
 	explain_failure(q, reason, status, text, sizeof text);
 	q->conn = NULL;
-	rq_fail(q, reason == HB_CLOSE_DONE ? HB_CLOSE_STREAM_RESET : reason, text);
+	rq_fail(q, failure_reason(reason), text);
 }
 
 static const struct hb_transport_events stream_events = {

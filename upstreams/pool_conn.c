@@ -259,8 +259,10 @@ h2_on_closed(void *sink, struct hb_h2 *h2, enum hb_close_reason reason)
 	if (tls != NULL && tls->failure != NULL)
 		why = tls->failure;
 	c->h2 = NULL;
-	c->reason = reason;
-	(void)snprintf(c->failure, sizeof c->failure, "connection: %.200s", why);
+	(void)snprintf(c->failure, sizeof c->failure, "connection: %.160s%s", why,
+		tls != NULL && !c->answered && reason == HB_CLOSE_PEER_RESET ?
+			" right after the TLS handshake; it may have refused our certificate" :
+			"");
 	/* A TLS 1.3 server looks at our certificate after we have finished. */
 	if (reason == HB_CLOSE_TLS_PEER_REFUSED)
 		count(c, CL_TLS_ERROR, 1);

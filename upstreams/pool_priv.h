@@ -59,7 +59,6 @@ struct pool_conn {
 	uint64_t opened;
 	bool answered;           /* at least one                              */
 	bool full;               /* refused a stream: until one of the others ends */
-	enum hb_close_reason reason; /* it ended                              */
 	struct hb_addr addr, local;
 	char *host, *peer_name;  /* owned                                     */
 	char failure[HB_RACE_TEXT_MAX];

@@ -1,0 +1,481 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HBONE tunnels out of the program, to foreign HTTP/2 servers."""
+import hashlib
+import pathlib
+import socket
+import struct
+import threading
+
+import pytest
+
+from support import config as c
+from support import envoy, net
+from support.h2server import Server
+from support.proc import Child, until
+
+MIB = 1 << 20
+HBONE = "hbone.transport_sockets.hbone.Hbone"
+ECHO = "spiffe://cluster.local/ns/default/sa/echo"
+CLIENT = "spiffe://cluster.local/ns/default/sa/client"
+SUPPORT = pathlib.Path(__file__).parent / "support"
+ONE = ("--concurrency", "1")
+LOG = "up=%UPSTREAM_HOST% peer=%UPSTREAM_PEER_URI_SAN% flags=%RESPONSE_FLAGS% why=%UPSTREAM_TRANSPORT_FAILURE_REASON%\n"
+
+
+def tls(certs, cert="client", peer=ECHO):
+    socket_ = c.tls_upstream(certs, "", [("URI", peer)], cert)
+    common = socket_["typed_config"]["common_tls_context"]
+    common["alpn_protocols"] = ["h2"]
+    del socket_["typed_config"]["sni"]
+    return socket_
+
+
+def tunnel(transport_socket, port=0, **fields):
+    return c.typed("hbone", HBONE, transport_socket=transport_socket, port=port, **fields)
+
+
+def client(certs, port, cert="client", peer=ECHO, attempts=1, **fields):
+    """Plain TCP in, a tunnel to 127.0.0.1:port out."""
+    log = c.typed("out", "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+                  log_format={"text_format_source": {"inline_string": LOG}})
+    proxy = c.tcp_proxy("peer", access_log=[log], max_connect_attempts=attempts)
+    return c.bootstrap([c.listener("in", [{"filters": [proxy]}], [])],
+                       [c.cluster("peer", port, transport_socket=tunnel(tls(certs, cert, peer), **fields))])
+
+
+@pytest.fixture
+def origin(cleanup):
+    def start(handle=net.echo):
+        s = net.Server(handle)
+        cleanup(s.close)
+        return s
+    return start
+
+
+@pytest.fixture
+def node(certs, cleanup):
+    """node(streams, "FROM=TO", …) -> the program and its port."""
+    def start(streams=100, *maps, cert="echo"):
+        child = Child(["node", str(SUPPORT / "h2-server.mjs"), str(certs.ca), certs.pem(cert), certs.key(cert),
+                       str(streams), *maps])
+        cleanup(child.stop)
+        child.port = int(child.wait_line(r"listening (\d+)")[1])
+        return child
+    return start
+
+
+@pytest.fixture
+def server(certs, cleanup):
+    def start(**kwargs):
+        s = Server(certs, **kwargs)
+        cleanup(s.close)
+        return s
+    return start
+
+
+def address(s):
+    return f"127.0.0.1:{s.port}"
+
+
+def connect(h, listener="in"):
+    s = socket.create_connection(("127.0.0.1", h.port(listener)), timeout=net.TIMEOUT)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def read_to_the_end(s):
+    """(bytes, "end" or "reset")."""
+    pieces = []
+    try:
+        while True:
+            piece = s.recv(1 << 18)
+            if not piece:
+                return b"".join(pieces), "end"
+            pieces.append(piece)
+    except ConnectionResetError:
+        return b"".join(pieces), "reset"
+
+
+def both_ways(s, data):
+    """Sends all, half-closes, and reads the echo."""
+    def up():
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+    t = threading.Thread(target=up)
+    t.start()
+    back = net.read_all(s)
+    t.join()
+    return back
+
+
+def same(a, b):
+    return len(a) == len(b) and hashlib.sha256(a).digest() == hashlib.sha256(b).digest()
+
+
+# ------------------------------------------------------------------ Node
+
+@pytest.mark.peer("node")
+def test_node_both_ways(hbone, certs, node, origin):
+    target = origin()
+    n = node()
+    h = hbone(client(certs, n.port, authority=address(target), baggage={"cluster": "c1", "workload": "w"},
+                     forwarded_network="net1"), *ONE)
+    data = net.pattern(8 * MIB)
+    with connect(h) as s:
+        me = s.getsockname()
+        assert same(both_ways(s, data), data)
+    n.wait_line(f"request 1 CONNECT {address(target)} peer=URI:{CLIENT} "
+                f"baggage=k8s.cluster.name=c1,k8s.deployment.name=w forwarded=for=\"127.0.0.1:{me[1]}\" network=net1")
+    h.wait_line(f"peer={ECHO} flags=- why=-")
+    assert h.stat("cluster.peer.upstream_cx_http2_total") == 1
+
+
+@pytest.mark.peer("node")
+def test_node_origin_ends_first(hbone, certs, node, origin):
+    data, got = net.pattern(4 * MIB), []
+
+    def handle(s):
+        s.sendall(data)
+        s.shutdown(socket.SHUT_WR)
+        got.append(net.read_all(s))
+    target = origin(handle)
+    n = node()
+    h = hbone(client(certs, n.port, authority=address(target)), *ONE)
+    with connect(h) as s:
+        assert same(net.read_all(s), data)
+        s.sendall(b"late")
+        s.shutdown(socket.SHUT_WR)
+        until(lambda: got == [b"late"], "the client's half")
+
+
+@pytest.mark.peer("node")
+def test_node_server_speaks_first(hbone, certs, node, origin):
+    def handle(s):
+        s.sendall(b"220 ready\r\n")
+        assert s.recv(100) == b"quit"
+    target = origin(handle)
+    n = node()
+    h = hbone(client(certs, n.port, authority=address(target)), *ONE)
+    for _ in range(3):
+        with connect(h) as s:
+            assert net.read_exactly(s, 11) == b"220 ready\r\n"
+            s.sendall(b"quit")
+            assert net.read_all(s) == b""
+
+
+@pytest.mark.peer("node")
+def test_node_a_burst_takes_three_connections(hbone, certs, node, origin):
+    target = origin()
+    n = node(100)
+    h = hbone(client(certs, n.port, authority=address(target)), *ONE)
+    sockets = [connect(h) for _ in range(250)]
+    for i, s in enumerate(sockets):
+        s.sendall(f"hello {i}".encode())
+    for i, s in enumerate(sockets):
+        want = f"hello {i}".encode()
+        assert net.read_exactly(s, len(want)) == want
+    assert h.stat("cluster.peer.upstream_cx_total") == 3
+    assert h.stat("cluster.peer.upstream_rq_active") == 250
+    for s in sockets:
+        s.close()
+    until(lambda: h.stat("cluster.peer.hbone_pool.idle") == 3, "idle connections")
+
+
+@pytest.mark.peer("node")
+def test_node_a_smaller_limit(hbone, certs, node, origin):
+    """The limit is not known when the first requests go out: what is refused goes elsewhere."""
+    target = origin()
+    n = node(20)
+    h = hbone(client(certs, n.port, authority=address(target)), *ONE)
+    sockets = [connect(h) for _ in range(90)]
+    for s in sockets:
+        s.sendall(b"x")
+    for s in sockets:
+        assert net.read_exactly(s, 1) == b"x"
+        s.close()
+
+
+@pytest.mark.peer("node")
+def test_node_nobody_behind_it(hbone, certs, node, origin):
+    target = origin()
+    target.close()
+    n = node()
+    h = hbone(client(certs, n.port, authority=address(target)), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"", "reset")
+    h.wait_line("flags=UF why=tunnel_response:503")
+
+
+@pytest.mark.peer("node")
+def test_node_another_identity_is_refused(hbone, certs, node):
+    n = node(cert="client")
+    h = hbone(client(certs, n.port, authority="a.example:80"), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"", "reset")
+    h.wait_line("flags=UF why=TLS: no subject alternative name is an allowed one")
+    assert h.stat("cluster.peer.ssl.fail_verify_san") == 1
+
+
+@pytest.mark.peer("node")
+def test_node_our_certificate_is_refused(hbone, certs, node):
+    """TLS 1.3 tells a client after it has finished; Envoy's log says nothing then. Node just hangs up."""
+    n = node()
+    h = hbone(client(certs, n.port, cert="stranger", authority="a.example:80"), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"", "reset")
+    h.wait_line("flags=UF why=connection: .* may have refused our certificate")
+
+
+@pytest.mark.peer("python-h2")
+def test_our_certificate_is_refused_by_an_alert(hbone, certs, server):
+    sv = server()
+    h = hbone(client(certs, sv.port, cert="stranger"), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"", "reset")
+    h.wait_line("flags=UF why=connection: .*(unknown_ca|UNKNOWN_CA|unknown CA)")
+    assert h.stat("cluster.peer.ssl.connection_error") == 1
+
+
+@pytest.mark.peer("node")
+def test_node_double(hbone, certs, node, origin):
+    """The inner session is made anew for each connection; the outer one is shared."""
+    target = origin()
+    inner = node()
+    outer = node(100, f"svc.example:80={address(inner)}", cert="client")
+    through = {"transport_socket": tls(certs, peer=CLIENT), "port": 0, "istio_source": "gateway",
+               "baggage": {"cluster": "c1"}}
+    h = hbone(client(certs, outer.port, authority="svc.example:80", forwarded_network="net1",
+                     through={**through, "authority": "svc.example:80"}), *ONE)
+    # The inner server sees the name of the service, too.
+    inner.stop()
+    inner = node(100, f"svc.example:80={address(target)}")
+    outer = node(100, f"svc.example:80={address(inner)}", cert="client")
+    h = hbone(client(certs, outer.port, authority="svc.example:80", forwarded_network="net1", through=through), *ONE)
+    data = net.pattern(3 * MIB)
+    for _ in range(3):
+        with connect(h) as s:
+            assert same(both_ways(s, data), data)
+    outer.wait_line("request 1 CONNECT svc.example:80 .* baggage=k8s.cluster.name=c1 .*network=undefined")
+    inner.wait_line(f"request 3 CONNECT svc.example:80 peer=URI:{CLIENT} baggage=undefined .*network=net1")
+    assert h.stat("cluster.peer.upstream_cx_total") == 1
+    assert "session 2" not in outer.output()
+
+
+# ------------------------------------------------------------------ python-h2: frame by frame
+
+@pytest.mark.peer("python-h2")
+def test_end_and_no_error_in_one_piece(hbone, certs, server):
+    """Envoy's server does so when an origin ends first; all data arrive, and then the end."""
+    sv = server()
+    data = net.pattern(60000)
+
+    def on_request(session, stream, headers):
+        session.answer(stream)
+        for i in range(0, len(data), 15000):
+            session.h2.send_data(stream, data[i:i + 15000])
+        session.h2.end_stream(stream)
+        session.raw(session.h2.data_to_send() + bytes([0, 0, 4, 3, 0]) + struct.pack(">II", stream, 0))
+    sv.on_request = on_request
+    h = hbone(client(certs, sv.port), *ONE)
+    for _ in range(20):
+        with connect(h) as s:
+            assert read_to_the_end(s) == (data, "end")
+
+
+@pytest.mark.peer("python-h2")
+def test_resets_stay_resets(hbone, certs, server):
+    sv = server()
+
+    def on_request(session, stream, headers):
+        session.answer(stream)
+        session.send(stream, b"some")
+        session.rst(stream, 10)
+    sv.on_request = on_request
+    h = hbone(client(certs, sv.port), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"some", "reset")
+    sv.on_request = lambda session, stream, headers: session.answer(stream)
+    s = connect(h)
+    until(lambda: len(sv.requests) == 2, "the request")
+    until(lambda: h.stat("cluster.peer.upstream_rq_total") == 2, "the answer")
+    net.reset(s)
+    session, stream, _ = sv.requests[1]
+    until(lambda: stream in session.reset, "RST_STREAM")
+    assert len(sv.sessions) == 1
+
+
+@pytest.mark.peer("python-h2")
+def test_refused_streams_go_again(hbone, certs, server):
+    sv = server()
+
+    def on_request(session, stream, headers):
+        if len(sv.requests) <= 2:
+            session.rst(stream, 7)
+        else:
+            session.answer(stream)
+    sv.on_request = on_request
+    sv.on_data = lambda session, stream, data: session.send(stream, data)
+    h = hbone(client(certs, sv.port), *ONE)
+    with connect(h) as s:
+        s.sendall(b"x")
+        assert net.read_exactly(s, 1) == b"x"
+    assert h.stat("cluster.peer.upstream_rq_retry") == 2
+
+
+@pytest.mark.peer("python-h2")
+def test_goaway_in_two_steps(hbone, certs, server):
+    sv = server()
+    sv.on_data = lambda session, stream, data: session.send(stream, data)
+    h = hbone(client(certs, sv.port), *ONE)
+    with connect(h) as s:
+        s.sendall(b"a")
+        assert net.read_exactly(s, 1) == b"a"
+        goaway = bytes([0, 0, 8, 7, 0]) + bytes(4)
+        sv.sessions[0].raw(goaway + struct.pack(">II", 0x7fffffff, 0))
+        until(lambda: h.stat("cluster.peer.upstream_cx_close_notify") == 1, "GOAWAY")
+        with connect(h) as other:
+            other.sendall(b"b")
+            assert net.read_exactly(other, 1) == b"b"
+            assert len(sv.sessions) == 2
+            sv.sessions[0].raw(goaway + struct.pack(">II", 1, 0))
+            s.sendall(b"c")
+            assert net.read_exactly(s, 1) == b"c"
+
+
+@pytest.mark.peer("python-h2")
+def test_no_answer(hbone, certs, server):
+    sv = server()
+    sv.on_request = lambda session, stream, headers: None
+    h = hbone(client(certs, sv.port, pool={"answer_timeout": "0.3s"}), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"", "reset")
+    h.wait_line("flags=UF why=tunnel: no answer within 300 ms")
+    until(lambda: sv.sessions[0].reset, "RST_STREAM")
+
+
+@pytest.mark.peer("python-h2")
+def test_pings_are_answered_under_load(hbone, certs, server):
+    """One stream is stalled by its reader, another one moves bytes."""
+    sv = server()
+    blob = net.pattern(16000)
+    moving = threading.Event()
+
+    def on_request(session, stream, headers):
+        session.answer(stream)
+        moving.set()
+    sv.on_request = on_request
+    h = hbone(client(certs, sv.port), *ONE)
+    with connect(h) as stalled, connect(h) as s:
+        until(lambda: len(sv.requests) == 2, "requests")
+        session = sv.sessions[0]
+        until(lambda: h.stat("cluster.peer.upstream_rq_total") == 2, "answers")
+        first, second = (stream for _, stream, _ in sv.requests)
+        for _ in range(16):
+            with session.lock:
+                room = session.h2.local_flow_control_window(first)
+                if room >= len(blob):
+                    session.send(first, blob)
+                session.send(second, blob)
+                session.h2.ping(b"12345678")
+                session.flush()
+            assert same(net.read_exactly(s, len(blob)), blob)
+        until(lambda: session.pings == 16, "answers to PING")
+        del stalled
+
+
+# ------------------------------------------------------------------ Envoy as the server
+
+@pytest.fixture
+def gateway(certs, cleanup, tmp_path):
+    """Envoy as HBONE server; dials the authority, and the pod for remote.example:80."""
+    def start(pod_port=1, streams=100):
+        admin, port = envoy.free_port(), envoy.free_port()
+        e = envoy.Envoy(tmp_path, envoy.render(
+            "hbone-server.yaml", CERTS=certs.folder, NODE="gw", ADMIN_PORT=admin, PORT=port, CERT="echo",
+            STREAMS=streams, EW_HOST="remote.example:80", POD_HOST="127.0.0.1", POD_PORT=pod_port, IDLE="3600s"), admin)
+        cleanup(e.stop)
+        e.port = port
+        return e
+    return start
+
+
+@pytest.mark.peer("envoy")
+def test_envoy_both_ways_and_a_burst(hbone, certs, gateway, origin):
+    target = origin()
+    gw = gateway()
+    h = hbone(client(certs, gw.port, authority=address(target)), *ONE)
+    data = net.pattern(20 * MIB)
+    with connect(h) as s:
+        assert same(both_ways(s, data), data)
+    # Over the limit Envoy drops the whole connection, or refuses what comes before its SETTINGS are known.
+    sockets = [connect(h) for _ in range(250)]
+    for s in sockets:
+        s.sendall(b"x")
+    for s in sockets:
+        assert net.read_exactly(s, 1) == b"x"
+        s.close()
+    assert h.stat("cluster.peer.upstream_cx_total") == 3
+
+
+@pytest.mark.peer("envoy")
+def test_envoy_downloads_are_whole_or_reset(hbone, certs, gateway, origin):
+    """What Envoy loses when an origin ends first must not look like an end."""
+    size = [60000]
+
+    def handle(s):
+        s.sendall(net.pattern(size[0]))
+        s.shutdown(socket.SHUT_WR)
+        s.recv(1)
+    target = origin(handle)
+    gw = gateway()
+    h = hbone(client(certs, gw.port, authority=address(target)), *ONE)
+    for _ in range(10):
+        with connect(h) as s:
+            assert read_to_the_end(s) == (net.pattern(60000), "end")
+    size[0] = 20 * MIB
+    for _ in range(5):
+        with connect(h) as s:
+            data, how = read_to_the_end(s)
+            assert how == "reset" or same(data, net.pattern(size[0]))
+
+
+@pytest.mark.peer("envoy")
+def test_envoy_reset_of_the_origin(hbone, certs, gateway, origin):
+    def handle(s):
+        s.sendall(b"some")
+        assert s.recv(1) == b"x"
+        net.reset(s)
+    target = origin(handle)
+    gw = gateway()
+    h = hbone(client(certs, gw.port, authority=address(target)), *ONE)
+    with connect(h) as s:
+        assert net.read_exactly(s, 4) == b"some"
+        s.sendall(b"x")
+        assert read_to_the_end(s) == (b"", "reset")
+
+
+@pytest.mark.peer("envoy")
+def test_envoys_client_configuration_runs_unchanged(hbone, certs, gateway, node, origin):
+    target = origin()
+    inner = node(100, f"inner.example:80={address(target)}")
+    gw = gateway(inner.port)
+    h = hbone(envoy.render("hbone-client.yaml", CERTS=certs.folder, NODE="cl", ADMIN_PORT=0, SINGLE_PORT=0,
+                           ENCAP_PORT=0, ANY_PORT=0, DOUBLE_PORT=0, GW_HOST="127.0.0.1", GW_PORT=gw.port,
+                           CERT="client", STREAMS=100, WINDOW=262144, AUTHORITY=address(target),
+                           OUTER_AUTHORITY="remote.example:80", INNER_AUTHORITY="inner.example:80", GW_ID=ECHO,
+                           FINAL_ID=ECHO), *ONE)
+    data = net.pattern(5 * MIB)
+    for door in ("single_in", "encap_in", "double_in"):
+        for _ in range(3):
+            with connect(h, door) as s:
+                assert same(both_ways(s, data), data), door
+    with connect(h, "any_in") as s:
+        s.sendall(f"PROXY TCP4 10.0.0.1 127.0.0.1 4000 {target.port}\r\n".encode())
+        assert same(both_ways(s, data), data)
+    gw.wait_line(f"stream CONNECT {address(target)} 200 .*baggage=k8s.cluster.name=c1")
+    gw.wait_line("stream CONNECT remote.example:80 200")
+    inner.wait_line("request 3 CONNECT inner.example:80 .*network=net1")
+    h.wait_line("tcp .* cluster=gateway flags=- .*upclose=Normal")
+    # Two outer tunnels of one kind share a connection; single, encap, any and outer are one cluster.
+    assert h.stat("cluster.gateway.upstream_cx_http2_total") == 1
+    assert h.stat("cluster.inner_connect.upstream_cx_http2_total") == 3
