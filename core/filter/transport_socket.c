@@ -158,6 +158,12 @@ hb_transport_socket_generation(const struct hb_transport_socket *s)
 	return (s == NULL || s->type->generation == NULL ? 0 : s->type->generation(s->conf));
 }
 
+bool
+hb_transport_socket_holds(const struct hb_transport_socket *s, struct hb_transport *t)
+{
+	return (s == NULL || s->type->holds == NULL || s->type->holds(s->conf, t));
+}
+
 void
 hb_transport_socket_explain(const struct hb_transport_socket *s, const struct hb_facts *facts,
 	struct hb_explain *e)

@@ -36,6 +36,9 @@ struct hb_transport_socket_type {
 	void (*key)(const void *conf, const struct hb_facts *, struct hb_str host, struct hb_text *);
 	/* Changes whenever a new connection would use another certificate or other trust; NULL = never. */
 	uint64_t (*generation)(const void *conf);
+	/* Downstream side, on the worker: false = the peer of this transport, which `wrap` made, is no
+	 * longer one that it would let in. NULL = there is nothing to ask. */
+	bool (*holds)(const void *conf, struct hb_transport *);
 	/* Downstream side: what it would say of a peer with these facts (its identity); a refusal ends
 	 * with hb_explain_stop. NULL = it looks at none of them. */
 	void (*explain)(const void *conf, const struct hb_facts *, struct hb_explain *);
@@ -59,6 +62,7 @@ void hb_transport_socket_key(const struct hb_transport_socket *, const struct hb
     struct hb_str host, struct hb_text *);
 /* Any thread. Connections of an older generation serve on, and take no new streams. */
 uint64_t hb_transport_socket_generation(const struct hb_transport_socket *);
+bool hb_transport_socket_holds(const struct hb_transport_socket *, struct hb_transport *);
 void hb_transport_socket_explain(const struct hb_transport_socket *, const struct hb_facts *,
     struct hb_explain *);
 bool hb_transport_socket_connector(const struct hb_transport_socket *);

@@ -106,6 +106,14 @@ struct hb_verdict {
 struct hb_verdict hb_trust_verify(const struct hb_trust *, struct crypto_buffer_st *const *chain,
     size_t n, enum hb_purpose, int64_t now_s);
 
+/* The same for a peer that verified before: the dates of its certificates do not count, for a
+ * connection may outlive them, nor does a revocation list that is overdue or missing; revocation
+ * and a root that is gone do. */
+struct hb_verdict hb_trust_recheck(const struct hb_trust *, struct crypto_buffer_st *const *chain,
+    size_t n, enum hb_purpose, int64_t now_s);
+/* Differs between any two trust objects of this process; never 0. */
+uint64_t hb_trust_id(const struct hb_trust *);
+
 /* ------------------------------------------------------------------ what a certificate says */
 
 /*

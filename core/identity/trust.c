@@ -26,7 +26,10 @@ struct hb_trust {
 	bool allow_expired;
 	unsigned max_depth;
 	int64_t crl_due;
+	uint64_t id;
 };
+
+static uint64_t last_id;
 
 static void
 add_crl(struct hb_trust *t, X509_CRL *crl)
@@ -166,6 +169,7 @@ hb_trust_new(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_
 
 	HB_NEW(t, HB_TRUST_MAGIC);
 	t->refs = 1;
+	t->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
 	t->crl_due = INT64_MAX;
 	t->allow_expired = o->allow_expired;
 	t->max_depth = o->max_depth == 0 ? DEPTH_DEFAULT : o->max_depth;
@@ -206,6 +210,13 @@ hb_identity__trust_serving(struct hb_trust *t)
 {
 	HB_CHECK(t, HB_TRUST_MAGIC);
 	return (&t->serving);
+}
+
+uint64_t
+hb_trust_id(const struct hb_trust *t)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	return (t->id);
 }
 
 int64_t
@@ -267,6 +278,13 @@ hb_trust_names(const struct hb_trust *t, CRYPTO_BUFFER **ret, size_t max)
 
 /* ------------------------------------------------------------------ verification */
 
+/* What is asked of a chain. */
+struct question {
+	enum hb_purpose purpose;
+	int64_t now_s;
+	bool again; /* it has verified before */
+};
+
 static int
 ignore_dates(int ok, X509_STORE_CTX *ctx)
 {
@@ -280,32 +298,47 @@ ignore_dates(int ok, X509_STORE_CTX *ctx)
 	return (ok);
 }
 
+/* A live connection ends for what is known of its peer, not for what is no longer known. */
+static int
+only_what_is_known(int ok, X509_STORE_CTX *ctx)
+{
+	int error = X509_STORE_CTX_get_error(ctx);
+
+	if (ok == 0 &&
+		(error == X509_V_ERR_CRL_HAS_EXPIRED || error == X509_V_ERR_UNABLE_TO_GET_CRL)) {
+		X509_STORE_CTX_set_error(ctx, X509_V_OK);
+		return (1);
+	}
+	return (ignore_dates(ok, ctx));
+}
+
 static void
-prepare(const struct hb_trust *t, X509_STORE_CTX *ctx, enum hb_purpose purpose, int64_t now_s)
+prepare(const struct hb_trust *t, X509_STORE_CTX *ctx, const struct question *q)
 {
 	X509_VERIFY_PARAM *param = X509_STORE_CTX_get0_param(ctx);
-	bool client = purpose == HB_PURPOSE_CLIENT;
+	bool client = q->purpose == HB_PURPOSE_CLIENT;
 
 	HB_ASSERT(X509_VERIFY_PARAM_set_purpose(
 			  param, client ? X509_PURPOSE_SSL_CLIENT : X509_PURPOSE_SSL_SERVER) == 1);
 	HB_ASSERT(X509_VERIFY_PARAM_set_trust(
 			  param, client ? X509_TRUST_SSL_CLIENT : X509_TRUST_SSL_SERVER) == 1);
-	X509_VERIFY_PARAM_set_time(param, (time_t)now_s);
+	X509_VERIFY_PARAM_set_time(param, (time_t)q->now_s);
 	X509_VERIFY_PARAM_set_depth(param, (int)HB_MIN(t->max_depth, 1000u));
-	if (t->allow_expired)
+	if (q->again)
+		X509_STORE_CTX_set_verify_cb(ctx, only_what_is_known);
+	else if (t->allow_expired)
 		X509_STORE_CTX_set_verify_cb(ctx, ignore_dates);
 }
 
 static struct hb_verdict
-run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) * others, enum hb_purpose purpose,
-	int64_t now_s)
+run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) * others, const struct question *q)
 {
 	struct hb_verdict v = { 0 };
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 
 	HB_ASSERT(ctx != NULL);
 	HB_ASSERT(X509_STORE_CTX_init(ctx, t->store, leaf, others) == 1);
-	prepare(t, ctx, purpose, now_s);
+	prepare(t, ctx, q);
 	if (X509_verify_cert(ctx) != 1) {
 		v.error = X509_STORE_CTX_get_error(ctx);
 		if (v.error == X509_V_OK)
@@ -320,9 +353,8 @@ run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) * others, enum hb_purpo
 	return (v);
 }
 
-struct hb_verdict
-hb_trust_verify(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
-	enum hb_purpose purpose, int64_t now_s)
+static struct hb_verdict
+ask(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n, const struct question *q)
 {
 	struct hb_verdict v = { .error = X509_V_ERR_INVALID_CALL, .text = "not a certificate" };
 	STACK_OF(X509) *others = sk_X509_new_null();
@@ -344,11 +376,25 @@ hb_trust_verify(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
 		v = (struct hb_verdict){ X509_V_ERR_CERT_CHAIN_TOO_LONG, (int)i,
 			"certificate chain too long" };
 	else if (i == n && leaf != NULL)
-		v = run(t, leaf, others, purpose, now_s);
+		v = run(t, leaf, others, q);
 	else
 		v.depth = (int)i;
 	ERR_clear_error();
 	X509_free(leaf);
 	sk_X509_pop_free(others, X509_free);
 	return (v);
+}
+
+struct hb_verdict
+hb_trust_verify(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
+	enum hb_purpose purpose, int64_t now_s)
+{
+	return (ask(t, chain, n, &(struct question){ purpose, now_s, false }));
+}
+
+struct hb_verdict
+hb_trust_recheck(const struct hb_trust *t, CRYPTO_BUFFER *const *chain, size_t n,
+	enum hb_purpose purpose, int64_t now_s)
+{
+	return (ask(t, chain, n, &(struct question){ purpose, now_s, true }));
 }

@@ -770,3 +770,14 @@ hb_tls_new(struct hb_transport *lower, const struct hb_tls_ctx *ctx, const char 
 		hb_transport_run_soon(&t->base);
 	return (&t->base);
 }
+
+bool
+hb_tls_recheck(struct hb_transport *base, const struct hb_tls_ctx *now)
+{
+	struct hb_tls *t;
+
+	if (base->ops != &tls_ops)
+		return (true);
+	t = tls_of(base);
+	return (!t->secured || !alive(t) || hb_tls__recheck(t, now));
+}

@@ -92,6 +92,13 @@ size_t hb_tls_ctx_users(const struct hb_tls_ctx *);
 struct hb_transport *hb_tls_new(struct hb_transport *lower, const struct hb_tls_ctx *,
     const char *sni);
 
+/*
+ * Whether the peer of this transport (made by hb_tls_new; any other one is let be) would be let in
+ * by `now`, the context that has replaced the transport's own: trust, pins, names, rules. Cheap when
+ * the trust is the same or was asked before. False: the transport's failure says why.
+ */
+bool hb_tls_recheck(struct hb_transport *, const struct hb_tls_ctx *now);
+
 /* What a TLS transport knows after on_secured; borrowed until it is gone. */
 struct hb_tls_info {
 	const char *version;       /* "TLSv1.3"                                               */

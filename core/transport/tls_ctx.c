@@ -85,11 +85,14 @@ covers_sni(const void *arg, struct hb_str value)
 
 /* The peer learns that its certificate is good, and that it may not come in with it. */
 static bool
-rules_allow(struct hb_tls *t, uint8_t *ret_alert)
+rules_allow(struct hb_tls *t, const struct hb_tls_ctx *ctx, uint8_t *ret_alert)
 {
-	const struct hb_cert_info *own = t->cred == NULL ? NULL : t->cred->info[0];
+	const struct hb_credential *cred = ctx == t->ctx ? t->cred :
+		ctx->n_creds == 0                        ? NULL :
+							   ctx->creds[0];
+	const struct hb_cert_info *own = cred == NULL ? NULL : cred->info[0];
 	char text[512];
-	enum hb_rules_answer answer = hb_rules_judge(t->ctx->rules, t->peer, own, text, sizeof text);
+	enum hb_rules_answer answer = hb_rules_judge(ctx->rules, t->peer, own, text, sizeof text);
 
 	if (answer == HB_RULES_ALLOWED)
 		return (true);
@@ -97,20 +100,20 @@ rules_allow(struct hb_tls *t, uint8_t *ret_alert)
 		*ret_alert = SSL_AD_ACCESS_DENIED;
 	hb_tls__failure(t, "%s", text);
 	HB_LOG(TLS, INFO, "peer refused by identity rules", "peer=%s subject=%s reason=%s",
-		t->ctx->server ? "client" : "server", t->peer->subject, text);
+		ctx->server ? "client" : "server", t->peer->subject, text);
 	return (false);
 }
 
 /* What the trust configuration says of the chain; text goes to t->failure. */
 static enum hb_close_reason
-judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_alert)
+judge(struct hb_tls *t, const struct hb_tls_ctx *ctx, CRYPTO_BUFFER *const *chain, size_t n,
+	uint8_t *ret_alert)
 {
-	const struct hb_tls_ctx *ctx = t->ctx;
 	struct hb_verdict v;
 
 	*ret_alert = SSL_AD_CERTIFICATE_UNKNOWN;
 	if (ctx->trust != NULL) {
-		v = hb_trust_verify(ctx->trust, chain, n,
+		v = (ctx == t->ctx ? hb_trust_verify : hb_trust_recheck)(ctx->trust, chain, n,
 			ctx->server ? HB_PURPOSE_CLIENT : HB_PURPOSE_SERVER,
 			hb_wall_us(t->base.worker) / 1000000);
 		if (v.error != 0) {
@@ -136,8 +139,9 @@ judge(struct hb_tls *t, CRYPTO_BUFFER *const *chain, size_t n, uint8_t *ret_aler
 		hb_tls__failure(t, "no subject alternative name is an allowed one");
 		return (HB_CLOSE_TLS_SAN);
 	}
-	if (ctx->rules != NULL && !rules_allow(t, ret_alert))
+	if (ctx->rules != NULL && !rules_allow(t, ctx, ret_alert))
 		return (HB_CLOSE_TLS_SAN);
+	t->trust_id = ctx->trust == NULL ? 0 : hb_trust_id(ctx->trust);
 	t->info.peer_verified = ctx->trust != NULL;
 	return (HB_CLOSE_NONE);
 }
@@ -163,10 +167,26 @@ verify(SSL *ssl, uint8_t *ret_alert)
 		hb_tls__failure(t, "the peer's certificate: %s", err.text);
 		return (refuse(t, HB_CLOSE_TLS_VERIFY, SSL_AD_BAD_CERTIFICATE, ret_alert));
 	}
-	reason = judge(t, chain, n, ret_alert);
+	reason = judge(t, t->ctx, chain, n, ret_alert);
 	if (reason != HB_CLOSE_NONE && !t->ctx->accept_untrusted)
 		return (refuse(t, reason, *ret_alert, ret_alert));
 	return (ssl_verify_ok);
+}
+
+bool
+hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
+{
+	const STACK_OF(CRYPTO_BUFFER) *sk = SSL_get0_peer_certificates(t->ssl);
+	CRYPTO_BUFFER *chain[PEER_CHAIN_MAX];
+	size_t i, n = sk == NULL ? 0 : sk_CRYPTO_BUFFER_num(sk);
+	uint8_t unused;
+
+	if (now == t->ctx || now->trust == NULL || t->peer == NULL || !t->info.peer_verified ||
+		hb_trust_id(now->trust) == t->trust_id || n == 0 || n > PEER_CHAIN_MAX)
+		return (true);
+	for (i = 0; i < n; i++)
+		chain[i] = sk_CRYPTO_BUFFER_value(sk, i);
+	return (judge(t, now, chain, n, &unused) == HB_CLOSE_NONE);
 }
 
 /* ------------------------------------------------------------------ server's choices */
@@ -341,7 +361,8 @@ set_ciphers(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err
 	if (SSL_CTX_set1_curves_list(ctx->ssl_ctx, groups) != 1)
 		return (hb_err_set(reterr, -EINVAL,
 			"key exchange groups \"%s\": %s (X25519, P-256, P-384 and P-521 are known, "
-			"X25519MLKEM768 is not)", groups, lib_error()));
+			"X25519MLKEM768 is not)",
+			groups, lib_error()));
 	return (0);
 }
 
@@ -502,11 +523,14 @@ set_rules(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 			return (hb_err_set(reterr, -EINVAL,
 				"the identity rules need a SPIFFE id in our own certificate (%s), "
 				"and certificate %zu (%s) has none: give trust_domains and lists "
-				"that do not refer to it", why, i + 1, ctx->creds[i]->info[0]->subject));
+				"that do not refer to it",
+				why, i + 1, ctx->creds[i]->info[0]->subject));
 	}
 	if (ctx->n_creds == 0)
-		return (hb_err_set(reterr, -EINVAL, "the identity rules need a certificate of our own "
-			"(%s): give one, or trust_domains and lists that do not refer to it", why));
+		return (hb_err_set(reterr, -EINVAL,
+			"the identity rules need a certificate of our own "
+			"(%s): give one, or trust_domains and lists that do not refer to it",
+			why));
 	return (0);
 }
 
@@ -565,7 +589,8 @@ hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
 	HB_NEW(ctx, HB_TLS_CTX_MAGIC);
 	ctx->server = c->server;
 	ctx->n_users = HB_MAX(hb_workers_count(), 1u);
-	ctx->users = aligned_alloc(_Alignof(struct hb_tls_users), ctx->n_users * sizeof ctx->users[0]);
+	ctx->users = aligned_alloc(
+		_Alignof(struct hb_tls_users), ctx->n_users * sizeof ctx->users[0]);
 	HB_ASSERT(ctx->users != NULL);
 	for (unsigned i = 0; i < ctx->n_users; i++)
 		atomic_init(&ctx->users[i].n, 0);

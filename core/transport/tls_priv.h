@@ -61,6 +61,7 @@ struct hb_tls {
 	bool encrypting;                 /* a write is on the stack                           */
 	bool end_sent;                   /* close_notify was written                          */
 	bool bad_name;                   /* a client's server name that cannot be sent        */
+	uint64_t                 trust_id; /* with which the peer was last verified; 0 = none   */
 	uint8_t                  verdict; /* enum hb_close_reason that verification decided   */
 	const struct hb_credential *cred; /* ours, of ctx; NULL = none                        */
 	struct hb_cert_info     *peer;
@@ -71,6 +72,9 @@ struct hb_tls {
 
 /* Notes the first failure's text; later ones do not replace it. */
 void hb_tls__failure(struct hb_tls *, const char *fmt, ...) HB_PRINTF(2, 3);
+
+/* See hb_tls_recheck. */
+bool hb_tls__recheck(struct hb_tls *, const struct hb_tls_ctx *now);
 
 /* One transport more or less of t->ctx. */
 void hb_tls__use(const struct hb_tls *, bool on);

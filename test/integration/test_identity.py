@@ -397,6 +397,25 @@ def test_revocation_while_running(hbone, authority, echo, tmp_path):
     assert "revoked" in echo_or_error(h.port("tls"), client).lower()
 
 
+def test_live_connections_of_the_revoked_end(hbone, authority, echo, tmp_path):
+    from cryptography.hazmat.primitives.serialization import Encoding
+    server, bad, good = authority.issue("server"), authority.issue("bad"), authority.issue("good")
+    crl = tmp_path / "crl"
+    crl.write_bytes(crl_of(authority).public_bytes(Encoding.PEM))
+    h = hbone(server_config(server, echo.port, crl={"filename": str(crl)}))
+    with tls_connect(h.port("tls"), bad) as revoked, tls_connect(h.port("tls"), good) as other:
+        for s in (revoked, other):
+            s.sendall(b"hello")
+            assert net.read_exactly(s, 5) == b"hello"
+        crl.write_bytes(crl_of(authority, bad).public_bytes(Encoding.PEM))
+        with pytest.raises((OSError, EOFError)):
+            net.read_exactly(revoked, 1)
+        other.sendall(b"still")
+        assert net.read_exactly(other, 5) == b"still"
+    h.wait_line(r"a live connection is ended: its peer is no longer trusted.*sa/bad.*revoked")
+    assert h.stat("identity.revoked_connections") == 1
+
+
 # -- key exchange groups
 
 

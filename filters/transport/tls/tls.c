@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/base/log.h"
 #include "core/filter/explain.h"
 #include "core/filter/transport_socket.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
@@ -76,6 +77,24 @@ tls_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 			hb_tls_ctx_certs(hb_tls_conf_ctx(c), ret));
 }
 
+static bool
+tls_holds(const void *conf, struct hb_transport *t)
+{
+	const struct hb_tls_conf *c = conf;
+	const struct hb_tls_info *info;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	if (hb_tls_recheck(t, hb_tls_conf_ctx(c)))
+		return (true);
+	info = hb_transport_tls_info(t);
+	hb_tls_reload_revoked(t->worker);
+	HB_LOG(TLS, INFO, "a live connection is ended: its peer is no longer trusted",
+		"peer=%s reason=%s",
+		info->peer->spiffe_id != NULL ? info->peer->spiffe_id : info->peer->subject,
+		info->failure);
+	return (false);
+}
+
 /* By the identity in the facts, as if the certificate had verified. */
 static void
 tls_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e)
@@ -134,6 +153,7 @@ const struct hb_transport_socket_type hb_tsocket_tls = {
 	.certs = tls_certs,
 	.generation = tls_generation,
 	.explain = tls_explain,
+	.holds = tls_holds,
 	.secure = true,
 	.key = tls_key,
 };

@@ -82,6 +82,9 @@ hb_tls_conf_ctx(const struct hb_tls_conf *c)
 
 /* ------------------------------------------------------------------ tls_reload.c */
 
+/* Counts a live connection whose peer is no longer trusted. On its worker. */
+void hb_tls_reload_revoked(struct hb_worker *);
+
 /* Begins to watch the files of a conf that is complete. */
 void hb_tls_reload_start(struct hb_tls_conf *);
 void hb_tls_reload_stop(struct hb_tls_conf *);

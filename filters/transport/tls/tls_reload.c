@@ -9,6 +9,7 @@
 #include "core/base/log.h"
 #include "core/event/table.h"
 #include "core/event/worker.h"
+#include "core/filter/conn.h"
 #include "core/identity/expiry.h"
 #include "core/stats/stats.h"
 #include "filters/transport/tls/tls_conf_priv.h"
@@ -22,6 +23,9 @@
 		"TLS contexts replaced because files of theirs have changed.")                   \
 	X(ID_REFUSED, "reload_refused", COUNTER,                                                 \
 		"Changes of files that were refused; what was good before is used on.")          \
+	X(ID_REVOKED, "revoked_connections", COUNTER,                                            \
+		"Live connections ended because new trust or revocation lists no longer vouch "  \
+		"for their peers.")                                                              \
 	X(ID_RETIRED, "retired_contexts", GAUGE,                                                 \
 		"Replaced TLS contexts that live connections still use.")                        \
 	X(ID_FILES, "watched_files", GAUGE, "Files that are watched.")                           \
@@ -47,10 +51,11 @@ static struct {
 	struct hb_list dirty, retired;
 	size_t n_confs, n_retired;
 	struct hb_run run;
-	bool queued; /* run is in the run queue */
+	bool queued;        /* run is in the run queue */
+	bool trust_changed; /* live connections must be looked at again */
 	struct hb_identity_tick tick;
 	unsigned ticks;
-	struct hb_stats *stats; /* NULL = the loop has not run */
+	struct hb_stats *stats; /* NULL = there are no workers */
 	struct hb_map *said;    /* kind and file -> digest of the change that was logged last */
 } all = { .dirty = { &all.dirty, &all.dirty }, .retired = { &all.retired, &all.retired } };
 
@@ -78,6 +83,7 @@ compute(void *arg)
 		return ((int64_t)hb_identity_expiry_warnings());
 	case ID_RELOADS:
 	case ID_REFUSED:
+	case ID_REVOKED:
 	case ID_STAT_MAX:
 		break;
 	}
@@ -90,6 +96,14 @@ stats_start(void)
 	all.stats = hb_stats_get(&identity_family, HB_STR(""));
 	for (unsigned i = ID_RETIRED; i < ID_STAT_MAX; i++)
 		hb_stat_computed(all.stats, i, compute, (void *)(uintptr_t)i);
+}
+
+/* The statistics are older than any connection: they are made with the first conf. */
+void
+hb_tls_reload_revoked(struct hb_worker *w)
+{
+	if (all.stats != NULL)
+		hb_stat_inc(w, all.stats, ID_REVOKED);
 }
 
 static void
@@ -452,6 +466,7 @@ adopt(struct hb_tls_conf *c, struct next *n)
 	hb_trust_serves(c->trust, false);
 	hb_trust_free(&c->trust);
 	c->tls.trust = c->trust = n->trust;
+	all.trust_changed |= c->tls.server;
 	n->trust = NULL;
 	if (n->ca != NULL) {
 		log_source(&c->ca, c->ca_seen, "trust bundle replaced");
@@ -507,10 +522,13 @@ on_run(struct hb_run *r)
 		if (hb_now_us(w) - began > TURN_US)
 			break;
 	}
-	if (hb_list_empty(&all.dirty))
-		return;
-	all.queued = true;
-	hb_run_soon(w, r);
+	if (!hb_list_empty(&all.dirty)) {
+		all.queued = true;
+		hb_run_soon(w, r);
+	} else if (all.trust_changed) {
+		all.trust_changed = false;
+		hb_conns_revalidate();
+	}
 }
 
 static void
@@ -533,8 +551,6 @@ static void
 on_tick(struct hb_identity_tick *t)
 {
 	(void)t;
-	if (all.stats == NULL)
-		stats_start();
 	sweep();
 	if (all.ticks++ % EXPIRY_EVERY == 0)
 		hb_identity_check_expiry(wall_s());
@@ -565,6 +581,8 @@ hb_tls_reload_start(struct hb_tls_conf *c)
 		hb_trust_serves(c->trust, true);
 	if (all.n_confs++ == 0)
 		hb_identity_tick_start(&all.tick, on_tick);
+	if (all.stats == NULL && hb_worker_control() != NULL)
+		stats_start();
 	all.ticks = 0;
 }
 

@@ -332,6 +332,34 @@ test_trust__der_lists(void **state)
 	hb_text_fini(&text);
 }
 
+/* A live connection outlives its certificate and an overdue list, not its revocation or its root. */
+static void
+test_trust__recheck(void **state)
+{
+	char *crl = hb_test_crl(root, NULL), *full = hb_test_crl(root, leaf);
+	struct hb_trust_options o = { .pem = hb_str(root->pem), .crl_pem = hb_str(crl) };
+	int64_t late = (int64_t)time(NULL) + 20LL * 365 * 24 * HOUR;
+	CRYPTO_BUFFER *chain[1] = { der(leaf) };
+	struct hb_trust *t = trust(&o);
+
+	assert_int_not_equal(hb_trust_verify(t, chain, 1, HB_PURPOSE_CLIENT, late).error, 0);
+	assert_int_equal(hb_trust_recheck(t, chain, 1, HB_PURPOSE_CLIENT, late).error, 0);
+	hb_trust_free(&t);
+	o.crl_pem = hb_str(full);
+	t = trust(&o);
+	assert_int_equal(hb_trust_recheck(t, chain, 1, HB_PURPOSE_CLIENT, late).error,
+		X509_V_ERR_CERT_REVOKED);
+	hb_trust_free(&t);
+	o.pem = hb_str(other->pem);
+	o.crl_pem = hb_str("");
+	t = trust(&o);
+	assert_int_not_equal(hb_trust_recheck(t, chain, 1, HB_PURPOSE_CLIENT, late).error, 0);
+	hb_trust_free(&t);
+	CRYPTO_BUFFER_free(chain[0]);
+	hb_free(crl);
+	hb_free(full);
+}
+
 static void
 test_trust__shared(void **state)
 {
@@ -400,6 +428,7 @@ main(void)
 		cmocka_unit_test(test_trust__depth),
 		cmocka_unit_test(test_trust__revoked),
 		cmocka_unit_test(test_trust__der_lists),
+		cmocka_unit_test(test_trust__recheck),
 		cmocka_unit_test(test_trust__shared),
 		cmocka_unit_test(test_trust__garbage),
 	};

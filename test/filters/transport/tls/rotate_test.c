@@ -322,6 +322,51 @@ test_rotate__revocation(void **state)
 	hb_transport_socket_free(&server);
 }
 
+/* What live connections are asked when trust has changed. */
+static void
+test_rotate__live_peers_are_judged_again(void **state)
+{
+	char *empty = hb_test_crl(root, NULL), *full = hb_test_crl(root, client_leaf);
+	char *more = hb_asprintf(", crl: {filename: %s/crl.pem}", folder.path), *both;
+	struct hb_transport_socket *server, *other;
+	struct hb_test_cert *second = hb_test_leaf(root, CLIENT);
+	struct rig_conn bad, good;
+
+	folder_write(&folder, "crl.pem", empty);
+	server = server_with(more);
+	other = client_of(second);
+	rig_connect(&bad, client, server);
+	rig_connect(&good, other, server);
+	assert_true(hb_transport_socket_holds(server, bad.server.t));
+	write_pair(leaf[1]);
+	rig_until_generation(server, 0);
+	assert_true(hb_transport_socket_holds(server, bad.server.t));
+	folder_rename(&folder, "crl.pem", full);
+	rig_until_generation(server, 1);
+	assert_false(hb_transport_socket_holds(server, bad.server.t));
+	assert_int_equal(logged("its peer is no longer trusted"), 1);
+	assert_non_null(strstr(log_text.p, "certificate revoked"));
+	assert_int_equal(rig_stat("identity.revoked_connections"), 1);
+	assert_true(hb_transport_socket_holds(server, good.server.t));
+	/* A second root is no reason, the first one's end is. */
+	both = hb_asprintf("%s%s", root->pem, root2->pem);
+	folder_rename(&folder, "ca.pem", both);
+	rig_until_generation(server, 2);
+	assert_true(hb_transport_socket_holds(server, good.server.t));
+	folder_rename(&folder, "ca.pem", root2->pem);
+	rig_until_generation(server, 3);
+	assert_false(hb_transport_socket_holds(server, good.server.t));
+	rig_conn_fini(&bad);
+	rig_conn_fini(&good);
+	hb_transport_socket_free(&other);
+	hb_transport_socket_free(&server);
+	hb_test_cert_free(&second);
+	hb_free(both);
+	hb_free(more);
+	hb_free(empty);
+	hb_free(full);
+}
+
 /* Rules that compare with our identity: a certificate without one cannot take its place. */
 static void
 test_rotate__rules_need_identity(void **state)
@@ -356,6 +401,7 @@ main(void)
 		T(test_rotate__many_share),
 		T(test_rotate__trust),
 		T(test_rotate__revocation),
+		T(test_rotate__live_peers_are_judged_again),
 		T(test_rotate__rules_need_identity),
 	};
 
