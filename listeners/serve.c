@@ -263,6 +263,7 @@ hb_listener_start(
 	owner.listener_name = l->name;
 	owner.log = l->log;
 	owner.buffer_high = l->buffer_high;
+	owner.inbound = l->inbound;
 	(void)hb_conn_start(w, t, facts, chain, &owner);
 	hb_facts_fini(facts);
 }

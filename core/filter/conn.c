@@ -17,6 +17,7 @@
 
 #define ID_WORKER_SHIFT 44 /* ids stay below 2^53: exact in JSON */
 #define WALK_SLICE      256u /* connections that decide again in one turn */
+#define WALK_US         1000u /* and how long that may take */
 
 struct conn_worker {
 	unsigned magic;
@@ -29,6 +30,8 @@ struct conn_worker {
 
 /* For the panic report: what this thread is busy with. */
 static _Thread_local const struct hb_conn *conn_current;
+
+static const struct hb_conn_observer *observer;
 
 static void walk_run(struct hb_run *);
 
@@ -67,6 +70,55 @@ next_id(struct hb_worker *w, struct conn_worker *s)
 	uint64_t high = w->index == HB_WORKER_CONTROL ? 0 : w->index + 1;
 
 	return (high << ID_WORKER_SHIFT | ++s->seq);
+}
+
+/* ------------------------------------------------------------------ the observer */
+
+void
+hb_conn_observe(const struct hb_conn_observer *o)
+{
+	observer = o;
+}
+
+static bool
+is_carrier(const struct hb_conn *c)
+{
+	return (hb_conn__decl(c, c->chain->n_filters - 1)->type->flags & HB_FILTER_CARRIER);
+}
+
+void
+hb_conn__moved(struct hb_conn *c, uint64_t in, uint64_t out)
+{
+	c->bytes_in += in;
+	c->bytes_out += out;
+	if (c->seen != NULL)
+		observer->moved(c->seen, in, out);
+}
+
+void
+hb_conn__opened(struct hb_conn *c)
+{
+	if (observer == NULL || (c->flags & HB_CF_OPENED) || is_carrier(c))
+		return;
+	c->flags |= HB_CF_OPENED;
+	c->seen = observer->opened(c);
+	if (c->seen != NULL) /* early data */
+		observer->moved(c->seen, c->bytes_in, c->bytes_out);
+}
+
+static void
+observe_end(struct hb_conn *c)
+{
+	if (observer == NULL)
+		return;
+	if (c->seen != NULL)
+		observer->closed(c->seen, c);
+	c->seen = NULL;
+	/* A filter that answers by itself has accepted, and has no upstream. */
+	if ((c->flags & HB_CF_SECURED) && !(c->flags & HB_CF_OPENED) && !is_carrier(c) &&
+		hb_close_info(c->reason)->is_error &&
+		(!(c->flags & HB_CF_ACCEPTED) || c->upstream != NULL))
+		observer->failed(c);
 }
 
 /* ------------------------------------------------------------------ the end */
@@ -221,6 +273,7 @@ conn_end(struct hb_dead *d)
 	while (c->holds != NULL)
 		hb_conn__hold_free(c, c->holds);
 	log_end(c);
+	observe_end(c);
 	if (c->owner.on_closed != NULL)
 		c->owner.on_closed(c->owner.arg, c, c->reason);
 	let_go(c);
@@ -382,7 +435,7 @@ conn_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
 	struct hb_conn *c = sink;
 
 	hb_conn__enter(c);
-	c->bytes_in += buf->len;
+	hb_conn__moved(c, buf->len, 0);
 	hb_conn__read(c, 0, buf, end);
 	hb_conn__leave(c);
 }
@@ -570,7 +623,10 @@ hb_conn_drain(struct hb_conn *c)
 void
 hb_conn_revalidate(struct hb_conn *c)
 {
-	tell(c, HB_EVENT_REVALIDATE);
+	if (c->t != NULL && !hb_transport_socket_holds(c->chain->socket, c->t))
+		hb_conn_close(c, HB_CLOSE_REVOKED);
+	else
+		tell(c, HB_EVENT_REVALIDATE);
 }
 
 void
@@ -584,15 +640,19 @@ hb_conn_foreach(struct hb_worker *w, bool (*fn)(void *arg, struct hb_conn *), vo
 			return;
 }
 
-/* Tunnels may have a hundred thousand streams, and each has policies to look at. */
+/* Tunnels may have a hundred thousand streams, and each has policies to look at; a peer whose
+ * certificate is verified again takes a thousand times as long. */
 static void
 walk_run(struct hb_run *r)
 {
 	struct conn_worker *s = HB_CONTAINER(r, struct conn_worker, walk);
+	struct hb_worker *w = hb_worker_current();
+	uint64_t began = hb_now_us(w);
 	struct hb_conn *c;
 
 	HB_CHECK(s, CONN_WORKER_MAGIC);
-	for (unsigned n = 0; n < WALK_SLICE && s->cursor != &s->conns; n++) {
+	for (unsigned n = 0; n < WALK_SLICE && s->cursor != &s->conns &&
+		hb_now_us(w) - began < WALK_US; n++) {
 		c = HB_LIST_ENTRY(s->cursor, struct hb_conn, node);
 		s->cursor = s->cursor->next;
 		hb_conn_revalidate(c);
@@ -600,7 +660,7 @@ walk_run(struct hb_run *r)
 	if (s->cursor == &s->conns)
 		s->cursor = NULL;
 	else
-		hb_run_soon(hb_worker_current(), &s->walk);
+		hb_run_soon(w, &s->walk);
 }
 
 static void
@@ -680,6 +740,7 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 		.reason = c->reason,
 		.detail = c->detail,
 		.tls_failure = c->tls_failure,
+		.inbound = c->owner.inbound,
 	};
 }
 

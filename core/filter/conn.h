@@ -45,6 +45,7 @@ struct hb_conn_owner {
 	 * NULL = the transport has no answers. */
 	unsigned (*status_of)(const void *status_arg, enum hb_close_reason);
 	const void *status_arg;
+	bool inbound; /* it serves what stands behind it: traffic_direction INBOUND   */
 };
 
 /*
@@ -71,6 +72,22 @@ void hb_conn_revalidate(struct hb_conn *);
  */
 void hb_conns_revalidate(void);
 
+/*
+ * Told of connections that are passed on to an upstream, for telemetry. Those that carry streams
+ * (HB_FILTER_CARRIER) are not shown, their streams are. On the connection's worker; may not call
+ * the connection but for its view.
+ */
+struct hb_conn_observer {
+	/* The upstream is there. What is answered is given to the other two; NULL = no interest. */
+	void *(*opened)(const struct hb_conn *);
+	void (*moved)(void *seen, uint64_t in, uint64_t out); /* bytes from, to the downstream */
+	void (*closed)(void *seen, const struct hb_conn *);
+	/* Secured, but refused by a filter or left without an upstream. */
+	void (*failed)(const struct hb_conn *);
+};
+/* Control thread, while no connection exists. NULL = nobody. Borrowed. */
+void hb_conn_observe(const struct hb_conn_observer *);
+
 /* For logs and /connections; borrowed, on the worker. */
 struct hb_upstream_info {
 	struct hb_str  cluster;
@@ -93,6 +110,7 @@ struct hb_conn_view {
 	enum hb_close_reason reason;
 	const char *detail;                      /* termination detail or NULL        */
 	const char *tls_failure;                 /* downstream handshake error or NULL */
+	bool inbound;                            /* of the owner                       */
 };
 void hb_conn_view(const struct hb_conn *, struct hb_conn_view *ret);
 /* All connections of this worker. fn may close the one it gets. Stops when fn returns false. */

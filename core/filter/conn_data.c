@@ -226,7 +226,7 @@ write_out(struct hb_conn *c, struct hb_buf *buf, bool end)
 		return;
 	}
 	hb_conn__accept(c);
-	c->bytes_out += buf->len;
+	hb_conn__moved(c, 0, buf->len);
 	if (end)
 		c->flags |= HB_CF_WRITE_END;
 	hb_transport_write(c->t, buf, end);

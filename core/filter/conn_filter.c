@@ -295,10 +295,7 @@ hb_filter_take_downstream(struct hb_filter *f)
 void
 hb_filter_account(struct hb_filter *f, uint64_t read, uint64_t written)
 {
-	struct hb_conn *c = hb_conn__of(f);
-
-	c->bytes_in += read;
-	c->bytes_out += written;
+	hb_conn__moved(hb_conn__of(f), read, written);
 }
 
 void

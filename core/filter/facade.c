@@ -81,6 +81,7 @@ facade_abort(struct hb_transport *t, enum hb_close_reason reason)
 static void
 facade_accept(struct hb_transport *t)
 {
+	hb_conn__opened(facade_of(t)->conn);
 	hb_conn__accept(facade_of(t)->conn);
 }
 

@@ -47,6 +47,7 @@ enum hb_filter_status { HB_FILTER_CONTINUE, HB_FILTER_STOP, HB_FILTER_DETACH };
 
 #define HB_FILTER_TERMINAL   1u /* last of a chain, exactly one                                  */
 #define HB_FILTER_MAY_INJECT 2u /* uses hb_filter_inject_*                                       */
+#define HB_FILTER_CARRIER    4u /* terminal; serves streams that are connections of their own    */
 
 enum hb_event {
 	HB_EVENT_WRITE_HIGH, /* the downstream takes no more for now              */

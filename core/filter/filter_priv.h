@@ -118,6 +118,7 @@ struct hb_conn {
 	struct hb_conn_hold   *holds; /* owned                                              */
 	struct hb_conn_handshake *handshake; /* owned; until secured                        */
 	struct hb_conn_owner   owner;
+	void                  *seen;  /* the observer's; NULL = it wants to know nothing   */
 	struct hb_list         node;  /* of the worker's list                               */
 	union {
 		struct hb_run  run;   /* the start, over a transport that is connected already */
@@ -149,6 +150,7 @@ struct hb_conn {
 #define HB_CF_LINGER      0x8000u /* the terminal filter is not done yet                   */
 #define HB_CF_TOLD_GONE   0x10000u /* HB_EVENT_GONE was sent                              */
 #define HB_CF_WRAPPED     0x20000u /* the transport belongs to the chain's transport socket */
+#define HB_CF_OPENED      0x40000u /* the observer was told that the upstream is there     */
 #define HB_CF_RUN         0x4000u /* `run` of the union is in use                          */
 
 extern const struct hb_filter_host hb_conn_host;
@@ -201,6 +203,9 @@ void hb_conn__event_of(struct hb_filter *, enum hb_event);
 void hb_conn__close(struct hb_conn *, enum hb_close_reason, bool flush);
 /* What filter i (n: the facade's sink) has written goes out, then the end. */
 void hb_conn__finish(struct hb_conn *, unsigned i, enum hb_close_reason);
+/* For the observer: the upstream is there; bytes passed. */
+void hb_conn__opened(struct hb_conn *);
+void hb_conn__moved(struct hb_conn *, uint64_t in, uint64_t out);
 /* Goes on with an end that waited for held bytes or for the facade's sink. */
 void hb_conn__end_soon(struct hb_conn *);
 

@@ -403,7 +403,7 @@ hbone_server_explain(const void *conf, const struct hb_facts *facts, struct hb_e
 const struct hb_filter_type hb_filter_hbone_server = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
-	.flags = HB_FILTER_TERMINAL,
+	.flags = HB_FILTER_TERMINAL | HB_FILTER_CARRIER,
 	.kind = HB_FILTER_NETWORK,
 	.name = "hbone.filters.network.hbone_server",
 	.config = &hbone__filters__network__hbone_server__hbone_server__descriptor,

@@ -213,7 +213,7 @@ hcm_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e
 const struct hb_filter_type hb_filter_http_connection_manager = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
-	.flags = HB_FILTER_TERMINAL,
+	.flags = HB_FILTER_TERMINAL | HB_FILTER_CARRIER,
 	.kind = HB_FILTER_NETWORK,
 	.name = "hbone.filters.network.http_connection_manager",
 	.alias = "envoy.filters.network.http_connection_manager",

@@ -253,6 +253,85 @@ test_facade__linger(void **state)
 	rec_expect(" aF bF tF");
 }
 
+static struct {
+	unsigned opened, closed, failed;
+	uint64_t in, out;
+} seen;
+
+static void *
+see_opened(const struct hb_conn *c)
+{
+	seen.opened++;
+	return (&seen);
+}
+
+static void
+see_moved(void *arg, uint64_t in, uint64_t out)
+{
+	assert_ptr_equal(arg, &seen);
+	seen.in += in;
+	seen.out += out;
+}
+
+static void
+see_closed(void *arg, const struct hb_conn *c)
+{
+	assert_ptr_equal(arg, &seen);
+	seen.closed++;
+}
+
+static void
+see_failed(const struct hb_conn *c)
+{
+	struct hb_conn_view v;
+
+	hb_conn_view(c, &v);
+	assert_int_equal(v.reason, HB_CLOSE_RBAC_DENIED);
+	seen.failed++;
+}
+
+static const struct hb_conn_observer observer = { see_opened, see_moved, see_closed, see_failed };
+
+static void
+test_facade__observer(void **state)
+{
+	memset(&seen, 0, sizeof seen);
+	hb_conn_observe(&observer);
+	take(HBF_PAIR, false);
+	hbt_writez(&h.client, "early", false);
+	HBT_UNTIL(hbt_gotz(&sink, "early"));
+	assert_int_equal(seen.opened, 0);
+	hb_transport_accept(sink.t);
+	hb_transport_accept(sink.t);
+	assert_int_equal(seen.opened, 1);
+	assert_int_equal(seen.in, 5);
+	hbt_writez(&sink, "answer", true);
+	hbt_writez(&h.client, "!", true);
+	HBT_UNTIL(h.closed);
+	assert_int_equal(seen.in, 6);
+	assert_int_equal(seen.out, 6);
+	assert_int_equal(seen.closed, 1);
+	assert_int_equal(seen.failed, 0);
+	hb_conn_observe(NULL);
+}
+
+static void
+test_facade__observer_of_failures(void **state)
+{
+	memset(&seen, 0, sizeof seen);
+	hb_conn_observe(&observer);
+	rec_b.answer[REC_SECURED] = HB_FILTER_STOP;
+	hbf_open(&h, chain, NULL);
+	HBT_UNTIL(rec_b.f != NULL);
+	hbt_turns(3);
+	hb_filter_close(rec_a.f, HB_CLOSE_RBAC_DENIED);
+	HBT_UNTIL(h.closed);
+	assert_int_equal(seen.opened, 0);
+	assert_int_equal(seen.closed, 0);
+	assert_int_equal(seen.failed, 1);
+	hb_conn_observe(NULL);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int
@@ -271,6 +350,8 @@ main(void)
 		T(test_facade__backpressure),
 		T(test_facade__raw),
 		T(test_facade__linger),
+		T(test_facade__observer),
+		T(test_facade__observer_of_failures),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
