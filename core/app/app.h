@@ -7,6 +7,7 @@
 #define HB_CORE_APP_APP_H
 
 #include "core/app/cli.h"
+#include "core/app/mesh_metrics.h"
 #include "core/admin/admin.h"
 #include "core/config/resource.h"
 
@@ -25,6 +26,7 @@ struct hb_app {
 	uint64_t drain_time_ms;
 	uint64_t connections_max;       /* 0 = no limit                                    */
 	struct hb_admin_config admin;
+	struct hb_mesh_metrics_options metrics;
 	struct hb_text admin_path, node_wire; /* unix path; the node message for dumps     */
 };
 

@@ -13,6 +13,8 @@
 #include "listeners/listeners.h"
 #include "upstreams/upstreams.h"
 
+#define SERIES_LIMIT 1000000u
+
 typedef Envoy__Config__Bootstrap__V3__Bootstrap bootstrap_t;
 typedef Envoy__Config__Core__V3__Address address_t;
 
@@ -114,6 +116,17 @@ read_address(struct hb_cfg *cfg, const void *owner, const char *field, const add
 }
 
 static void
+read_metrics(struct hb_cfg *cfg, const Hbone__Bootstrap__TcpMetrics *m)
+{
+	if (m == NULL)
+		return;
+	hb_app.metrics.off = m->off;
+	hb_app.metrics.locality = m->locality;
+	hb_app.metrics.series_max =
+		hb_cfg_u32(cfg, m, "max_series", m->max_series, 1, SERIES_LIMIT, 0);
+}
+
+static void
 read_extensions(struct hb_cfg *cfg, const bootstrap_t *b)
 {
 	for (size_t i = 0; i < b->n_bootstrap_extensions; i++) {
@@ -137,6 +150,7 @@ read_extensions(struct hb_cfg *cfg, const bootstrap_t *b)
 			NULL);
 		hb_app.drain_time_ms = hb_cfg_duration_ms(
 			cfg, o, "drain_time", o->drain_time, hb_app.drain_time_ms);
+		read_metrics(cfg, o->tcp_metrics);
 	}
 }
 
@@ -211,6 +225,7 @@ hb_app_options(struct hb_cfg *cfg, const ProtobufCMessage *bootstrap)
 
 	hb_app.drain_time_ms = 25000;
 	memset(&hb_app.admin, 0, sizeof hb_app.admin);
+	memset(&hb_app.metrics, 0, sizeof hb_app.metrics);
 	hb_addr_parse(HB_STR("127.0.0.1:15000"), &hb_app.admin.address);
 	read_admin(cfg, b->admin);
 	read_extensions(cfg, b);

@@ -235,6 +235,7 @@ bring_up(struct hb_cfg *cfg, const ProtobufCMessage *msg, struct hb_err *reterr)
 {
 	hb_app_admin_init();
 	hb_app_stats_init();
+	hb_mesh_metrics_init(&hb_app.metrics);
 	if (hb_bootstrap_apply(cfg, msg, false, true) != 0)
 		return (HB_EXIT_USAGE);
 	set_bootstrap(msg);
@@ -313,6 +314,7 @@ hb_cmd_run(const struct hb_args *args)
 	hb_identity_stop();
 	hb_workers_fini();
 	hb_app_rooms_fini();
+	hb_mesh_metrics_fini();
 	hb_access_log_fini();
 	return (HB_EXIT_OK);
 }

@@ -159,6 +159,8 @@ const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *, struct
 /* Namespace of metadata: headers of the request that made a tunnel stream, by lower-case name, with
  * ":method"; lines of one name joined by commas. The authority is a fact of its own. */
 #define HB_META_REQUEST "hbone.request"
+/* Namespace of metadata: "baggage" of the answer to the tunnel request that reached the upstream. */
+#define HB_META_RESPONSE "hbone.response"
 /* Namespace of metadata: TLVs of the downstream's PROXY header that a PROXY header to the upstream
  * repeats; keys "0x00" … "0xff" (lower-case hex), raw values. */
 #define HB_META_PROXY_TLVS "hbone.proxy_protocol.tlvs"

@@ -295,7 +295,11 @@ tcp_proxy_on_response(void *arg, unsigned status, const struct hb_header *v, siz
 
 	(void)status;
 	HB_CAST(t, arg, TCP_PROXY_MAGIC);
-	if (conf_of(t)->tunnel->propagate_headers)
+	for (size_t i = 0; i < n; i++)
+		if (hb_str_eq(v[i].name, HB_STR("baggage")))
+			(void)hb_facts_metadata_set(hb_filter_facts(t->filter),
+				HB_STR(HB_META_RESPONSE), v[i].name, v[i].value);
+	if (conf_of(t)->tunnel != NULL && conf_of(t)->tunnel->propagate_headers)
 		tcp_proxy_keep_response(t->filter, v, n);
 }
 
@@ -310,13 +314,13 @@ tcp_proxy_dial(struct tcp_proxy *t)
 		.attempts_max = c->backoff_ms != 0 ? 1 : c->attempts,
 		.conn_id = hb_filter_conn_id(t->filter),
 		.arg = t,
+		.on_response = tcp_proxy_on_response,
 		.on_done = tcp_proxy_on_dialled,
 	};
 
 	if (c->tunnel != NULL) {
 		t->request = tcp_proxy_request_make(c->tunnel, t->filter);
 		rq.tunnel = &t->request->tunnel;
-		rq.on_response = tcp_proxy_on_response;
 	}
 	t->state = TCP_DIALLING;
 	t->dial = hb_dial(hb_filter_worker(t->filter), &rq);

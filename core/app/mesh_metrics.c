@@ -1,0 +1,281 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/app/mesh_metrics.h"
+#include "core/event/worker.h"
+#include "core/identity/identity.h"
+#include "core/stats/stats.h"
+
+#define CLUSTER_PREFIX_OUT "outbound|"
+#define CLUSTER_PREFIX_IN  "inbound|"
+
+static struct hb_tcp_registry *registry;
+
+/* ------------------------------------------------------------------ labels */
+
+static bool
+is_spiffe(struct hb_str s)
+{
+	return (hb_str_starts(s, HB_STR("spiffe://")));
+}
+
+static struct hb_str
+after_last(struct hb_str s, char c)
+{
+	size_t i = s.len;
+
+	while (i > 0 && s.p[i - 1] != c)
+		i--;
+	return (hb_strn(s.p + i, s.len - i));
+}
+
+static struct hb_str
+before(struct hb_str s, char c)
+{
+	const char *p = memchr(s.p, c, s.len);
+
+	return (p == NULL ? s : hb_strn(s.p, (size_t)(p - s.p)));
+}
+
+static struct hb_str
+without_port(struct hb_str authority)
+{
+	struct hb_str port = after_last(authority, ':');
+
+	return (port.len == authority.len || authority.p[authority.len - 1] == ']' ?
+			authority :
+			hb_strn(authority.p, authority.len - port.len - 1));
+}
+
+static bool
+is_name(struct hb_str host)
+{
+	struct hb_addr a;
+
+	return (host.len > 0 && host.p[0] != '[' && !hb_addr_parse_ip(host, &a));
+}
+
+/* Host name of the service: what the tunnel asks for, else what Istio's cluster names end with. */
+static struct hb_str
+service_of(const struct hb_facts *f, struct hb_str cluster)
+{
+	struct hb_str host = f->authority.len == 0 ? f->authority : without_port(f->authority);
+
+	if (is_name(host))
+		return (host);
+	if (hb_str_starts(cluster, HB_STR(CLUSTER_PREFIX_OUT)) ||
+		hb_str_starts(cluster, HB_STR(CLUSTER_PREFIX_IN)))
+		return (after_last(cluster, '|'));
+	return (HB_STR(""));
+}
+
+/* NAME.NAMESPACE.svc… says both; others are the name as they are. */
+static void
+name_service(struct hb_tcp_labels *l, struct hb_str cluster)
+{
+	struct hb_str name = before(l->service, '.'), rest, ns;
+
+	l->service_name = l->service.len > 0 ? l->service : cluster;
+	if (name.len == l->service.len)
+		return;
+	rest = hb_strn(l->service.p + name.len + 1, l->service.len - name.len - 1);
+	ns = before(rest, '.');
+	if (ns.len == rest.len)
+		return;
+	rest = hb_strn(rest.p + ns.len + 1, rest.len - ns.len - 1);
+	if (!hb_str_eq(before(rest, '.'), HB_STR("svc")))
+		return;
+	l->service_name = name;
+	l->service_namespace = ns;
+}
+
+static struct hb_str
+baggage_of(const struct hb_facts *f, const char *ns)
+{
+	return (hb_facts_metadata(f, hb_str(ns), HB_STR("baggage")));
+}
+
+static void
+read_baggage(struct hb_str line, struct hb_baggage *ret)
+{
+	(void)hb_baggage_parse(&line, line.len > 0 ? 1 : 0, ret);
+}
+
+/* Our own identity towards the peer. */
+static struct hb_str
+own_principal(const struct hb_facts *f)
+{
+	for (; f != NULL; f = f->parent)
+		if (f->local_cert != NULL)
+			return (hb_str(f->local_cert->spiffe_id));
+	return (HB_STR(""));
+}
+
+void
+hb_mesh_labels(const struct hb_conn_view *v, struct hb_tcp_labels *l)
+{
+	const struct hb_facts *f = v->facts, *peer = hb_facts_identity(f);
+	struct hb_str cluster = HB_STR(""), upstream_peer = HB_STR("");
+	struct hb_baggage source, destination;
+	bool inbound = v->inbound || f->parent != NULL || peer != NULL;
+
+	if (v->upstream != NULL) {
+		cluster = v->upstream->cluster;
+		upstream_peer = v->upstream->tls_peer;
+	}
+	memset(l, 0, sizeof *l);
+	read_baggage(baggage_of(f, HB_META_REQUEST), &source);
+	read_baggage(baggage_of(f, HB_META_RESPONSE), &destination);
+	(void)hb_source_labels(f, &source, false, &l->source);
+	(void)hb_destination_labels(is_spiffe(upstream_peer) ? upstream_peer :
+				    inbound                  ? own_principal(f) :
+							       HB_STR(""),
+		&destination, false, &l->destination);
+	l->reporter = inbound ? HB_STR("destination") : HB_STR("source");
+	l->security_policy = (inbound ? peer != NULL : is_spiffe(upstream_peer)) ?
+		HB_STR("mutual_tls") :
+		HB_STR("none");
+	l->service = service_of(f, cluster);
+	name_service(l, cluster);
+}
+
+const char *
+hb_mesh_flag(enum hb_close_reason r)
+{
+	switch (r) {
+	case HB_CLOSE_RBAC_DENIED:
+	case HB_CLOSE_REVOKED:
+		return ("DENY");
+	case HB_CLOSE_NO_HEALTHY_UPSTREAM:
+	case HB_CLOSE_CONNECT_REFUSED:
+	case HB_CLOSE_CONNECT_UNREACHABLE:
+	case HB_CLOSE_CONNECT_TIMEOUT:
+	case HB_CLOSE_CONNECT_FAILED:
+	case HB_CLOSE_CONNECT_ATTEMPTS:
+	case HB_CLOSE_DNS_FAILED:
+	case HB_CLOSE_TUNNEL_REJECTED:
+		return ("CONNECT");
+	case HB_CLOSE_TLS_HANDSHAKE:
+	case HB_CLOSE_TLS_NO_GROUP:
+	case HB_CLOSE_TLS_TIMEOUT:
+	case HB_CLOSE_TLS_NO_CERT:
+	case HB_CLOSE_TLS_VERIFY:
+	case HB_CLOSE_TLS_SAN:
+	case HB_CLOSE_TLS_PEER_REFUSED:
+	case HB_CLOSE_TLS_ERROR:
+	case HB_CLOSE_TLS_NO_SECRET:
+		return ("TLS_FAILURE");
+	case HB_CLOSE_GOAWAY:
+	case HB_CLOSE_STREAM_REFUSED:
+	case HB_CLOSE_HTTP_TIMEOUT:
+	case HB_CLOSE_KEEPALIVE_TIMEOUT:
+		return ("H2_HANDSHAKE_FAILURE");
+	default:
+		return (hb_close_info(r)->flag);
+	}
+}
+
+/* ------------------------------------------------------------------ events */
+
+/* NULL: it goes to an internal listener, where it is a connection again, which is counted. */
+static struct hb_tcp_series *
+series_of(const struct hb_conn_view *v, const char *flag)
+{
+	const struct hb_worker *w = hb_worker_current();
+	struct hb_tcp_labels l;
+
+	if (w->index == HB_WORKER_CONTROL ||
+		(v->upstream != NULL && v->upstream->endpoint.kind == HB_ADDR_INTERNAL))
+		return (NULL);
+	hb_mesh_labels(v, &l);
+	l.response_flags = hb_str(flag);
+	return (hb_tcp_series(registry, w->index, &l));
+}
+
+static void *
+on_opened(const struct hb_conn *c)
+{
+	struct hb_tcp_series *s;
+	struct hb_conn_view v;
+
+	hb_conn_view(c, &v);
+	s = series_of(&v, "-");
+	if (s != NULL)
+		hb_tcp_add(s, HB_TCP_OPENED, 1);
+	return (s);
+}
+
+static void
+on_moved(void *seen, uint64_t in, uint64_t out)
+{
+	if (in > 0)
+		hb_tcp_add(seen, HB_TCP_RECEIVED, in);
+	if (out > 0)
+		hb_tcp_add(seen, HB_TCP_SENT, out);
+}
+
+static void
+on_failed(const struct hb_conn *c)
+{
+	struct hb_tcp_series *s;
+	struct hb_conn_view v;
+
+	hb_conn_view(c, &v);
+	s = series_of(&v, hb_mesh_flag(v.reason));
+	if (s != NULL)
+		hb_tcp_add(s, HB_TCP_FAILED, 1);
+}
+
+static void
+on_closed(void *seen, const struct hb_conn *c)
+{
+	struct hb_conn_view v;
+
+	hb_tcp_add(seen, HB_TCP_CLOSED, 1);
+	hb_conn_view(c, &v);
+	if (v.reason == HB_CLOSE_REVOKED)
+		on_failed(c); /* a policy ended it: seen as its refusals are */
+}
+
+static const struct hb_conn_observer observer = {
+	.opened = on_opened,
+	.moved = on_moved,
+	.closed = on_closed,
+	.failed = on_failed,
+};
+
+/* ------------------------------------------------------------------ output */
+
+static bool
+want(void *arg, const char *name)
+{
+	return (hb_stats_wanted(arg, name));
+}
+
+static void
+render(void *arg, const struct hb_stats_query *q, struct hb_text *t)
+{
+	(void)arg;
+	if (registry != NULL)
+		hb_tcp_render(registry, want, (void *)(uintptr_t)q, t);
+}
+
+void
+hb_mesh_metrics_init(const struct hb_mesh_metrics_options *o)
+{
+	struct hb_tcp_options to = { .workers = hb_workers_count(),
+		.series_max = o->series_max,
+		.locality = o->locality };
+
+	HB_ASSERT(registry == NULL);
+	if (o->off)
+		return;
+	registry = hb_tcp_registry_new(&to);
+	hb_stats_renderer_add(render, NULL);
+	hb_conn_observe(&observer);
+}
+
+void
+hb_mesh_metrics_fini(void)
+{
+	hb_conn_observe(NULL);
+	hb_tcp_registry_free(&registry);
+}
