@@ -255,12 +255,14 @@ h2_on_closed(void *sink, struct hb_h2 *h2, enum hb_close_reason reason)
 	struct hb_transport *lower = hb_h2_lower(h2);
 	const struct hb_tls_info *tls = lower == NULL ? NULL : hb_transport_tls_info(lower);
 	const char *why = hb_close_info(reason)->text;
+	bool hung_up = reason == HB_CLOSE_PEER_RESET || reason == HB_CLOSE_PEER_TRUNCATED ||
+		reason == HB_CLOSE_DONE;
 
 	if (tls != NULL && tls->failure != NULL)
 		why = tls->failure;
 	c->h2 = NULL;
 	(void)snprintf(c->failure, sizeof c->failure, "connection: %.160s%s", why,
-		tls != NULL && !c->answered && reason == HB_CLOSE_PEER_RESET ?
+		tls != NULL && !c->answered && hung_up ?
 			" right after the TLS handshake; it may have refused our certificate" :
 			"");
 	/* A TLS 1.3 server looks at our certificate after we have finished. */
