@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include "core/filter/conn.h"
 #include "core/identity/cert.h"
 #include "core/identity/reload.h"
 #include "core/stats/stats.h"
@@ -29,6 +30,8 @@ rig_fini(void)
 {
 	rig_control(1);
 	hb_identity_stop();
+	hbt_turns(4);
+	hb_conn_worker_fini(hbt_worker());
 	hbt_fini();
 }
 
