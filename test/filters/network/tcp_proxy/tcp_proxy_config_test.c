@@ -63,7 +63,7 @@ test_tcp_proxy__errors(void **state)
 		"at least 1 ms");
 	hbf_expect_error(TO_APP "    access_log: [{name: x}]\n", "access_log[0]");
 	hbf_expect_error(TO_APP "    idle_timeot: 3s\n", "idle_timeout");
-	hbf_expect_error(TO_APP "    tunneling_config: {hostname: x}\n", "tunneling_config");
+	hbf_expect_error(TO_APP "    tunneling_config: {hostname: \"%NONSENSE%:80\"}\n", "NONSENSE");
 }
 
 static void
