@@ -13,6 +13,7 @@
 #include "listeners/listeners.h"
 #include "upstreams/upstreams.h"
 
+#define UNIX_PATH_MAX 107u
 #define SERIES_LIMIT 1000000u
 
 typedef Envoy__Config__Bootstrap__V3__Bootstrap bootstrap_t;
@@ -90,20 +91,36 @@ hb_app_load(const struct hb_args *args, struct hb_cfg **ret_cfg)
 }
 
 static void
+read_pipe(struct hb_cfg *cfg, const Envoy__Config__Core__V3__Pipe *m, struct hb_addr *ret,
+	struct hb_text *path)
+{
+	size_t n = strlen(m->path);
+
+	if (n == 0 || n > UNIX_PATH_MAX || *m->path == '@')
+		hb_cfg_error(cfg, m, "path", -1, "must be the path of a file, 1 to %u bytes",
+			UNIX_PATH_MAX);
+	if (m->mode > 0777)
+		hb_cfg_error(cfg, m, "mode", -1, "must be at most 0o777");
+	hb_text_fini(path);
+	hb_text_addz(path, m->path);
+	ret->kind = HB_ADDR_UNIX;
+	ret->u.name = path->p;
+	if (m->mode != 0)
+		hb_app.admin.unix_mode = (mode_t)m->mode;
+}
+
+static void
 read_address(struct hb_cfg *cfg, const void *owner, const char *field, const address_t *a,
 	struct hb_addr *ret, struct hb_text *unix_path)
 {
+	const Envoy__Config__Core__V3__SocketAddress *s;
+
 	memset(ret, 0, sizeof *ret);
 	if (a == NULL)
 		return;
 	if (a->address_case == ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_PIPE &&
 		unix_path != NULL) {
-		hb_text_fini(unix_path);
-		hb_text_addz(unix_path, a->pipe->path);
-		ret->kind = HB_ADDR_UNIX;
-		ret->u.name = unix_path->p;
-		if (a->pipe->mode != 0)
-			hb_app.admin.unix_mode = (mode_t)a->pipe->mode;
+		read_pipe(cfg, a->pipe, ret, unix_path);
 		return;
 	}
 	if (a->address_case != ENVOY__CONFIG__CORE__V3__ADDRESS__ADDRESS_SOCKET_ADDRESS ||
@@ -112,7 +129,15 @@ read_address(struct hb_cfg *cfg, const void *owner, const char *field, const add
 			unix_path != NULL ? " or a pipe" : "");
 		return;
 	}
-	ret->port = (uint16_t)a->socket_address->port_value;
+	s = a->socket_address;
+	if (s->protocol != ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PROTOCOL__TCP)
+		hb_cfg_error(cfg, s, "protocol", -1, "must be TCP");
+	if (s->port_specifier_case !=
+		ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__PORT_SPECIFIER_PORT_VALUE)
+		hb_cfg_error(cfg, s, NULL, -1, "needs a port_value (0 takes a free port)");
+	else if (s->port_value > UINT16_MAX)
+		hb_cfg_error(cfg, s, "port_value", -1, "must be at most 65535");
+	ret->port = (uint16_t)s->port_value;
 }
 
 static void

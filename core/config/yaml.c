@@ -54,6 +54,24 @@ stop_at(struct reader *r, const yaml_mark_t *m, const char *text)
 	r->stop = true;
 }
 
+/* What libyaml stumbled over, for people. */
+static const char *
+hint(const yaml_parser_t *p)
+{
+	if (p->error != YAML_SCANNER_ERROR || p->buffer.pointer == NULL)
+		return ("");
+	switch (*p->buffer.pointer) {
+	case '\t':
+		return ("; indent with spaces, not with a tab");
+	case '@':
+	case '`':
+	case '%':
+		return ("; put the word in quotes: \"@type\"");
+	default:
+		return ("");
+	}
+}
+
 static bool
 next(struct reader *r, yaml_event_t *ev)
 {
@@ -67,10 +85,10 @@ next(struct reader *r, yaml_event_t *ev)
 			r->parser.problem, r->parser.problem_offset);
 	} else {
 		hb_cfg__error_at(r->cfg, (unsigned)r->parser.problem_mark.line + 1,
-			(unsigned)r->parser.problem_mark.column + 1, NULL, "not valid YAML: %s%s%s",
+			(unsigned)r->parser.problem_mark.column + 1, NULL, "not valid YAML: %s%s%s%s",
 			r->parser.problem == NULL ? "syntax error" : r->parser.problem,
 			r->parser.context == NULL ? "" : ", ",
-			r->parser.context == NULL ? "" : r->parser.context);
+			r->parser.context == NULL ? "" : r->parser.context, hint(&r->parser));
 	}
 	return (false);
 }

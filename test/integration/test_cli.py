@@ -83,6 +83,24 @@ def test_validate_reports_errors_of_meaning_with_their_place(file):
     assert "filter_chains[2]" in err
 
 
+@pytest.mark.parametrize("admin,where,what", [
+    ("{socket_address: {address: 127.0.0.1, port_value: 80000}}", "port_value", "at most 65535"),
+    ("{socket_address: {address: 127.0.0.1}}", "socket_address", "needs a port_value"),
+    ("{socket_address: {address: 127.0.0.1, port_value: 0, protocol: UDP}}", "protocol", "must be TCP"),
+    ("{socket_address: {address: localhost, port_value: 0}}", "address", "must be an IP address"),
+    ("{pipe: {path: '" + "x" * 200 + "'}}", "path", "1 to 107 bytes"),
+    ("{pipe: {path: '@abstract'}}", "path", "path of a file"),
+])
+def test_admin_addresses_are_checked(file, admin, where, what):
+    code, _, err = run("validate", "-c", file(f"admin: {{address: {admin}}}\n"))
+    assert code == 2 and where in err and what in err, err
+
+
+def test_common_slips_of_yaml_get_a_hint(file):
+    assert "spaces, not with a tab" in run("validate", "-c", file("node:\n\tid: a\n"))[2]
+    assert '"@type"' in run("validate", "-c", file("node: {@type: a}\n"))[2]
+
+
 def test_merge_keys_are_an_error_aliases_are_not(file):
     code, _, err = run("validate", "-c", file("node: &n {id: a}\nadmin: {<<: *n}\n"))
     assert code == 2 and "merge" in err
