@@ -12,35 +12,10 @@ from support import config as c
 from support import envoy, net
 from support.h2server import Server
 from support.proc import Child, until
+from support.tunnels import (CLIENT, ECHO, MIB, address, both_ways, client, connect, read_to_the_end, same, tls)
 
-MIB = 1 << 20
-HBONE = "hbone.transport_sockets.hbone.Hbone"
-ECHO = "spiffe://cluster.local/ns/default/sa/echo"
-CLIENT = "spiffe://cluster.local/ns/default/sa/client"
 SUPPORT = pathlib.Path(__file__).parent / "support"
 ONE = ("--concurrency", "1")
-LOG = "up=%UPSTREAM_HOST% peer=%UPSTREAM_PEER_URI_SAN% flags=%RESPONSE_FLAGS% why=%UPSTREAM_TRANSPORT_FAILURE_REASON%\n"
-
-
-def tls(certs, cert="client", peer=ECHO):
-    socket_ = c.tls_upstream(certs, "", [("URI", peer)], cert)
-    common = socket_["typed_config"]["common_tls_context"]
-    common["alpn_protocols"] = ["h2"]
-    del socket_["typed_config"]["sni"]
-    return socket_
-
-
-def tunnel(transport_socket, port=0, **fields):
-    return c.typed("hbone", HBONE, transport_socket=transport_socket, port=port, **fields)
-
-
-def client(certs, port, cert="client", peer=ECHO, attempts=1, **fields):
-    """Plain TCP in, a tunnel to 127.0.0.1:port out."""
-    log = c.typed("out", "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
-                  log_format={"text_format_source": {"inline_string": LOG}})
-    proxy = c.tcp_proxy("peer", access_log=[log], max_connect_attempts=attempts)
-    return c.bootstrap([c.listener("in", [{"filters": [proxy]}], [])],
-                       [c.cluster("peer", port, transport_socket=tunnel(tls(certs, cert, peer), **fields))])
 
 
 @pytest.fixture
@@ -71,45 +46,6 @@ def server(certs, cleanup):
         cleanup(s.close)
         return s
     return start
-
-
-def address(s):
-    return f"127.0.0.1:{s.port}"
-
-
-def connect(h, listener="in"):
-    s = socket.create_connection(("127.0.0.1", h.port(listener)), timeout=net.TIMEOUT)
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return s
-
-
-def read_to_the_end(s):
-    """(bytes, "end" or "reset")."""
-    pieces = []
-    try:
-        while True:
-            piece = s.recv(1 << 18)
-            if not piece:
-                return b"".join(pieces), "end"
-            pieces.append(piece)
-    except ConnectionResetError:
-        return b"".join(pieces), "reset"
-
-
-def both_ways(s, data):
-    """Sends all, half-closes, and reads the echo."""
-    def up():
-        s.sendall(data)
-        s.shutdown(socket.SHUT_WR)
-    t = threading.Thread(target=up)
-    t.start()
-    back = net.read_all(s)
-    t.join()
-    return back
-
-
-def same(a, b):
-    return len(a) == len(b) and hashlib.sha256(a).digest() == hashlib.sha256(b).digest()
 
 
 # ------------------------------------------------------------------ Node

@@ -12,30 +12,12 @@ from support import config as c
 from support import envoy, net
 from support.h2client import Client
 from support.proc import SLOW, until
+from support.tunnels import CLIENT as PEER
+from support.tunnels import MIB, address as authority, server
 
-MIB = 1 << 20
-SERVER = "hbone.filters.network.hbone_server.HboneServer"
 SUPPORT = pathlib.Path(__file__).parent / "support"
-PEER = "spiffe://cluster.local/ns/default/sa/client"
-FORMAT = ("stream %REQ(:AUTHORITY)% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% peer=%DOWNSTREAM_PEER_URI_SAN% "
-          "baggage=%REQ(BAGGAGE)% rx=%BYTES_RECEIVED% tx=%BYTES_SENT%\n")
 
 pytestmark = pytest.mark.peer("python-h2")
-
-
-def server(certs, chains=None, log=None, **fields):
-    """A listener with mTLS and hbone_server; tunnels go to the address of their authority."""
-    chains = chains or [{"filters": [c.tcp_proxy("dst")]}]
-    if log:
-        fields["access_log"] = [c.typed("f", "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=str(log),
-                                        log_format={"text_format_source": {"inline_string": FORMAT}})]
-    if "listener" not in fields:
-        fields["filter_chains"] = chains
-    hbone = c.typed("hbone", SERVER, stat_prefix="t", **fields)
-    chain = {"filters": [hbone], "transport_socket": c.tls_downstream(certs, "echo", ["h2"], True)}
-    return c.bootstrap([c.listener("hbone", [chain], [])],
-                       [{"name": "dst", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
-                         "connect_timeout": "2s"}])
 
 
 @pytest.fixture
@@ -52,10 +34,6 @@ def origin(cleanup):
         cleanup(s.close)
         return s
     return start
-
-
-def authority(s):
-    return f"127.0.0.1:{s.port}"
 
 
 def test_both_ways_and_half_close(hbone, certs, echo):

@@ -35,13 +35,25 @@ class Envoy(Child):
                           "--file-flush-interval-msec", "100"])
         until(self.is_ready, "Envoy", 60)
 
-    def is_ready(self):
-        assert self.process.poll() is None, self.output()
+    def get(self, path):
         c = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=10)
         try:
-            c.request("GET", "/ready")
-            return c.getresponse().status == 200
-        except OSError:
-            return False
+            c.request("GET", path)
+            r = c.getresponse()
+            return r.status, r.read().decode()
         finally:
             c.close()
+
+    def is_ready(self):
+        assert self.process.poll() is None, self.output()
+        try:
+            return self.get("/ready")[0] == 200
+        except OSError:
+            return False
+
+    def stat(self, name):
+        for line in self.get("/stats")[1].splitlines():
+            key, _, value = line.partition(": ")
+            if key == name:
+                return int(value)
+        return 0
