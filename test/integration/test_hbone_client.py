@@ -2,9 +2,12 @@
 """HBONE tunnels out of the program, to foreign HTTP/2 servers."""
 import hashlib
 import pathlib
+import shutil
 import socket
 import struct
 import threading
+import time
+import types
 
 import pytest
 
@@ -317,6 +320,68 @@ def test_pings_are_answered_under_load(hbone, certs, server):
             assert same(net.read_exactly(s, len(blob)), blob)
         until(lambda: session.pings == 16, "answers to PING")
         del stalled
+
+
+@pytest.mark.peer("python-h2")
+def test_a_new_certificate_makes_a_new_connection(hbone, certs, server, tmp_path):
+    sv = server()
+    sv.on_data = lambda session, stream, data: session.send(stream, data)
+    sv.on_end = lambda session, stream: session.send(stream, b"", True)
+    own = tmp_path / "own"
+    own.mkdir()
+    for kind in (certs.pem, certs.key):
+        shutil.copy(kind("client"), own)
+    mine = types.SimpleNamespace(ca=certs.ca, pem=lambda n: str(own / f"{n}.pem"), key=lambda n: str(own / f"{n}.key"))
+    h = hbone(client(mine, sv.port), *ONE)
+    with connect(h) as old:
+        old.sendall(b"a")
+        assert net.read_exactly(old, 1) == b"a"
+        for kind in (certs.pem, certs.key):
+            shutil.copy(kind("echo"), own / pathlib.Path(kind("client")).name)
+        deadline = time.monotonic() + 30
+        while len(sv.sessions) < 2 and time.monotonic() < deadline:
+            with connect(h) as new:
+                new.sendall(b"b")
+                assert net.read_exactly(new, 1) == b"b"
+        assert sv.sessions[1].socket.getpeercert()["subjectAltName"] == (("URI", ECHO),)
+        assert h.stat("cluster.peer.hbone_pool.stale") == 1
+        old.sendall(b"c")
+        assert net.read_exactly(old, 1) == b"c"
+    until(lambda: h.stat("cluster.peer.hbone_pool.connections") == 1, "the end of the old connection")
+
+
+def test_a_silent_peer(hbone, certs, origin):
+    silent = origin(lambda s: s.recv(1 << 16) and s.recv(1))
+    h = hbone(client(certs, silent.port, pool={"handshake_timeout": "0.3s"}), *ONE)
+    with connect(h) as s:
+        assert read_to_the_end(s) == (b"", "reset")
+    h.wait_line("flags=UF why=TLS: no answer within 300 ms")
+
+
+def test_a_destination_is_handed_to_an_internal_listener(hbone, origin):
+    """Filter state that is shared with the upstream becomes the original destination inside."""
+    target = origin()
+    state = c.typed("state", "envoy.extensions.filters.network.set_filter_state.v3.Config", on_new_connection=[
+        {"object_key": "envoy.filters.listener.original_dst.local_ip", "factory_key": "envoy.string",
+         "format_string": {"text_format_source": {"inline_string": address(target)}}, "shared_with_upstream": "ONCE"}])
+    inside = {"name": "inside", "internal_listener": {},
+              "listener_filters": [c.typed("o", "envoy.extensions.filters.listener.original_dst.v3.OriginalDst")],
+              "filter_chains": [{"filters": [c.tcp_proxy("dst")]}]}
+    raw = c.typed("raw", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+    to_inside = {"name": "to_inside", "transport_socket": c.typed(
+        "i", "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport", transport_socket=raw),
+        "load_assignment": {"cluster_name": "to_inside", "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": "inside"}}}}]}]}}
+    dst = {"name": "dst", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED"}
+    h = hbone(c.bootstrap([c.listener("in", [{"filters": [state, c.tcp_proxy("to_inside")]}], []), inside],
+                          [to_inside, dst]))
+    data = net.pattern(5 * MIB)
+    for _ in range(5):
+        with connect(h) as s:
+            assert same(both_ways(s, data), data)
+    assert "inside::envoy://inside/" in h.get("/listeners")[1]
+    assert "envoy://inside/" in h.get("/clusters")[1]
+    assert h.get("/listeners?format=json")[0] == h.get("/clusters?format=json")[0] == 200
 
 
 # ------------------------------------------------------------------ Envoy as the server

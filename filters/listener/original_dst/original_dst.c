@@ -13,6 +13,9 @@
 /* A listener without a socket gives the destination as metadata, as Envoy does. */
 #define METADATA_NAMESPACE "envoy.filters.listener.original_dst"
 #define METADATA_LOCAL     "local"
+/* Filter state that a connection inside the process was handed goes before it. */
+#define STATE_LOCAL        "envoy.filters.listener.original_dst.local_ip"
+#define STATE_REMOTE       "envoy.filters.listener.original_dst.remote_ip"
 
 #define STATS(X)                                                                                 \
 	X(RESTORED, "restored", COUNTER, "Connections whose original destination was restored.") \
@@ -89,8 +92,11 @@ original_dst_find(struct hb_filter *f, struct hb_addr *ret)
 	const struct hb_facts *facts = hb_filter_facts(f);
 	struct hb_str meta = hb_facts_metadata(
 		facts, HB_STR(METADATA_NAMESPACE), HB_STR(METADATA_LOCAL));
+	struct hb_str state = hb_facts_state(facts, HB_STR(STATE_LOCAL));
 	int fd = hb_lfilter_fd(f);
 
+	if (fd < 0 && state.p != NULL && hb_addr_parse(state, ret))
+		return (true);
 	if (meta.p != NULL)
 		return (hb_addr_parse(meta, ret));
 	*ret = facts->local;
@@ -105,8 +111,11 @@ original_dst_on_connected(struct hb_filter *f)
 {
 	const struct original_dst_conf *c = hb_filter_conf(f);
 	struct hb_facts *facts = hb_filter_facts(f);
+	struct hb_str remote = hb_facts_state(facts, HB_STR(STATE_REMOTE));
 	struct hb_addr a;
 
+	if (hb_lfilter_fd(f) < 0 && remote.p != NULL && hb_addr_parse(remote, &a))
+		facts->remote = a;
 	if (original_dst_find(f, &a)) {
 		facts->local = a;
 		facts->local_restored = true;

@@ -60,6 +60,7 @@ class Session:
             self.server.on_data(self, number, event.data)
         elif isinstance(event, h2.events.StreamEnded):
             self.ended.add(number)
+            self.server.on_end(self, number)
         elif isinstance(event, h2.events.StreamReset):
             self.reset[number] = int(event.error_code)
         elif isinstance(event, h2.events.PingAckReceived):
@@ -81,6 +82,7 @@ class Server(net.Server):
         self.streams, self.sessions, self.requests = streams, [], []
         self.on_request = lambda session, stream, headers: session.answer(stream)
         self.on_data = lambda session, stream, data: None
+        self.on_end = lambda session, stream: None
         context = net.server_context(certs, name, ["h2"])
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(str(certs.ca))
