@@ -40,6 +40,16 @@
 #define HB_ASSERT(c) (HB_LIKELY(c) ? (void)0 : hb_panic(__FILE__, __LINE__, __func__, #c))
 #define HB_WRONG(why) hb_panic(__FILE__, __LINE__, __func__, why)
 
+/*
+ * A number that one thread writes and others may look at: plain relaxed loads and stores, no
+ * read-modify-write, so it costs the writer nothing. HB_SHOWN_PTR publishes a pointer that way.
+ */
+#define HB_SHOWN_ADD(field, n)                                                              \
+	__atomic_store_n(&(field), __atomic_load_n(&(field), __ATOMIC_RELAXED) + (n), __ATOMIC_RELAXED)
+#define HB_SHOWN(field)           __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define HB_SHOWN_PTR(field)       __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+#define HB_SHOWN_PTR_SET(field, p) __atomic_store_n(&(field), (p), __ATOMIC_RELEASE)
+
 #define HB_NEW(p, magic_value)                  \
 	do {                                    \
 		(p) = hb_calloc(1, sizeof *(p)); \

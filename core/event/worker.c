@@ -644,7 +644,7 @@ hb_scratch_lease(struct hb_worker *w)
 	struct hb_worker_priv *p = w->priv;
 
 	if (p->scratch_out == HB_SCRATCH_DEPTH) {
-		p->scratch_exhausted++;
+		HB_SHOWN_ADD(p->scratch_exhausted, 1);
 		return (NULL);
 	}
 	if (p->scratch[p->scratch_out] == NULL)
@@ -663,5 +663,5 @@ hb_scratch_release(struct hb_worker *w, uint8_t *p)
 uint64_t
 hb_scratch_exhausted(const struct hb_worker *w)
 {
-	return (w->priv->scratch_exhausted);
+	return (HB_SHOWN(w->priv->scratch_exhausted));
 }

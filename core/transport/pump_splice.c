@@ -98,7 +98,7 @@ pool_of(struct hb_worker *w)
 
 	if (pool == NULL) {
 		HB_NEW(pool, POOL_MAGIC);
-		s->pump = pool;
+		HB_SHOWN_PTR_SET(s->pump, pool);
 		s->pump_fini = pool_fini;
 	}
 	HB_CHECK(pool, POOL_MAGIC);
@@ -139,13 +139,13 @@ pipe_take(struct hb_worker *w)
 
 	if (pi != NULL) {
 		pool->free = pi->next;
-		pool->nfree--;
+		HB_SHOWN_ADD(pool->nfree, -1u);
 	} else {
 		pi = pipe_new();
 		if (pi == NULL)
 			return (NULL);
 	}
-	pool->nout++;
+	HB_SHOWN_ADD(pool->nout, 1);
 	return (pi);
 }
 
@@ -155,30 +155,30 @@ pipe_give(struct hb_worker *w, struct pipe *pi, bool empty)
 	struct pool *pool = pool_of(w);
 
 	HB_ASSERT(pool->nout > 0);
-	pool->nout--;
+	HB_SHOWN_ADD(pool->nout, -1u);
 	if (!empty || pool->nfree >= POOL_KEEP) {
 		pipe_close(pi);
 		return;
 	}
 	pi->next = pool->free;
 	pool->free = pi;
-	pool->nfree++;
+	HB_SHOWN_ADD(pool->nfree, 1);
 }
 
 unsigned
 hb_pump_pipes(const struct hb_worker *w)
 {
-	const struct hb_transport_state *s = w->slot[HB_SLOT_TRANSPORT];
-	const struct pool *pool = s == NULL ? NULL : s->pump;
+	const struct hb_transport_state *s = HB_SHOWN_PTR(w->slot[HB_SLOT_TRANSPORT]);
+	const struct pool *pool = s == NULL ? NULL : HB_SHOWN_PTR(s->pump);
 
-	return (pool == NULL ? 0 : pool->nfree + pool->nout);
+	return (pool == NULL ? 0 : HB_SHOWN(pool->nfree) + HB_SHOWN(pool->nout));
 }
 
 uint64_t
 hb_pump_spliced(const struct hb_worker *w)
 {
-	const struct hb_transport_state *s = w->slot[HB_SLOT_TRANSPORT];
-	const struct pool *pool = s == NULL ? NULL : s->pump;
+	const struct hb_transport_state *s = HB_SHOWN_PTR(w->slot[HB_SLOT_TRANSPORT]);
+	const struct pool *pool = s == NULL ? NULL : HB_SHOWN_PTR(s->pump);
 
 	return (pool == NULL ? 0 : atomic_load_explicit(&pool->spliced, memory_order_relaxed));
 }

@@ -21,7 +21,7 @@ hb_transport_state(struct hb_worker *w)
 
 	if (HB_UNLIKELY(s == NULL)) {
 		HB_NEW(s, HB_TRANSPORT_STATE_MAGIC);
-		w->slot[HB_SLOT_TRANSPORT] = s;
+		HB_SHOWN_PTR_SET(w->slot[HB_SLOT_TRANSPORT], s);
 	}
 	HB_CHECK(s, HB_TRANSPORT_STATE_MAGIC);
 	return (s);
@@ -45,17 +45,17 @@ hb_transport_worker_fini(struct hb_worker *w)
 unsigned
 hb_transport_lingering(const struct hb_worker *w)
 {
-	const struct hb_transport_state *s = w->slot[HB_SLOT_TRANSPORT];
+	const struct hb_transport_state *s = HB_SHOWN_PTR(w->slot[HB_SLOT_TRANSPORT]);
 
-	return (s == NULL ? 0 : s->lingering);
+	return (s == NULL ? 0 : HB_SHOWN(s->lingering));
 }
 
 uint64_t
 hb_transport_flush_timeouts(const struct hb_worker *w)
 {
-	const struct hb_transport_state *s = w->slot[HB_SLOT_TRANSPORT];
+	const struct hb_transport_state *s = HB_SHOWN_PTR(w->slot[HB_SLOT_TRANSPORT]);
 
-	return (s == NULL ? 0 : s->flush_timeouts);
+	return (s == NULL ? 0 : HB_SHOWN(s->flush_timeouts));
 }
 
 void
@@ -63,7 +63,7 @@ hb_transport_flush_timed_out(struct hb_transport *t)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	HB_ASSERT(t->lingering);
-	hb_transport_state(t->worker)->flush_timeouts++;
+	HB_SHOWN_ADD(hb_transport_state(t->worker)->flush_timeouts, 1);
 }
 
 /* ------------------------------------------------------------------ delivery */
@@ -359,7 +359,7 @@ hb_transport_finish(struct hb_transport **tp, enum hb_close_reason reason)
 	if (!let_go(t))
 		return;
 	t->lingering = true;
-	hb_transport_state(t->worker)->lingering++;
+	HB_SHOWN_ADD(hb_transport_state(t->worker)->lingering, 1);
 	t->ops->finish(t, reason);
 }
 
@@ -618,7 +618,7 @@ hb_transport_bury(struct hb_transport *t, void (*free_fn)(struct hb_transport *)
 		struct hb_transport_state *s = hb_transport_state(t->worker);
 
 		HB_ASSERT(s->lingering > 0);
-		s->lingering--;
+		HB_SHOWN_ADD(s->lingering, -1u);
 		t->lingering = false;
 	}
 	t->ev = NULL;
