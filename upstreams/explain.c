@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include "core/filter/explain.h"
 #include "upstreams/dial.h"
+#include "upstreams/hbone.h"
 #include "upstreams/dns_cluster.h"
 #include "upstreams/orig_dst.h"
 #include "upstreams/show.h"
@@ -78,6 +79,35 @@ explain_names(const struct hb_cluster *c, struct hb_explain *ex)
 	}
 }
 
+/* The tunnels in the order in which they are made. */
+static void
+explain_tunnels(
+	const struct hb_hbone_conf *h, const struct hb_ep_addrs *addrs, struct hb_explain *ex)
+{
+	char text[HB_ADDR_TEXT_MAX] = "in the outer tunnel";
+	struct hb_ep_addrs *peer;
+
+	if (h == NULL)
+		return;
+	explain_tunnels(hb_hbone_through(h), addrs, ex);
+	if (hb_hbone_through(h) == NULL) {
+		peer = hb_hbone_addrs(h, addrs);
+		(void)hb_addr_format(&peer->v[0], text, sizeof text);
+		hb_ep_addrs_free(peer);
+	}
+	hb_explain_step(ex, "tunnel", text, "chosen", "HTTP/2 %s, %s",
+		hb_transport_socket_secure(hb_hbone_socket(h)) ? "over TLS" : "in the clear",
+		hb_hbone_through(h) == NULL ? "shared with others" : "for this connection alone");
+}
+
+static bool
+is_secure(const struct hb_transport_socket *s)
+{
+	const struct hb_hbone_conf *h = hb_hbone_of(s);
+
+	return (hb_transport_socket_secure(h == NULL ? s : hb_hbone_socket(h)));
+}
+
 static void
 explain_balanced(struct hb_cluster *c, struct hb_explain *ex)
 {
@@ -99,11 +129,11 @@ explain_balanced(struct hb_cluster *c, struct hb_explain *ex)
 			eps->n == 0 ? "the cluster has no endpoint" : "no endpoint is usable");
 		return;
 	}
+	explain_tunnels(hb_hbone_of(chosen->conf->socket), hb_endpoint_addrs(chosen), ex);
 	(void)hb_addr_format(&hb_endpoint_addrs(chosen)->v[0], text, sizeof text);
 	hb_explain_step(ex, "result", text, "chosen", "connects within %llu ms%s",
 		(unsigned long long)c->connect_timeout_ms,
-		hb_transport_socket_secure(chosen->conf->socket) ? ", TLS included" :
-								   ", in the clear");
+		is_secure(chosen->conf->socket) ? ", TLS included" : ", in the clear");
 }
 
 static void

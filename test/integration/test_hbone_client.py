@@ -350,6 +350,39 @@ def test_a_new_certificate_makes_a_new_connection(hbone, certs, server, tmp_path
     until(lambda: h.stat("cluster.peer.hbone_pool.connections") == 1, "the end of the old connection")
 
 
+@pytest.mark.peer("node")
+def test_changes_under_tunnels(hbone, certs, node, origin):
+    """Two workers, and a cluster that changes while they have tunnels open."""
+    target = origin()
+    n = node(1000)
+    h = hbone(client(certs, n.port, authority=address(target)), "--concurrency", "2")
+    sockets = []
+    for i in range(5):
+        assert h.reload(client(certs, n.port, authority=address(target), forwarded_network=f"net{i}"))
+        sockets += [connect(h) for _ in range(20)]
+        for s in sockets:
+            s.sendall(b"x" * 1000)
+        for s in sockets:
+            net.read_exactly(s, 1000)
+    n.wait_line("network=net4")
+    for s in sockets:
+        s.shutdown(socket.SHUT_WR)
+        assert net.read_all(s) == b""
+        s.close()
+    # What belongs to older ones ends with the last stream.
+    until(lambda: h.stat("cluster.peer.hbone_pool.connections") <= 2, "the end of old connections")
+
+
+@pytest.mark.peer("node")
+def test_explain_names_the_tunnels(hbone, certs, node):
+    n = node()
+    h = hbone(client(certs, n.port, authority="svc.example:80", through={"transport_socket": tls(certs), "port": 15008}))
+    status, text = h.get(f"/explain?dst=127.0.0.1:{h.port('in')}")
+    assert status == 200
+    assert "127.0.0.1:15008" in text and "HTTP/2 over TLS, shared with others" in text
+    assert "in the outer tunnel" in text and "for this connection alone" in text
+
+
 def test_a_silent_peer(hbone, certs, origin):
     silent = origin(lambda s: s.recv(1 << 16) and s.recv(1))
     h = hbone(client(certs, silent.port, pool={"handshake_timeout": "0.3s"}), *ONE)
