@@ -11,6 +11,7 @@
 #include "envoy/admin/v3/config_dump.pb-c.h"
 #include "envoy/admin/v3/config_dump_shared.pb-c.h"
 #include "envoy/admin/v3/init_dump.pb-c.h"
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
 
 #define TYPE_URL "type.googleapis.com/"
 
@@ -55,6 +56,7 @@ struct dump {
 	bool eds;
 	struct hb_text *out;
 	const char *kind; /* resources of this one */
+	bool alone;       /* each has a type of its own */
 	size_t n;
 };
 
@@ -81,6 +83,11 @@ dump_resource(void *arg, const struct hb_resource_view *v)
 	url = hb_asprintf(TYPE_URL "%s", v->kind->desc->name);
 	any.type_url = url;
 	hb_text_addz(d->out, d->n++ == 0 ? "\n    {\n" : ",\n    {\n");
+	if (d->alone)
+		hb_text_printf(d->out, "     \"@type\": \"" TYPE_URL "envoy.admin.v3.%s\"%s",
+			strcmp(d->kind, "listener") == 0 ? "ListenersConfigDump.StaticListener" :
+							   "ClustersConfigDump.StaticCluster",
+			v->wire.len > 0 || v->error != NULL ? ",\n" : "");
 	if (v->wire.len > 0) {
 		any.value.data = (uint8_t *)(uintptr_t)v->wire.p;
 		any.value.len = v->wire.len;
@@ -118,6 +125,47 @@ dump_section(struct dump *d, const char *type, const char *field, const char *ki
 	hb_text_addz(d->out, "\n  }");
 }
 
+/* The endpoints that clusters of the file name. */
+static void
+dump_endpoints_of(void *arg, const struct hb_resource_view *v)
+{
+	const Envoy__Config__Cluster__V3__Cluster *m;
+	any_t any = GOOGLE__PROTOBUF__ANY__INIT;
+	struct dump *d = arg;
+	struct hb_text wire;
+	struct hb_cfg *cfg;
+
+	if (!dump_wants(d, v) || v->wire.len == 0)
+		return;
+	cfg = hb_cfg_new(v->name, NULL);
+	m = (const void *)hb_cfg_parse_wire(cfg, v->wire, v->kind->desc);
+	if (m != NULL && m->load_assignment != NULL) {
+		wire = hb_cfg_to_wire(&m->load_assignment->base);
+		any.type_url = unconst(
+			TYPE_URL "envoy.config.endpoint.v3.ClusterLoadAssignment");
+		any.value.data = (uint8_t *)wire.p;
+		any.value.len = wire.len;
+		hb_text_addz(d->out, d->n++ == 0 ? "\n    {\n" : ",\n    {\n");
+		hb_text_addz(d->out, "     \"endpoint_config\": ");
+		hb_cfg_to_json(d->out, &any.base, 3);
+		hb_text_addz(d->out, "\n    }");
+		hb_text_fini(&wire);
+	}
+	hb_cfg_free(&cfg);
+}
+
+static void
+dump_endpoints(struct dump *d)
+{
+	hb_text_addz(d->out, ",\n  {\n   \"@type\": \"" TYPE_URL
+			     "envoy.admin.v3.EndpointsConfigDump\",\n"
+			     "   \"static_endpoint_configs\": [");
+	d->kind = "cluster";
+	d->n = 0;
+	hb_resource_foreach(dump_endpoints_of, d);
+	hb_text_addz(d->out, d->n > 0 ? "\n   ]\n  }" : "]\n  }");
+}
+
 static void
 dump_bootstrap(struct dump *d)
 {
@@ -151,6 +199,10 @@ page_config_dump(struct hb_admin_request *rq)
 	struct dump d = { .out = &t, .eds = hb_admin_param(rq, "include_eds").p != NULL };
 	char why[128];
 
+	if (hb_admin_param(rq, "mask").p != NULL) {
+		hb_admin_replyf(rq, 400, "mask is not supported; use resource and name_regex\n");
+		return;
+	}
 	if (name.len > 0 && (d.name = hb_regex_new(name.p, name.len, why, sizeof why)) == NULL) {
 		hb_admin_replyf(rq, 400, "name_regex: %s\n", why);
 		return;
@@ -164,13 +216,14 @@ page_config_dump(struct hb_admin_request *rq)
 	hb_text_addz(&t, "{\n \"configs\": [");
 	if (only.len > 0) {
 		/* As Envoy: the resources alone. */
+		d.alone = true;
 		d.kind = hb_str_eq(only, HB_STR("static_listeners")) ? "listener" : "cluster";
 		hb_resource_foreach(dump_resource, &d);
 	} else {
 		dump_bootstrap(&d);
 		dump_section(&d, "ClustersConfigDump", "static_clusters", "cluster");
 		if (d.eds)
-			dump_section(&d, "EndpointsConfigDump", NULL, NULL);
+			dump_endpoints(&d);
 		dump_section(&d, "ListenersConfigDump", "static_listeners", "listener");
 		dump_section(&d, "ScopedRoutesConfigDump", NULL, NULL);
 		dump_section(&d, "RoutesConfigDump", NULL, NULL);
@@ -288,7 +341,7 @@ cert_one(void *arg, const struct hb_transport_socket *s)
 	c.n_cert_chain = details_list(s, false, &c.cert_chain);
 	if (c.n_ca_cert + c.n_cert_chain > 0) {
 		hb_text_addz(t, t->len > 0 ? ",\n  " : "\n  ");
-		hb_cfg_to_json(t, &c.base, 1);
+		hb_cfg_to_json_defaults(t, &c.base, 1);
 	}
 	details_free(c.ca_cert, c.n_ca_cert);
 	details_free(c.cert_chain, c.n_cert_chain);

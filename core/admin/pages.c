@@ -219,7 +219,7 @@ page_memory(struct hb_admin_request *rq)
 	m.heap_size = info.arena + info.hblkhd;
 	m.pageheap_free = info.fordblks;
 	m.total_physical_bytes = resident_bytes();
-	hb_cfg_to_json(&t, &m.base, 0);
+	hb_cfg_to_json_defaults(&t, &m.base, 0);
 	hb_text_addc(&t, '\n');
 	hb_admin_reply(rq, 200, "application/json", &t);
 }

@@ -11,13 +11,20 @@
 typedef Envoy__Admin__V3__ServerInfo server_info_t;
 typedef Envoy__Admin__V3__CommandLineOptions options_t;
 
+enum hb_app_state
+hb_app_state_shown(void)
+{
+	return (hb_app.state == HB_APP_LIVE && hb_app.healthcheck_failed ? HB_APP_DRAINING :
+									   hb_app.state);
+}
+
 const char *
 hb_app_state_name(void)
 {
 	static const char *const names[] = { "LIVE", "DRAINING", "PRE_INITIALIZING",
 		"INITIALIZING" };
 
-	return (names[hb_app.state]);
+	return (names[hb_app_state_shown()]);
 }
 
 bool
@@ -43,9 +50,8 @@ admin_ready(struct hb_admin_request *rq)
 
 	if (ready)
 		hb_text_addz(&answer, "LIVE\n");
-	else if (hb_app.state == HB_APP_LIVE)
-		hb_text_addz(
-			&answer, hb_app.healthcheck_failed ? "DRAINING\n" : "PRE_INITIALIZING\n");
+	else if (hb_app_state_shown() == HB_APP_LIVE)
+		hb_text_addz(&answer, "PRE_INITIALIZING\n");
 	else
 		hb_text_printf(&answer, "%s\n", hb_app_state_name());
 	if (hb_admin_param(rq, "verbose").p != NULL && why.len > 0)
@@ -81,7 +87,7 @@ admin_server_info(struct hb_admin_request *rq)
 	opts.drain_time = &drain;
 	opts.disable_hot_restart = true;
 	info.version = (char *)(uintptr_t)hb_version;
-	info.state = (Envoy__Admin__V3__ServerInfo__State)hb_app.state;
+	info.state = (Envoy__Admin__V3__ServerInfo__State)hb_app_state_shown();
 	info.uptime_current_epoch = info.uptime_all_epochs = &uptime;
 	info.hot_restart_version = (char *)(uintptr_t) "disabled";
 	info.command_line_options = &opts;
@@ -89,7 +95,7 @@ admin_server_info(struct hb_admin_request *rq)
 		info.node = (void *)(uintptr_t)hb_cfg_parse_wire(cfg,
 			hb_strn(hb_app.node_wire.p, hb_app.node_wire.len),
 			hb_cfg_type_find(HB_STR("envoy.config.core.v3.Node")));
-	hb_cfg_to_json(&t, &info.base, 0);
+	hb_cfg_to_json_defaults(&t, &info.base, 0);
 	hb_text_addc(&t, '\n');
 	hb_cfg_free(&cfg);
 	hb_admin_reply(rq, 200, "application/json", &t);

@@ -47,6 +47,8 @@ void hb_app_rooms_fini(void);
 
 /* 200 or 503 with state and, in `why`, what it waits for. */
 bool hb_app_ready(struct hb_text *why);
+/* What others are told: draining as well while the health check is failed by request. */
+enum hb_app_state hb_app_state_shown(void);
 const char *hb_app_state_name(void);
 /* Endpoints /ready /server_info /healthcheck/… /quitquitquit /explain. */
 void hb_app_admin_init(void);

@@ -12,7 +12,7 @@
 #include "listeners/listeners.h"
 
 #define SERVER_STATS(X)                                                                                  \
-	X(SERVER_LIVE, "live", GAUGE, "1 while the process is not draining.")                            \
+	X(SERVER_LIVE, "live", GAUGE, "1 while the process neither drains nor fails its health check.")                            \
 	X(SERVER_STATE, "state", GAUGE, "0 live, 1 draining, 2 and 3 starting.")                         \
 	X(SERVER_UPTIME, "uptime", GAUGE, "Seconds since the start.")                                    \
 	X(SERVER_CONCURRENCY, "concurrency", GAUGE, "Worker threads.")                                   \
@@ -63,9 +63,9 @@ compute(void *arg)
 
 	switch ((enum server_stat)(uintptr_t)arg) {
 	case SERVER_LIVE:
-		return (hb_app.state != HB_APP_DRAINING);
+		return (hb_app_state_shown() != HB_APP_DRAINING);
 	case SERVER_STATE:
-		return ((int64_t)hb_app.state);
+		return ((int64_t)hb_app_state_shown());
 	case SERVER_UPTIME:
 		return ((int64_t)(hb_now_ms(hb_worker_control()) - hb_app.started_ms) / 1000);
 	case SERVER_CONCURRENCY:

@@ -128,6 +128,8 @@ int hb_cfg_data_source(struct hb_cfg *, const void *msg, const char *field, cons
  * spaces when `indent` >= 0 (the depth at which it starts), else in one line.
  */
 void hb_cfg_to_json(struct hb_text *, const ProtobufCMessage *, int indent);
+/* The same with default values and empty lists, as Envoy prints what is no configuration. */
+void hb_cfg_to_json_defaults(struct hb_text *, const ProtobufCMessage *, int indent);
 /* Bytes for keeping and hashing: equal messages of one decoder give equal bytes. Caller frees. */
 struct hb_text hb_cfg_to_wire(const ProtobufCMessage *);
 

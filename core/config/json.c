@@ -20,6 +20,7 @@ struct printer {
 	int indent; /* -1 = one line */
 	int depth;
 	bool redact; /* below a secret field */
+	bool defaults; /* also what is not set */
 };
 
 static void print_message(struct printer *, const ProtobufCMessage *);
@@ -387,6 +388,14 @@ print_field(struct printer *pr, const ProtobufCMessage *m, const ProtobufCFieldD
 	close_block(pr, ']', first);
 }
 
+/* A field that is never absent, only empty. */
+static bool
+has_default(const ProtobufCFieldDescriptor *f)
+{
+	return (f->label == PROTOBUF_C_LABEL_REPEATED ||
+		(f->type != PROTOBUF_C_TYPE_MESSAGE && (f->flags & PROTOBUF_C_FIELD_FLAG_ONEOF) == 0));
+}
+
 static void
 print_fields(struct printer *pr, const ProtobufCMessage *m, bool *first)
 {
@@ -396,7 +405,7 @@ print_fields(struct printer *pr, const ProtobufCMessage *m, bool *first)
 		const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
 		bool redact = pr->redact;
 
-		if (!hb_cfg__is_set(m, f))
+		if (!hb_cfg__is_set(m, f) && !(pr->defaults && has_default(f)))
 			continue;
 		print_key(pr, first, f->name);
 		pr->redact = (redact || hb_cfg__field_of(t, i)->secret) &&
@@ -462,6 +471,14 @@ void
 hb_cfg_to_json(struct hb_text *t, const ProtobufCMessage *m, int indent)
 {
 	struct printer pr = { .t = t, .indent = indent };
+
+	print_message(&pr, m);
+}
+
+void
+hb_cfg_to_json_defaults(struct hb_text *t, const ProtobufCMessage *m, int indent)
+{
+	struct printer pr = { .t = t, .indent = indent, .defaults = true };
 
 	print_message(&pr, m);
 }

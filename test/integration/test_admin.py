@@ -91,7 +91,22 @@ def test_config_dump_has_the_sections_that_istioctl_reads(gateway):
     assert listeners[0]["listener"]["@type"].endswith("envoy.config.listener.v3.Listener")
     clusters = dump["configs"][kinds.index("ClustersConfigDump")]["static_clusters"]
     assert [x["cluster"]["name"] for x in clusters] == ["a"]
-    assert "EndpointsConfigDump" in json.dumps(gateway.json("/config_dump?include_eds"))
+    alone = gateway.json("/config_dump?resource=static_clusters")["configs"]
+    assert [x["@type"].rpartition("v3.")[2] for x in alone] == ["ClustersConfigDump.StaticCluster"]
+    assert gateway.get("/config_dump?mask=bootstrap")[0] == 400
+    endpoints = [x for x in gateway.json("/config_dump?include_eds")["configs"] if x["@type"].endswith("EndpointsConfigDump")]
+    config = endpoints[0]["static_endpoint_configs"][0]["endpoint_config"]
+    assert config["@type"].endswith("endpoint.v3.ClusterLoadAssignment") and config["cluster_name"] == "a"
+
+
+def test_server_info_memory_and_certs_print_defaults_too(gateway):
+    info = gateway.json("/server_info")
+    assert info["state"] == "LIVE" and info["command_line_options"]["concurrency"] >= 1
+    assert gateway.post("/healthcheck/fail")[0] == 200
+    assert gateway.json("/server_info")["state"] == "DRAINING"
+    memory = gateway.json("/memory")
+    for key in ("allocated", "heap_size", "pageheap_unmapped", "pageheap_free", "total_thread_cache", "total_physical_bytes"):
+        assert memory[key].isdigit(), "64-bit numbers are text, as in protobuf's JSON"
 
 
 def test_clusters_and_listeners_in_both_formats(gateway):

@@ -133,6 +133,27 @@ test_dump(void **state)
 	hb_text_fini(&t);
 }
 
+static void
+test_defaults_on_demand(void **state)
+{
+	Envoy__Admin__V3__ListenersConfigDump d = ENVOY__ADMIN__V3__LISTENERS_CONFIG_DUMP__INIT;
+	Envoy__Config__Core__V3__SocketAddress a =
+		ENVOY__CONFIG__CORE__V3__SOCKET_ADDRESS__INIT;
+	struct hb_text t = { 0 };
+
+	(void)state;
+	hb_cfg_to_json_defaults(&t, &d.base, -1);
+	assert_non_null(strstr(t.p, "\"version_info\":\"\""));
+	assert_non_null(strstr(t.p, "\"static_listeners\":[]"));
+	hb_text_fini(&t);
+	hb_cfg_to_json_defaults(&t, &a.base, -1);
+	assert_non_null(strstr(t.p, "\"protocol\":\"TCP\""));
+	assert_non_null(strstr(t.p, "\"ipv4_compat\":false"));
+	/* A oneof has no default. */
+	assert_null(strstr(t.p, "port_value"));
+	hb_text_fini(&t);
+}
+
 /* JSON that was printed reads back to the same bytes. */
 static void
 test_round_trip(void **state)
@@ -168,6 +189,7 @@ main(void)
 		cmocka_unit_test(test_values),
 		cmocka_unit_test(test_secrets),
 		cmocka_unit_test(test_dump),
+		cmocka_unit_test(test_defaults_on_demand),
 		cmocka_unit_test(test_round_trip),
 	};
 
