@@ -18,19 +18,22 @@ FORMAT = ("stream %REQ(:AUTHORITY)% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% peer=
           "baggage=%REQ(BAGGAGE)% rx=%BYTES_RECEIVED% tx=%BYTES_SENT%\n")
 
 
-def server(certs, chains=None, log=None, cert="echo", clusters=(), **fields):
-    """A listener with mTLS and hbone_server; tunnels go to the address of their authority, or where chains say."""
+def server(certs, chains=None, log=None, cert="echo", clusters=(), most=None, **fields):
+    """A listener with mTLS and hbone_server; tunnels go to the address of their authority, or where chains say; `most`
+    of them at once."""
     chains = chains or [{"filters": [c.tcp_proxy("dst")]}]
     if log:
         fields["access_log"] = [c.typed("f", "envoy.extensions.access_loggers.file.v3.FileAccessLog", path=str(log),
                                         log_format={"text_format_source": {"inline_string": FORMAT}})]
     if "listener" not in fields:
         fields["filter_chains"] = chains
+    dst = {"name": "dst", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED", "connect_timeout": "2s"}
+    if most:
+        fields["http2"] = {"max_concurrent_streams": most}
+        dst |= {"connect_timeout": "30s", "circuit_breakers": {"thresholds": [{"max_connections": most}]}}
     hbone = c.typed("hbone", SERVER, stat_prefix="t", **fields)
     chain = {"filters": [hbone], "transport_socket": c.tls_downstream(certs, cert, ["h2"], True)}
-    return c.bootstrap([c.listener("hbone", [chain], [])],
-                       [{"name": "dst", "type": "ORIGINAL_DST", "lb_policy": "CLUSTER_PROVIDED",
-                         "connect_timeout": "2s"}, *clusters])
+    return c.bootstrap([c.listener("hbone", [chain], [])], [dst, *clusters])
 
 
 def tls(certs, cert="client", peer=ECHO):
