@@ -35,6 +35,7 @@ http2(struct hb_cfg *cfg, const Http2Msg *m, struct hb_tunnels_conf *t)
 		WINDOW_MAX, t->streams_max);
 	t->h2.stream_window = hb_cfg_u32(cfg, m, "initial_stream_window_size",
 		m->initial_stream_window_size, WINDOW_MIN, WINDOW_MAX, 0);
+	t->h2.stream_window_max = t->h2.stream_window; /* 0: the default range */
 	t->h2.session_window = hb_cfg_u32(cfg, m, "initial_connection_window_size",
 		m->initial_connection_window_size, WINDOW_MIN, WINDOW_MAX, 0);
 	return (keepalive(cfg, m->connection_keepalive, &t->h2));

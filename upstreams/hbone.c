@@ -20,6 +20,7 @@ typedef Hbone__TransportSockets__Hbone__Hbone__Baggage BaggageMsg;
 #define KEEPALIVE_MS    10000u
 #define KEEPALIVE_TO_MS 20000u
 #define PATH_MAX_BYTES  1024u
+#define WINDOW_MIN      65535u
 
 struct hb_hbone_conf {
 	unsigned magic;
@@ -72,6 +73,17 @@ conf_free(struct hb_hbone_conf **cp)
 	HB_DEL(c);
 }
 
+static void
+compile_windows(struct hb_cfg *cfg, const PoolMsg *p, struct hb_h2_options *o)
+{
+	o->stream_window = hb_cfg_u32(cfg, p, "initial_stream_window_size",
+		p->initial_stream_window_size, WINDOW_MIN, INT32_MAX, 0);
+	o->stream_window_max = hb_cfg_u32(cfg, p, "max_stream_window_size",
+		p->max_stream_window_size, WINDOW_MIN, INT32_MAX, 0);
+	o->session_window = hb_cfg_u32(cfg, p, "initial_connection_window_size",
+		p->initial_connection_window_size, WINDOW_MIN, INT32_MAX, 0);
+}
+
 static int
 compile_pool(struct hb_cfg *cfg, const PoolMsg *p, struct hb_tunnels_conf *c)
 {
@@ -94,6 +106,7 @@ compile_pool(struct hb_cfg *cfg, const PoolMsg *p, struct hb_tunnels_conf *c)
 			cfg, p, "handshake_timeout", p->handshake_timeout, HANDSHAKE_MS);
 		c->answer_ms = hb_cfg_duration_ms(
 			cfg, p, "answer_timeout", p->answer_timeout, ANSWER_MS);
+		compile_windows(cfg, p, &c->h2);
 		c->h2.keepalive_interval_ms = hb_cfg_duration_ms(
 			cfg, p, "keepalive_interval", p->keepalive_interval, KEEPALIVE_MS);
 		c->h2.keepalive_timeout_ms = hb_cfg_duration_ms(

@@ -126,7 +126,7 @@ hb_mesh_labels(const struct hb_conn_view *v, struct hb_tcp_labels *l)
 	read_baggage(baggage_of(f, HB_META_RESPONSE), &destination);
 	(void)hb_source_labels(f, &source, false, &l->source);
 	(void)hb_destination_labels(is_spiffe(upstream_peer) ? upstream_peer :
-				    inbound                  ? own_principal(f) :
+			inbound                              ? own_principal(f) :
 							       HB_STR(""),
 		&destination, false, &l->destination);
 	l->reporter = inbound ? HB_STR("destination") : HB_STR("source");
@@ -261,9 +261,9 @@ render(void *arg, const struct hb_stats_query *q, struct hb_text *t)
 void
 hb_mesh_metrics_init(const struct hb_mesh_metrics_options *o)
 {
-	struct hb_tcp_options to = { .workers = hb_workers_count(),
-		.series_max = o->series_max,
-		.locality = o->locality };
+	struct hb_tcp_options to = {
+		.workers = hb_workers_count(), .series_max = o->series_max, .locality = o->locality
+	};
 
 	HB_ASSERT(registry == NULL);
 	if (o->off)

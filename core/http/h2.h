@@ -9,7 +9,9 @@
  *
  * Flow control: connection credit is returned when bytes arrive, stream credit when the stream's
  * sink has taken them, so one stream that stalls harms no other; what all stalled streams of a
- * session hold together is limited (buffered_max), then connection credit waits too. Writes borrow:
+ * session hold together is limited (buffered_max), then connection credit waits too. The window of
+ * a stream grows while its sink keeps up and shrinks when it does not; all of a session grow by
+ * three quarters of buffered_max at most. Writes borrow:
  * DATA frames are made of the writer's own slices, and what windows or a slow peer hold back is
  * owned by the stream, whose watermark tells.
  *
@@ -80,6 +82,8 @@ enum hb_h2_count {
 struct hb_h2_options { /* 0 = the default */
 	uint32_t streams_max;     /* server: concurrent streams; more are refused   (1024)    */
 	uint32_t stream_window;   /* bytes a peer may send ahead on one stream    (256 KiB)   */
+	uint32_t stream_window_max; /* … once the sink has kept up, at most         (4 MiB); no
+	                               less than stream_window, no more than session_window      */
 	uint32_t session_window;  /* … on all together                             (16 MiB)   */
 	uint32_t frame_max;       /* MAX_FRAME_SIZE we accept, 16384 … 2^24-1       (1 MiB)   */
 	size_t   buffered_max;    /* bytes that stalled streams may hold together  (16 MiB)   */

@@ -56,6 +56,7 @@ struct hb_h2 {
 	uint32_t                   goaway_code;
 	size_t                     buffered; /* bytes in streams' rx                      */
 	size_t                     credit;   /* connection credit not returned yet        */
+	size_t                     grown;    /* of all streams' windows                   */
 	uint64_t                   refused;
 	uint8_t                    reason;   /* enum hb_close_reason: why it ends         */
 	uint8_t                    drain;    /* enum h2_drain                             */
@@ -96,6 +97,8 @@ struct h2_stream {
 	struct h2_linger   *linger; /* owned; of finish                                   */
 	uint32_t            sent;   /* queued bytes that left since on_sent               */
 	uint32_t            opened_ms; /* low bits of the worker's clock                  */
+	uint32_t            taken;  /* since its window last changed, or bytes had to wait */
+	uint32_t            grown;  /* its window, above stream_window                    */
 	int32_t             id;
 	uint16_t            status;
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
@@ -114,6 +117,7 @@ struct h2_stream {
 	bool connected_told;
 	bool stop_after_end;        /* RST_STREAM(NO_ERROR) follows our END_STREAM        */
 	bool writing;               /* the sink's write is on the stack                   */
+	bool held;                  /* bytes wait for the sink: its window has shrunk      */
 };
 
 struct h2_linger {
@@ -146,6 +150,11 @@ enum hb_close_reason hb_h2__guard_reason(struct hb_h2 *, int nghttp2_error);
 void hb_h2__guard_arm(struct hb_h2 *);
 /* A PING that hb_h2_drain waits for. */
 void hb_h2__guard_drain(struct hb_h2 *);
+
+/* h2_window.c: the sink took n bytes; bytes have to wait for it; the stream leaves the session. */
+void hb_h2__window_taken(struct h2_stream *, size_t n);
+void hb_h2__window_held(struct h2_stream *);
+void hb_h2__window_gone(struct h2_stream *);
 
 /* Streams, for the session. */
 struct h2_stream *hb_h2__stream_new(struct hb_h2 *, int32_t id);

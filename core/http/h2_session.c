@@ -9,6 +9,7 @@
 #define BATCH            HB_SCRATCH_SIZE
 #define STREAMS_MAX      1024u
 #define STREAM_WINDOW    (256u * 1024u)
+#define WINDOW_GROWN     (4u * 1024u * 1024u)
 #define SESSION_WINDOW   (16u * 1024u * 1024u)
 #define FRAME_MAX        (1024u * 1024u)
 #define BUFFERED_MAX     (16u * 1024u * 1024u)
@@ -57,6 +58,7 @@ hb_h2__detach(struct h2_stream *s)
 		(void)nghttp2_session_set_stream_user_data(h2->ng, s->id, NULL);
 	hb_list_del(&s->node);
 	hb_list_del(&s->dirty);
+	hb_h2__window_gone(s);
 	HB_ASSERT(h2->buffered >= s->rx.len);
 	h2->buffered -= s->rx.len;
 	s->h2 = NULL;
@@ -814,6 +816,7 @@ set_options(struct hb_h2_options *to, const struct hb_h2_options *from)
 #define DEFAULT(field, value) to->field = to->field == 0 ? (value) : to->field
 	DEFAULT(streams_max, STREAMS_MAX);
 	DEFAULT(stream_window, STREAM_WINDOW);
+	DEFAULT(stream_window_max, WINDOW_GROWN);
 	DEFAULT(session_window, SESSION_WINDOW);
 	DEFAULT(frame_max, FRAME_MAX);
 	DEFAULT(buffered_max, BUFFERED_MAX);
@@ -830,6 +833,8 @@ set_options(struct hb_h2_options *to, const struct hb_h2_options *from)
 #undef DEFAULT
 	to->stream_window = HB_MIN(to->stream_window, WINDOW_LIMIT);
 	to->session_window = HB_MIN(to->session_window, WINDOW_LIMIT);
+	to->stream_window_max = HB_MAX(
+		HB_MIN(to->stream_window_max, to->session_window), to->stream_window);
 }
 
 static void

@@ -125,6 +125,8 @@ tell_data(struct h2_stream *s)
 
 	if ((n == 0 && (!s->rx_end || s->rx_end_told)) || !hb_transport_can_read(&s->base)) {
 		hb_buf_own(&s->rx);
+		if (n > 0)
+			hb_h2__window_held(s);
 		return;
 	}
 	hb_buf_move(&buf, &s->rx);
@@ -135,8 +137,10 @@ tell_data(struct h2_stream *s)
 	if (s->h2 == NULL || n == 0)
 		return;
 	/* The sink has taken them: the peer may send as many again. */
-	if (!s->over)
+	if (!s->over) {
 		(void)nghttp2_session_consume_stream(s->h2->ng, s->id, n);
+		hb_h2__window_taken(s, n);
+	}
 	hb_h2__credit(s->h2, 0);
 }
 

@@ -200,6 +200,7 @@ compile_http2(struct hb_cfg *cfg, const msg_http2 *given, struct hb_h2_options *
 #define MS(to, field, dflt)            o->to = hb_cfg_duration_ms(cfg, m, #field, m->field, dflt)
 	U32(streams_max, max_concurrent_streams, 1, COUNT_MAX, 1024);
 	U32(stream_window, initial_stream_window_size, 65535, INT32_MAX, 256 * 1024);
+	U32(stream_window_max, max_stream_window_size, 65535, INT32_MAX, 4 * 1024 * 1024);
 	U32(session_window, initial_connection_window_size, 65535, INT32_MAX, 16 * 1024 * 1024);
 	U32(frame_max, max_frame_size, 16384, 16777215, 1024 * 1024);
 	U32(headers_max, max_headers_count, 8, 1000, 100);

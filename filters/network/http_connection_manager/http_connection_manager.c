@@ -74,6 +74,8 @@ compile_http2(struct hb_cfg *cfg, const msg_hcm *hcm, struct hb_h2_options *o)
 #define U32(to, field, min, max, dflt) o->to = hb_cfg_u32(cfg, m, #field, m->field, min, max, dflt)
 	U32(streams_max, max_concurrent_streams, 1, STREAMS_MAX, 1024);
 	U32(stream_window, initial_stream_window_size, 65535, INT32_MAX, 256 * KB);
+	if (m->initial_stream_window_size != NULL)
+		o->stream_window_max = o->stream_window;
 	U32(session_window, initial_connection_window_size, 65535, INT32_MAX, 16 * KB * KB);
 #undef U32
 	if (k != NULL) {

@@ -465,6 +465,127 @@ test_h2__stalled_streams_harm_none(void **state)
 	hb_free(p);
 }
 
+/* The server's sink keeps up, then it stops: what the client has sent ahead is the window. */
+static size_t
+sent_ahead(unsigned i, const uint8_t *p)
+{
+	size_t held = hb_h2_buffered(r.server), now;
+
+	hb_transport_read_disable(r.b[i].t, 1);
+	hbt_write(&r.a[i], p, 8 * MIB, false);
+	do {
+		now = held;
+		hbt_turns(20);
+		held = hb_h2_buffered(r.server);
+	} while (held != now || held == 0);
+	return (held);
+}
+
+static void
+pass(unsigned i, const uint8_t *p, size_t n)
+{
+	size_t before = r.b[i].got.len;
+
+	hbt_write(&r.a[i], p, n, false);
+	HBT_UNTIL(r.b[i].got.len == before + n);
+}
+
+static void
+test_h2__window_grows(void **state)
+{
+	uint8_t *p = hbt_pattern(8 * MIB, 9);
+	size_t total = 8 * MIB;
+
+	rig_start(&r, OVER_TCP, 0);
+	rig_open(&r);
+	rig_connect(&r, 0);
+	pass(0, p, total);
+	/* What waits halves the window, but credit that was given stays given. */
+	assert_int_equal(sent_ahead(0, p), 4 * MIB);
+	hb_transport_read_disable(r.b[0].t, -1);
+	total += 8 * MIB;
+	HBT_UNTIL(r.b[0].got.len == total);
+	assert_int_equal(hb_h2_buffered(r.server), 0);
+	assert_memory_equal(r.b[0].got.p, p, 8 * MIB);
+	hb_free(p);
+}
+
+static void
+test_h2__window_shrinks(void **state)
+{
+	uint8_t *p = hbt_pattern(8 * MIB, 9);
+	size_t all = 0;
+
+	rig_start(&r, OVER_TCP, 0);
+	rig_open(&r);
+	rig_connect(&r, 0);
+	pass(0, p, 8 * MIB);
+	all = 8 * MIB;
+	/* Each stop halves what it has grown by; the peer uses up the credit that it has, and less
+	 * comes back. */
+	for (unsigned i = 0; i < 40; i++) {
+		hb_transport_read_disable(r.b[0].t, 1);
+		hbt_write(&r.a[0], p, 200 * 1024, false);
+		HBT_UNTIL(hb_h2_buffered(r.server) == 200 * 1024);
+		hb_transport_read_disable(r.b[0].t, -1);
+		all += 200 * 1024;
+		HBT_UNTIL(r.b[0].got.len == all);
+	}
+	assert_in_range(sent_ahead(0, p), 100 * 1024, 512 * 1024);
+	hb_free(p);
+}
+
+/* Streams that stall all at once, fully grown, leave room for another. */
+static void
+test_h2__grown_windows_are_limited(void **state)
+{
+	uint8_t *p = hbt_pattern(8 * MIB, 9);
+	unsigned i, n = 8;
+
+	rig_start(&r, OVER_TCP, 0);
+	for (i = 0; i < n; i++) {
+		rig_open(&r);
+		rig_connect(&r, i);
+		pass(i, p, 8 * MIB);
+	}
+	for (i = 0; i < n; i++)
+		(void)sent_ahead(i, p);
+	/* Credit below half a window is not given back yet. */
+	assert_true(hb_h2_buffered(r.server) > 6 * MIB);
+	assert_true(hb_h2_buffered(r.server) <= 12 * MIB + n * 256 * 1024);
+	r.prepare = echoes;
+	rig_open(&r);
+	rig_connect(&r, n);
+	hbt_write(&r.a[n], p, 2 * MIB, true);
+	HBT_UNTIL(r.a[n].closed == 1);
+	assert_true(hbt_got(&r.a[n], p, 2 * MIB));
+	/* They give it back. */
+	for (i = 0; i < n; i++)
+		hb_transport_abort(&r.b[i].t, HB_CLOSE_LOCAL_CLOSE);
+	for (i = 0; i < n; i++)
+		HBT_UNTIL(r.a[i].closed == 1);
+	r.prepare = NULL;
+	rig_open(&r);
+	rig_connect(&r, n + 1);
+	pass(n + 1, p, 8 * MIB);
+	assert_in_range(sent_ahead(n + 1, p), 2 * MIB, 4 * MIB);
+	hb_free(p);
+}
+
+static void
+test_h2__window_is_fixed(void **state)
+{
+	uint8_t *p = hbt_pattern(8 * MIB, 9);
+
+	r.server_opt.stream_window = r.server_opt.stream_window_max = 100000;
+	rig_start(&r, OVER_TCP, 0);
+	rig_open(&r);
+	rig_connect(&r, 0);
+	pass(0, p, 4 * MIB);
+	assert_in_range(sent_ahead(0, p), 50000, 100000);
+	hb_free(p);
+}
+
 /* What all stalled streams hold is limited: then the session's window closes, and opens again. */
 static void
 test_h2__buffered_limit(void **state)
@@ -825,6 +946,10 @@ main(void)
 		T(test_h2__finish_timeout),
 		T(test_h2__let_go),
 		T(test_h2__stalled_streams_harm_none),
+		T(test_h2__window_grows),
+		T(test_h2__window_shrinks),
+		T(test_h2__grown_windows_are_limited),
+		T(test_h2__window_is_fixed),
 		T(test_h2__buffered_limit),
 		T(test_h2__abort_while_stalled),
 		T(test_h2__watermarks),
