@@ -92,6 +92,20 @@ pending_left(void *arg)
 }
 
 static int64_t
+streams_left(void *arg)
+{
+	const struct hb_cluster *c = ((struct home *)arg)->live;
+
+	return (c == NULL ? 0 : left(c->limits[0].requests, hb_cluster_streams(c)));
+}
+
+static int64_t
+streams_open(void *arg)
+{
+	return (((struct home *)arg)->live != NULL && streams_left(arg) == 0);
+}
+
+static int64_t
 connections_open(void *arg)
 {
 	return (((struct home *)arg)->live != NULL && connections_left(arg) == 0);
@@ -117,6 +131,8 @@ home_join(struct hb_cluster *c)
 		h->stats = hb_stats_get(&hb_cluster_family, key);
 		hb_stat_computed(h->stats, CL_BREAKER_CX_OPEN, connections_open, h);
 		hb_stat_computed(h->stats, CL_BREAKER_PENDING_OPEN, pending_open, h);
+		hb_stat_computed(h->stats, CL_BREAKER_RQ_OPEN, streams_open, h);
+		hb_stat_computed(h->stats, CL_BREAKER_RQ_LEFT, streams_left, h);
 		hb_stat_computed(h->stats, CL_BREAKER_CX_LEFT, connections_left, h);
 		hb_stat_computed(h->stats, CL_BREAKER_PENDING_LEFT, pending_left, h);
 		(void)hb_map_put(homes, key, h);

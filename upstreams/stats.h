@@ -58,6 +58,10 @@
 	    "1 while max_connections is reached.")                                                  \
 	X(CL_BREAKER_PENDING_OPEN, "circuit_breakers.default.rq_pending_open", GAUGE,                \
 	    "1 while max_pending_requests is reached.")                                             \
+	X(CL_BREAKER_RQ_OPEN, "circuit_breakers.default.rq_open", GAUGE,                             \
+	    "1 while max_requests is reached.")                                                     \
+	X(CL_BREAKER_RQ_LEFT, "circuit_breakers.default.remaining_rq", GAUGE,                        \
+	    "Streams of tunnels left before max_requests is reached.")                              \
 	X(CL_BREAKER_CX_LEFT, "circuit_breakers.default.remaining_cx", GAUGE,                        \
 	    "Connections left before max_connections is reached.")                                  \
 	X(CL_BREAKER_PENDING_LEFT, "circuit_breakers.default.remaining_pending", GAUGE,              \

@@ -374,6 +374,28 @@ def test_changes_under_tunnels(hbone, certs, node, origin):
 
 
 @pytest.mark.peer("node")
+def test_stopping_with_tunnels(hbone, certs, node, origin):
+    """Of a cluster that is there, and of one that was replaced; and with a connection that is just being made."""
+    target = origin()
+    silent = origin(lambda s: s.recv(1 << 16) and s.recv(1))
+    n = node(1000)
+    h = hbone(client(certs, n.port, authority=address(target)), "--concurrency", "2")
+    sockets = []
+    for network in ("net1", "net2"):
+        more = [connect(h) for _ in range(10)]
+        for s in more:
+            s.sendall(b"x")
+        for s in more:
+            net.read_exactly(s, 1)
+        sockets += more
+        assert h.reload(client(certs, n.port, authority=address(target), forwarded_network=network))
+    assert h.reload(client(certs, silent.port))
+    sockets += [connect(h) for _ in range(4)]
+    until(lambda: silent.accepted > 0, "a connection")
+    h.stop()
+
+
+@pytest.mark.peer("node")
 def test_explain_names_the_tunnels(hbone, certs, node):
     n = node()
     h = hbone(client(certs, n.port, authority="svc.example:80", through={"transport_socket": tls(certs), "port": 15008}))
