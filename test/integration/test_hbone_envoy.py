@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Envoy as HBONE client of the program: single and double tunnels, and what Envoy's own server does wrong."""
+import json
 import threading
 
 import pytest
@@ -232,15 +233,29 @@ def test_refusals_have_a_reason_at_the_client(hbone, certs, client):
     e.wait_line("flags=UF.* upfail=tunnel_response:503")
 
 
-@pytest.mark.parametrize("cert", ["expired", "stranger"])
+REFUSED = ["expired", "notyet", "stranger", "twouri", "othertd", "otherns", "b", "serveronly"]
+
+
+@pytest.mark.parametrize("cert", ["client", *REFUSED])
 def test_only_those_of_the_mesh(hbone, certs, client, origin, cert):
+    """The rule of a workload. Envoy's own server takes a certificate with two identities, and never names its reason."""
     target = origin()
-    h = hbone(server(certs))
+    doc = json.loads(server(certs))
+    socket_ = doc["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"]
+    socket_["typed_config"]["common_tls_context"]["validation_context"]["custom_validator_config"] = c.typed(
+        "spiffe", "hbone.identity.SpiffeRules")
+    h = hbone(json.dumps(doc))
     e = client(address(target), h.port("hbone"), cert=cert)
     with dial(e.doors["single"]) as s:
+        if cert == "client":
+            s.sendall(b"x")
+            assert net.read_exactly(s, 1) == b"x"
+            return
         assert read_to_the_end(s)[0] == b""
     assert target.accepted == 0
-    assert h.stat("hbone_server.t.tunnels_total") == 0
+    assert h.stat("hbone_server.t.downstream_cx_total") == 0
+    reason = "san" if cert in ("twouri", "othertd", "otherns", "b") else "error"
+    assert h.stats(rf"ssl\.fail_verify_{reason}$") > 0
 
 
 def test_a_drained_connection_takes_no_new_tunnels(hbone, certs, client, origin):

@@ -42,7 +42,10 @@ def _ca(folder, name):
     return cert, key
 
 
-def leaf(folder, name, ca, dns=(), uri=(), ip=(), days=(-1, 10)):
+BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
+def leaf(folder, name, ca, dns=(), uri=(), ip=(), days=(-1, 10), usages=BOTH):
     """Signs folder/name.pem and name.key with these subject alternative names."""
     cert, ca_key = ca
     key = ec.generate_private_key(ec.SECP256R1())
@@ -50,14 +53,14 @@ def leaf(folder, name, ca, dns=(), uri=(), ip=(), days=(-1, 10)):
     sans += [x509.IPAddress(ipaddress.ip_address(i)) for i in ip]
     made = (_builder(name, cert.subject.rfc4514_string()[3:], key.public_key(), days)
             .add_extension(x509.SubjectAlternativeName(sans), False)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                           False)
+            .add_extension(x509.ExtendedKeyUsage(list(usages)), False)
             .sign(ca_key, hashes.SHA256()))
     _write(folder, name, [made], key)
 
 
 def make(folder):
-    """ca, other-ca; a.example, b.example (servers), client and echo (mesh), expired, stranger (other CA)."""
+    """ca, other-ca; a.example, b.example (servers), client and echo (mesh), expired, stranger (other CA), and other leaves
+    that a workload of the mesh must refuse."""
     ca, other = _ca(folder, "ca"), _ca(folder, "other-ca")
     leaf(folder, "a", ca, dns=["a.example", "*.a.example"], ip=["127.0.0.1"])
     leaf(folder, "b", ca, dns=["b.example"])
@@ -65,5 +68,10 @@ def make(folder):
     leaf(folder, "echo", ca, uri=[MESH + "echo"])
     leaf(folder, "expired", ca, uri=[MESH + "client"], days=(-2, -1))
     leaf(folder, "stranger", other, uri=[MESH + "client"])
+    leaf(folder, "notyet", ca, uri=[MESH + "client"], days=(2, 4))
+    leaf(folder, "twouri", ca, uri=[MESH + "client", MESH + "echo"])
+    leaf(folder, "othertd", ca, uri=[MESH.replace("cluster.local", "cluster.local.evil.example") + "client"])
+    leaf(folder, "otherns", ca, uri=[MESH.replace("/default/", "/default-2/") + "client"])
+    leaf(folder, "serveronly", ca, uri=[MESH + "client"], usages=BOTH[:1])
     return types.SimpleNamespace(folder=folder, ca=folder / "ca.pem",
                                  pem=lambda n: str(folder / f"{n}.pem"), key=lambda n: str(folder / f"{n}.key"))
