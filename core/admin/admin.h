@@ -34,9 +34,6 @@ void hb_admin_add(const struct hb_admin_endpoint *);
 struct hb_str hb_admin_param(struct hb_admin_request *, const char *name);
 /* Every parameter in order; returns false at the end. */
 bool hb_admin_param_at(struct hb_admin_request *, size_t i, struct hb_str *name, struct hb_str *value);
-/* Request body (POST), at most 64 KiB. */
-struct hb_str hb_admin_body(struct hb_admin_request *);
-bool hb_admin_is_public(const struct hb_admin_request *);
 /* For pages of which only some parameters change state. */
 bool hb_admin_is_post(const struct hb_admin_request *);
 /* Takes the text. `type` NULL = text/plain; charset=UTF-8. The request is gone afterwards. */

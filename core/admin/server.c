@@ -35,11 +35,10 @@ struct hb_admin_request {
 #define HB_ADMIN_REQUEST_MAGIC 0x61d0e511
 	h2o_req_t *req;                   /* NULL once the client is gone     */
 	struct hb_admin_request **anchor; /* in the request's pool: nulls `req` when that goes */
-	bool is_public, is_post;
+	bool is_post;
 	struct hb_str name[PARAMS_MAX], value[PARAMS_MAX];
 	size_t n_params;
 	char *decoded; /* owned: names and values          */
-	struct hb_text body;
 };
 
 union any_stream {
@@ -160,18 +159,6 @@ hb_admin_param_at(struct hb_admin_request *rq, size_t i, struct hb_str *name, st
 	return (true);
 }
 
-struct hb_str
-hb_admin_body(struct hb_admin_request *rq)
-{
-	return (hb_strn(rq->body.p, rq->body.len));
-}
-
-bool
-hb_admin_is_public(const struct hb_admin_request *rq)
-{
-	return (rq->is_public);
-}
-
 bool
 hb_admin_is_post(const struct hb_admin_request *rq)
 {
@@ -189,20 +176,17 @@ anchor_dispose(void *p)
 }
 
 static struct hb_admin_request *
-request_new(h2o_req_t *req, bool is_public)
+request_new(h2o_req_t *req)
 {
 	struct hb_admin_request *rq;
 
 	HB_NEW(rq, HB_ADMIN_REQUEST_MAGIC);
 	rq->req = req;
-	rq->is_public = is_public;
 	rq->anchor = h2o_mem_alloc_shared(&req->pool, sizeof *rq->anchor, anchor_dispose);
 	*rq->anchor = rq;
 	if (req->query_at != SIZE_MAX)
 		parse_query(
 			rq, req->path.base + req->query_at + 1, req->path.len - req->query_at - 1);
-	if (req->entity.base != NULL)
-		hb_text_add(&rq->body, req->entity.base, req->entity.len);
 	return (rq);
 }
 
@@ -211,7 +195,6 @@ request_free(struct hb_admin_request *rq)
 {
 	if (rq->req != NULL)
 		*rq->anchor = NULL;
-	hb_text_fini(&rq->body);
 	hb_free(rq->decoded);
 	HB_DEL(rq);
 }
@@ -310,7 +293,7 @@ find_endpoint(struct hb_str path)
 static int
 on_request(enum door door, h2o_req_t *req)
 {
-	struct hb_admin_request *rq = request_new(req, door != DOOR_ADMIN);
+	struct hb_admin_request *rq = request_new(req);
 	size_t len = req->query_at == SIZE_MAX ? req->path.len : req->query_at;
 	struct hb_str path = hb_strn(req->path.base, len),
 		      method = hb_strn(req->method.base, req->method.len);

@@ -163,7 +163,6 @@ HB_EXPORT int hb_lfilter_fd(const struct hb_filter *);
 /* Refuses a wrong ABI, a duplicate name or config type, a ctx_size above the limit. */
 int hb_filter_register(const struct hb_filter_type *, struct hb_err *reterr);
 const struct hb_filter_type *hb_filter_find(enum hb_filter_kind, const ProtobufCMessageDescriptor *);
-void hb_filter_foreach(void (*fn)(void *arg, const struct hb_filter_type *), void *arg);
 /* dlopen: the module exports `const struct hb_filter_type *const hb_filter_module[]`, ended by
  * NULL. Its message descriptors are added to the types. */
 int hb_filter_load(const char *path, struct hb_err *reterr);

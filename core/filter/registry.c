@@ -134,15 +134,6 @@ hb_filter_find_name(enum hb_filter_kind kind, struct hb_str name)
 	return (NULL);
 }
 
-void
-hb_filter_foreach(void (*fn)(void *arg, const struct hb_filter_type *), void *arg)
-{
-	struct hb_list *n;
-
-	HB_LIST_FOREACH (n, &types)
-		fn(arg, &HB_LIST_ENTRY(n, struct entry, node)->type);
-}
-
 int
 hb_filter_load(const char *path, struct hb_err *reterr)
 {

@@ -4,6 +4,7 @@
  * can be told where and why.
  */
 #include "core/match/chain_priv.h"
+#include "core/match/match_priv.h"
 
 /* Losers named at one level; a gateway has thousands of chains. */
 #define LOSERS_MAX 20u
@@ -69,14 +70,6 @@ wants_text(struct hb_text *t, const struct chain_rule *r, enum chain_level level
 }
 
 static void
-tell(const struct hb_explain_sink *sink, const char *subject, const char *verdict,
-	struct hb_text *why)
-{
-	sink->line(sink->arg, subject, verdict, why->p == NULL ? "" : why->p);
-	hb_text_fini(why);
-}
-
-static void
 tell_loser(const struct chain_rule *r, enum chain_level level, int rank, const struct hb_facts *f,
 	const struct chain_rule *winner, const struct hb_explain_sink *sink)
 {
@@ -92,7 +85,7 @@ tell_loser(const struct chain_rule *r, enum chain_level level, int rank, const s
 		wants_text(&why, winner, level);
 		hb_text_printf(&why, " of \"%s\", and there is no way back", winner->name);
 	}
-	tell(sink, r->name, "lost", &why);
+	hb_match__tell(sink, r->name, "lost", &why);
 }
 
 static void
@@ -113,7 +106,7 @@ tell_branch(enum chain_level level, const struct chain_rule *winner, uint32_t n,
 		wants_text(&why, winner, level);
 		hb_text_addc(&why, ')');
 	}
-	tell(sink, hb_chain_level_names[level], winner == NULL ? "miss" : "branch", &why);
+	hb_match__tell(sink, hb_chain_level_names[level], winner == NULL ? "miss" : "branch", &why);
 }
 
 /* Keeps the rules of the picked branch in v; returns how many. */
@@ -155,7 +148,7 @@ narrow(const struct hb_chain_match *m, enum chain_level level, uint32_t *v, uint
 		struct hb_text why = { .cap_max = WHY_MAX };
 
 		hb_text_printf(&why, "%u more chains lost here", losers - LOSERS_MAX);
-		tell(sink, hb_chain_level_names[level], "lost", &why);
+		hb_match__tell(sink, hb_chain_level_names[level], "lost", &why);
 	}
 	return (kept);
 }

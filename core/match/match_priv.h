@@ -44,4 +44,13 @@ struct hb_str hb_match__identity_san(const struct hb_facts *, int san_type, size
 /* "" without a certificate. */
 const char *hb_match__identity_subject(const struct hb_facts *);
 
+/* One line of an explanation; takes the text. */
+static inline void
+hb_match__tell(const struct hb_explain_sink *sink, const char *subject, const char *verdict,
+    struct hb_text *why)
+{
+	sink->line(sink->arg, subject, verdict, why->p == NULL ? "" : why->p);
+	hb_text_fini(why);
+}
+
 #endif

@@ -3,6 +3,7 @@
  * One walk for deciding and for explaining: without a sink it says nothing and allocates nothing.
  * A branch without a result is no dead end: the search goes on with the next best one.
  */
+#include "core/match/match_priv.h"
 #include "core/match/matcher_priv.h"
 
 #include <stdio.h>
@@ -48,14 +49,6 @@ predicate_text(struct hb_text *t, const struct hb_predicate *p)
 }
 
 static void
-tell(const struct hb_explain_sink *sink, const char *subject, const char *verdict,
-	struct hb_text *why)
-{
-	sink->line(sink->arg, subject, verdict, why->p == NULL ? "" : why->p);
-	hb_text_fini(why);
-}
-
-static void
 tell_list(const struct hb_explain_sink *sink, const struct hb_matcher *m, size_t i, bool holds)
 {
 	struct hb_text why = { .cap_max = WHY_MAX };
@@ -63,7 +56,7 @@ tell_list(const struct hb_explain_sink *sink, const struct hb_matcher *m, size_t
 
 	(void)snprintf(subject, sizeof subject, "matcher_list[%zu]", i);
 	predicate_text(&why, &m->predicates[i]);
-	tell(sink, subject, holds ? "match" : "lost", &why);
+	hb_match__tell(sink, subject, holds ? "match" : "lost", &why);
 }
 
 static void
@@ -85,7 +78,7 @@ tell_tree(const struct hb_explain_sink *sink, const struct hb_matcher *m, const 
 			hb_text_addc(&why, '*');
 		hb_text_add(&why, e->key.p, e->key.len);
 	}
-	tell(sink, kinds[m->kind], e == NULL ? "lost" : "match", &why);
+	hb_match__tell(sink, kinds[m->kind], e == NULL ? "lost" : "match", &why);
 }
 
 /* ------------------------------------------------------------------ deciding */

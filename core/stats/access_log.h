@@ -53,8 +53,6 @@ void hb_format_omit_empty(struct hb_format *);
 void hb_format_free(struct hb_format **);
 /* Appends; a JSON object is followed by a newline, text is as written. */
 void hb_format_write(const struct hb_format *, const struct hb_log_entry *, struct hb_text *);
-/* Every operator with its explanation, for docs/operations.md. */
-void hb_format_operators(void (*fn)(void *arg, const char *name, const char *help), void *arg);
 
 /* ------------------------------------------------------------------ access logs */
 

@@ -570,10 +570,3 @@ hb_format_op_nearest(const char *name)
 	names[HB_ARRAY_LEN(ops)] = NULL;
 	return (hb_err_nearest(name, names));
 }
-
-void
-hb_format_operators(void (*fn)(void *arg, const char *name, const char *help), void *arg)
-{
-	for (size_t i = 0; i < HB_ARRAY_LEN(ops); i++)
-		fn(arg, ops[i].name, ops[i].help);
-}

@@ -15,7 +15,7 @@ struct format_op_def {
 	bool            numeric; /* a JSON number when typed */
 	/* Appends the value; false = it has none. */
 	bool (*write)(const struct format_op *, const struct hb_log_entry *, struct hb_text *);
-	const char *help;
+	const char *help; /* for docs/reference.md, which is made from the table */
 };
 
 struct format_op {
