@@ -121,10 +121,11 @@ def test_openssl_s_client_and_s_server(hbone, certs, cleanup):
 
 
 @pytest.mark.peer("python-ssl")
-def test_client_hello_one_byte_at_a_time(hbone, certs, cleanup):
+@pytest.mark.parametrize("backend", ["epoll", "uv"])
+def test_client_hello_one_byte_at_a_time(hbone, certs, cleanup, backend):
     server = net.tls_server(certs, "a", net.echo)
     cleanup(server.close)
-    h = hbone(gateway([server.port, server.port]))
+    h = hbone(gateway([server.port, server.port]), "--event-backend", backend)
     raw = socket.create_connection(("127.0.0.1", h.port("sni")), timeout=net.TIMEOUT)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -148,16 +149,17 @@ def test_client_hello_one_byte_at_a_time(hbone, certs, cleanup):
     raw.close()
 
 
+@pytest.mark.parametrize("backend", ["epoll", "uv"])
 @pytest.mark.parametrize("sni,alpn,why", [
     ("unknown.example", (), "unknown name"),
     (None, (), "no name"),
     ("b.example", ("h2",), "wrong protocol"),
     ("b.example", (), "no protocol"),
 ])
-def test_refused_connections_reach_no_upstream(hbone, certs, cleanup, sni, alpn, why):
+def test_refused_connections_reach_no_upstream(hbone, certs, cleanup, sni, alpn, why, backend):
     server = net.Server(net.echo)
     cleanup(server.close)
-    h = hbone(gateway([server.port, server.port]))
+    h = hbone(gateway([server.port, server.port]), "--event-backend", backend)
     with socket.create_connection(("127.0.0.1", h.port("sni")), timeout=net.TIMEOUT) as s:
         s.sendall(net.client_hello(sni, alpn))
         with pytest.raises(ConnectionResetError):
@@ -166,7 +168,8 @@ def test_refused_connections_reach_no_upstream(hbone, certs, cleanup, sni, alpn,
     assert server.accepted == 0
 
 
-def test_half_close_passes_both_ways(hbone, certs, cleanup):
+@pytest.mark.parametrize("backend", ["epoll", "uv"])
+def test_half_close_passes_both_ways(hbone, certs, cleanup, backend):
     hello = net.client_hello("a.example")
 
     def handle(s):
@@ -177,7 +180,7 @@ def test_half_close_passes_both_ways(hbone, certs, cleanup):
         s.shutdown(socket.SHUT_WR)
     server = net.Server(handle)
     cleanup(server.close)
-    h = hbone(gateway([server.port, server.port]))
+    h = hbone(gateway([server.port, server.port]), "--event-backend", backend)
     with socket.create_connection(("127.0.0.1", h.port("sni")), timeout=net.TIMEOUT) as s:
         s.sendall(hello)
         assert net.read_exactly(s, 18) == b"server first half;"
@@ -187,7 +190,8 @@ def test_half_close_passes_both_ways(hbone, certs, cleanup):
     assert not server.errors
 
 
-def test_server_ends_first_and_client_goes_on(hbone, certs, cleanup):
+@pytest.mark.parametrize("backend", ["epoll", "uv"])
+def test_server_ends_first_and_client_goes_on(hbone, certs, cleanup, backend):
     hello, got = net.client_hello("a.example"), {}
 
     def handle(s):
@@ -197,7 +201,7 @@ def test_server_ends_first_and_client_goes_on(hbone, certs, cleanup):
         got["rest"] = net.read_all(s)
     server = net.Server(handle)
     cleanup(server.close)
-    h = hbone(gateway([server.port, server.port]))
+    h = hbone(gateway([server.port, server.port]), "--event-backend", backend)
     with socket.create_connection(("127.0.0.1", h.port("sni")), timeout=net.TIMEOUT) as s:
         s.sendall(hello)
         assert net.read_all(s) == b"bye"
@@ -205,8 +209,9 @@ def test_server_ends_first_and_client_goes_on(hbone, certs, cleanup):
     until(lambda: got.get("rest") == b"x" * MIB, "the client's bytes after the server's end")
 
 
+@pytest.mark.parametrize("backend", ["epoll", "uv"])
 @pytest.mark.parametrize("who", ["client", "server"])
-def test_reset_is_seen_at_the_other_end(hbone, certs, cleanup, who):
+def test_reset_is_seen_at_the_other_end(hbone, certs, cleanup, who, backend):
     hello, seen = net.client_hello("a.example"), {}
 
     def handle(s):
@@ -222,7 +227,7 @@ def test_reset_is_seen_at_the_other_end(hbone, certs, cleanup, who):
             seen["end"] = "reset"
     server = net.Server(handle)
     cleanup(server.close)
-    h = hbone(gateway([server.port, server.port]))
+    h = hbone(gateway([server.port, server.port]), "--event-backend", backend)
     s = socket.create_connection(("127.0.0.1", h.port("sni")), timeout=net.TIMEOUT)
     s.sendall(hello)
     assert net.read_exactly(s, 2) == b"ok"
@@ -237,7 +242,8 @@ def test_reset_is_seen_at_the_other_end(hbone, certs, cleanup, who):
         s.close()
 
 
-def test_2000_concurrent_connections(hbone, certs, cleanup):
+@pytest.mark.parametrize("backend", ["epoll", "uv"])
+def test_2000_concurrent_connections(hbone, certs, cleanup, backend):
     server = net.Server(lambda s: echo_after_hello(s))
     hello = net.client_hello("a.example")
 
@@ -246,7 +252,7 @@ def test_2000_concurrent_connections(hbone, certs, cleanup):
         net.echo(s)
     cleanup(server.close)
     count = 2000 if SLOW == 1 else 400
-    h = hbone(gateway([server.port, server.port]))
+    h = hbone(gateway([server.port, server.port]), "--event-backend", backend)
     port = h.port("sni")
     sockets = []
     cleanup(lambda: [s.close() for s in sockets])
