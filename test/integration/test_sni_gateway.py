@@ -5,6 +5,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 
 import pytest
 
@@ -294,7 +295,7 @@ def test_killed_upstream_next_connection_goes_elsewhere(hbone, certs, cleanup):
     assert {who() for _ in range(40)} == {b"2"}
 
 
-def test_configuration_replaced_under_load(hbone, certs, cleanup):
+def test_configuration_replaced_under_load(hbone, certs, cleanup, record_property):
     """500 connections live and new ones come all the time while the file changes 20 times: none fails."""
     hello = net.client_hello("a.example")
     live_count, reloads = (500, 20) if SLOW == 1 else (100, 8)
@@ -328,32 +329,36 @@ def test_configuration_replaced_under_load(hbone, certs, cleanup):
         live.append(s)
     for i, s in enumerate(live):
         exchange(s, i)
-    stop, failures, fresh = threading.Event(), [], [0]
+    stop, failures, fresh = threading.Event(), [], [0] * 8
 
-    def newcomers():
-        while not stop.wait(0.005):
+    def newcomers(me):          # eight of them at 40 a second each
+        while not stop.wait(0.02):
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT) as s:
                     s.sendall(hello)
-                    exchange(s, fresh[0])
+                    exchange(s, fresh[me])
                     s.shutdown(socket.SHUT_WR)
                     assert s.recv(1) == b""
-                fresh[0] += 1
+                fresh[me] += 1
             except (OSError, AssertionError, EOFError) as e:
                 failures.append(repr(e))
-    thread = threading.Thread(target=newcomers)
-    thread.start()
+    threads = [threading.Thread(target=newcomers, args=(me,)) for me in range(len(fresh))]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
     try:
         for i in range(1, reloads + 1):
             assert h.reload(config(i)), h.output()
-            before = fresh[0]
-            until(lambda before=before: fresh[0] >= before + 20 or failures, "twenty new connections")
+            before = sum(fresh)
+            until(lambda before=before: sum(fresh) >= before + 40 or failures, "forty new connections")
     finally:
         stop.set()
-        thread.join()
+        for thread in threads:
+            thread.join()
+    record_property("new connections a second", sum(fresh) / (time.monotonic() - began))
     assert not failures
     for i, s in enumerate(live):
         exchange(s, i)
-    assert fresh[0] >= 20 * reloads
+    assert sum(fresh) >= 40 * reloads
     for s in live:
         s.close()
