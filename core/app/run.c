@@ -271,6 +271,13 @@ serve(struct hb_cfg *cfg, const ProtobufCMessage *msg)
 	return (HB_EXIT_OK);
 }
 
+static void
+stop_transports(struct hb_worker *w, void *arg)
+{
+	(void)arg;
+	hb_transport_worker_stop(w);
+}
+
 int
 hb_cmd_run(const struct hb_args *args)
 {
@@ -307,6 +314,7 @@ hb_cmd_run(const struct hb_args *args)
 	hb_admin_stop();
 	hb_app_stats_fini();
 	hb_upstreams_stop();
+	hb_post_all(stop_transports, NULL, NULL);
 	hb_access_log_stop();
 	hb_workers_at_end(hb_access_log_worker_fini);
 	hb_workers_at_end(hb_transport_worker_fini);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/transport/fd_priv.h"
+#include "core/transport/transport_priv.h"
 
 static struct hb_fdt *
 fdt_of(struct hb_transport *t)
@@ -51,6 +52,7 @@ hb_fdt__release(struct hb_fdt *f, bool reset)
 	f->raw = NULL;
 	if (f->linger != NULL) {
 		hb_timer_stop(&f->linger->timer);
+		hb_list_del(&f->linger->node);
 		hb_free(f->linger);
 		f->linger = NULL;
 	}
@@ -471,11 +473,30 @@ hb_fdt__finish(struct hb_transport *t, enum hb_close_reason reason)
 	f->linger->fdt = f;
 	hb_timer_init(&f->linger->timer, t->worker, linger_timeout);
 	hb_timer_start(&f->linger->timer, f->flush_timeout_ms);
+	hb_list_add_tail(&hb_transport_state(t->worker)->lingerers, &f->linger->node);
 	flush(f);
 	if (f->released)
 		return;
+	if (hb_transport_state(t->worker)->stopping) {
+		hb_fdt__release(f, f->queue.len > 0);
+		return;
+	}
 	f->linger->outstanding = outstanding(f);
 	hb_transport_run_soon(t);
+}
+
+void
+hb_transport_worker_stop(struct hb_worker *w)
+{
+	struct hb_transport_state *s = hb_transport_state(w);
+
+	s->stopping = true;
+	while (!hb_list_empty(&s->lingerers)) {
+		struct hb_fdt *f =
+			HB_LIST_ENTRY(s->lingerers.next, struct hb_fdt_linger, node)->fdt;
+
+		hb_fdt__release(f, f->queue.len > 0);
+	}
 }
 
 /* ------------------------------------------------------------------ raw access */

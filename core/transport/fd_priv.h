@@ -45,6 +45,7 @@ struct hb_fdt_ops {
 
 struct hb_fdt_linger { /* made by finish */
 	struct hb_timer timer;
+	struct hb_list  node; /* of the worker's      */
 	struct hb_fdt  *fdt; /* borrowed: its owner */
 	size_t          outstanding;
 	unsigned        rounds;

@@ -21,6 +21,7 @@ hb_transport_state(struct hb_worker *w)
 
 	if (HB_UNLIKELY(s == NULL)) {
 		HB_NEW(s, HB_TRANSPORT_STATE_MAGIC);
+		hb_list_init(&s->lingerers);
 		HB_SHOWN_PTR_SET(w->slot[HB_SLOT_TRANSPORT], s);
 	}
 	HB_CHECK(s, HB_TRANSPORT_STATE_MAGIC);

@@ -184,6 +184,11 @@ void hb_transport_set_high(struct hb_transport *, size_t bytes);
 unsigned hb_transport_lingering(const struct hb_worker *);
 /* Lingering transports that were reset because the peer did not take the rest in time. */
 uint64_t hb_transport_flush_timeouts(const struct hb_worker *);
+/*
+ * The process ends: sockets that linger are closed now, with a reset when the peer has not taken the
+ * rest, and from now on finish gives them what they take at once and closes.
+ */
+void hb_transport_worker_stop(struct hb_worker *);
 /* Frees the room's state on this worker, made on first use; when no transport is left. */
 void hb_transport_worker_fini(struct hb_worker *);
 /* "tls(tcp)" for logs. */

@@ -275,6 +275,33 @@ test_tcp__finish_discards_what_still_comes(void **state)
 
 /* Everything was taken and the peer just stays: a plain close, no reset. */
 static void
+test_tcp__nothing_lingers_at_the_end(void **state)
+{
+	struct hbt_sink s[2] = { { 0 } };
+	char c[4];
+	int fd[2];
+
+	for (unsigned i = 0; i < 2; i++) {
+		hbt_attach(&s[i], hbt_tcp_and_fd(&fd[i], false, NULL));
+		HBT_UNTIL(s[i].secured == 1);
+		hbt_writez(&s[i], "bye", false);
+	}
+	hb_transport_finish(&s[0].t, HB_CLOSE_DONE);
+	assert_int_equal(hb_transport_lingering(hbt_worker()), 1);
+	hb_transport_worker_stop(hbt_worker());
+	hb_transport_finish(&s[1].t, HB_CLOSE_DONE);
+	assert_int_equal(hb_transport_lingering(hbt_worker()), 0);
+	for (unsigned i = 0; i < 2; i++) {
+		hbt_fd_read_n(fd[i], c, 3);
+		assert_int_equal(hbt_fd_read(fd[i], c, 1), 0);
+		(void)close(fd[i]);
+		hbt_sink_fini(&s[i]);
+	}
+	hbt_turns(2);
+	hb_transport_worker_fini(hbt_worker());
+}
+
+static void
 test_tcp__finish_of_a_silent_peer_is_a_clean_close(void **state)
 {
 	struct hb_tcp_options o = { .flush_timeout_ms = 500 };
@@ -793,6 +820,7 @@ main(void)
 		BOTH(test_tcp__abort_is_a_reset),
 		BOTH(test_tcp__finish_discards_what_still_comes),
 		BOTH(test_tcp__finish_of_a_silent_peer_is_a_clean_close),
+		BOTH(test_tcp__nothing_lingers_at_the_end),
 		BOTH(test_tcp__a_dripping_peer_is_bounded),
 		BOTH(test_tcp__unblocked_relay_copies_nothing),
 		BOTH(test_tcp__reads_are_bounded_a_turn),
