@@ -109,9 +109,18 @@ setup_venv() {
 	touch "$VENV/.complete"
 }
 
+# HTTP/2's conformance tests, for ./dev test --long; only where Go is, which Debian 12 has too old for it.
+setup_h2spec() {
+	[ ! -x "$CACHE/bin/h2spec" ] && [ ! -e "$CACHE/h2spec.log" ] && command -v go >/dev/null || return 0
+	say "building h2spec into $CACHE/bin"
+	(cd / && GOBIN="$CACHE/bin" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible) \
+		>"$CACHE/h2spec.log" 2>&1 </dev/null || say "h2spec cannot be built, its test will be skipped; see $CACHE/h2spec.log and remove it to try again"
+}
+
 cmd_setup() {
 	setup_packages
 	setup_sources
 	setup_bazelrc
 	setup_venv
+	setup_h2spec
 }
