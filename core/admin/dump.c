@@ -281,6 +281,7 @@ details_new(const struct hb_cert_info *c)
 	int64_t left = c->not_after - wall_ms() / 1000;
 
 	envoy__admin__v3__certificate_details__init(d);
+	d->path = c->file == NULL ? unconst("<inline>") : c->file;
 	d->serial_number = c->serial;
 	d->days_until_expiration = left > 0 ? (uint64_t)left / 86400 : 0;
 	d->valid_from = hb_calloc(1, sizeof *d->valid_from);

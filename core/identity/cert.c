@@ -152,6 +152,8 @@ hb_credential_new(
 				reterr, r, "certificate %zu of %s: %s", i + 1, what, err.text);
 			break;
 		}
+		if (pem->chain_file != NULL)
+			c->info[i]->file = hb_strdup(pem->chain_file);
 		c->chain[i] = hb_identity__der(sk_X509_value(sk, i));
 		c->n = i + 1;
 	}

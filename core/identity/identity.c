@@ -127,5 +127,6 @@ hb_cert_info_free(struct hb_cert_info **pi)
 	hb_free(i->issuer);
 	hb_free(i->serial);
 	hb_free(i->spiffe_id);
+	hb_free(i->file);
 	HB_DEL(i);
 }

@@ -40,6 +40,7 @@ struct hb_cert_info {
 	struct hb_san *san;
 	size_t         n_san;            /* at most 256 are kept; more refuses the certificate   */
 	char          *spiffe_id;        /* the only URI SAN, when it is a SPIFFE id, else NULL  */
+	char          *file;             /* where it was read; NULL = inline, or a peer's        */
 };
 void hb_cert_info_free(struct hb_cert_info **);
 

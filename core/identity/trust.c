@@ -140,7 +140,7 @@ same_subject_twice(const struct hb_trust *t)
 }
 
 static int
-add_anchors(struct hb_trust *t, const char *what, struct hb_err *reterr)
+add_anchors(struct hb_trust *t, const char *file, const char *what, struct hb_err *reterr)
 {
 	struct hb_err err;
 	size_t i, n = sk_X509_num(t->anchors);
@@ -153,6 +153,8 @@ add_anchors(struct hb_trust *t, const char *what, struct hb_err *reterr)
 			return (hb_err_set(
 				reterr, r, "certificate %zu of %s: %s", i + 1, what, err.text));
 		t->n = i + 1;
+		if (file != NULL)
+			t->info[i]->file = hb_strdup(file);
 		HB_ASSERT(X509_STORE_add_cert(t->store, sk_X509_value(t->anchors, i)) == 1);
 	}
 	if (same_subject_twice(t))
@@ -180,7 +182,7 @@ hb_trust_new(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_
 			  t->store, X509_V_FLAG_TRUSTED_FIRST | X509_V_FLAG_PARTIAL_CHAIN) == 1);
 	r = hb_identity__pem_certs(o->pem, what, HB_TRUST_MAX, &t->anchors, reterr);
 	if (r == 0)
-		r = add_anchors(t, what, reterr);
+		r = add_anchors(t, o->file, what, reterr);
 	if (r == 0 && o->crl_pem.len > 0)
 		r = add_crls(t, o, reterr);
 	if (r != 0)

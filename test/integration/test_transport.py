@@ -181,4 +181,7 @@ def test_curl_over_tls_from_end_to_end(hbone, certs, cleanup):
     out = subprocess.run(["curl", "-sS", "--cacert", str(certs.ca), "--resolve", f"a.example:{h.port('in')}:127.0.0.1", url],
                          capture_output=True, text=True, timeout=60, check=True).stdout
     assert out == "hello"
-    assert h.json("/certs")["certificates"]
+    shown = h.json("/certs")["certificates"]
+    own = [cert for one in shown for cert in one["cert_chain"]]
+    assert [cert["path"] for cert in own] == [certs.pem("a")] and {"dns": "a.example"} in own[0]["subject_alt_names"]
+    assert [cert["path"] for one in shown for cert in one["ca_cert"]] == [str(certs.ca)]
