@@ -174,6 +174,7 @@ def test_stalled_uploads_do_not_stop_others(hbone, certs, origin):
         t.send(n, end=True)
         assert hashlib.sha256(t.read_all(n)).digest() == hashlib.sha256(data).digest()
     done.set()
+    until(lambda: h.stat("hbone_server.t.tunnels_active") == 0, "no tunnel")
 
 
 # ------------------------------------------------------------------ three of ours in a row
