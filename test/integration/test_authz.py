@@ -55,14 +55,14 @@ def test_a_reload_ends_what_policies_no_longer_allow(hbone):
     s.close()
     assert h.port("web") == port
     until(lambda: h.stat("authz.p.revoked") == 1, "the counter")
-    with connect(port) as refused, pytest.raises(CLOSED):
+    with pytest.raises(CLOSED), connect(port) as refused:
         net.read_exactly(refused, 1)
     assert h.stat("authz.p.denied") == 1
     assert 'reason="allow policies exist, but none allowed"' in h.output()
     # A policy that is refused leaves the last good one.
     assert not h.reload(shared(0, policy("open", destination_ports=[65616])))
     assert "65616 is no port" in h.output()
-    with connect(port) as refused, pytest.raises(CLOSED):
+    with pytest.raises(CLOSED), connect(port) as refused:
         net.read_exactly(refused, 1)
     assert h.reload(shared(0)), h.output()
     with connect(port) as s:
