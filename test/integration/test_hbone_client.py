@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """HBONE tunnels out of the program, to foreign HTTP/2 servers."""
-import hashlib
 import pathlib
 import shutil
 import socket
