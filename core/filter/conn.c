@@ -264,7 +264,7 @@ conn_end(struct hb_dead *d)
 		wait_more(c);
 		return;
 	}
-	if (c->flags & HB_CF_LINGER) {
+	if ((c->flags & (HB_CF_LINGER | HB_CF_FORCED)) == HB_CF_LINGER) {
 		linger(c);
 		return;
 	}
@@ -591,9 +591,13 @@ hb_conn_carries(const struct hb_filter *f, struct hb_facts *stream)
 void
 hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 {
+	bool force = hb_close_info(reason)->is_error;
+
 	HB_CHECK(c, HB_CONN_MAGIC);
+	if (force)
+		c->flags |= HB_CF_FORCED;
 	if (!(c->flags & HB_CF_CLOSING)) {
-		hb_conn__close(c, reason, !hb_close_info(reason)->is_error);
+		hb_conn__close(c, reason, !force);
 		return;
 	}
 	/* It waits for the terminal filter to take or to pass on the rest; no longer. */

@@ -151,6 +151,7 @@ struct hb_conn {
 #define HB_CF_TOLD_GONE   0x10000u /* HB_EVENT_GONE was sent                              */
 #define HB_CF_WRAPPED     0x20000u /* the transport belongs to the chain's transport socket */
 #define HB_CF_OPENED      0x40000u /* the observer was told that the upstream is there     */
+#define HB_CF_FORCED      0x80000u /* ended from outside: nothing waits for the other side */
 #define HB_CF_RUN         0x4000u /* `run` of the union is in use                          */
 
 extern const struct hb_filter_host hb_conn_host;

@@ -44,7 +44,6 @@ def many(certs, cleanup):
 def test_ten_thousand_one_after_another(hbone, certs, many):
     h = hbone(server(certs, http2={"max_concurrent_streams": 100}))
     assert many(h, 10000, 100).wait_line("(done|error) .*", 120)[0] == "done 10000 most=100"
-    until(lambda: h.stat("hbone_server.t.tunnels_active") == 0, "no tunnel")
     assert h.stat("hbone_server.t.rq_200") == 10000
     assert h.stat("hbone_server.t.http2.stream_refused") == 0
 

@@ -83,7 +83,8 @@ def test_upload_over_a_long_way(hbone, certs, origin, relay):
 @pytest.mark.peer("python-h2")
 def test_a_fixed_window_stays(hbone, certs, origin, relay):
     most = upload(hbone, certs, origin, relay, 2 * MIB, initial_stream_window_size=131072, max_stream_window_size=131072)
-    assert 65536 < most < 200000
+    # What the relay counts may be a window that arrives and the next one, already credited.
+    assert 65536 < most < 400000
 
 
 def test_download_over_a_long_way(hbone, certs, origin, relay):
