@@ -253,6 +253,32 @@ test_facade__linger(void **state)
 	rec_expect(" aF bF tF");
 }
 
+/* An operator, a drain time that is over: the other side is not waited for. */
+static void
+test_facade__no_linger_when_closed_from_outside(void **state)
+{
+	take(HBF_TCP, false);
+	hb_filter_linger(rec_t.f, true);
+	hb_conn_close(h.conn, HB_CLOSE_DRAINED);
+	HBT_UNTIL(h.closed);
+	assert_int_equal(sink.closed, 1);
+	hb_text_fini(&rec_trace);
+}
+
+/* The same, when it already lingers. */
+static void
+test_facade__linger_ends_when_closed_from_outside(void **state)
+{
+	take(HBF_TCP, false);
+	hb_filter_linger(rec_t.f, true);
+	hb_transport_abort(&h.client.t, HB_CLOSE_LOCAL_CLOSE);
+	HBT_UNTIL(sink.closed == 1);
+	assert_false(h.closed);
+	hb_conn_close(h.conn, HB_CLOSE_DRAINED);
+	HBT_UNTIL(h.closed);
+	hb_text_fini(&rec_trace);
+}
+
 static struct {
 	unsigned opened, closed, failed;
 	uint64_t in, out;
@@ -350,6 +376,8 @@ main(void)
 		T(test_facade__backpressure),
 		T(test_facade__raw),
 		T(test_facade__linger),
+		T(test_facade__no_linger_when_closed_from_outside),
+		T(test_facade__linger_ends_when_closed_from_outside),
 		T(test_facade__observer),
 		T(test_facade__observer_of_failures),
 	};
