@@ -88,7 +88,7 @@ hb_app_explain(
 		r = explain_address(q->dst, "dst", &f.local, reterr);
 	if (r == 0 && q->dst.len == 0 && q->listener.len == 0)
 		r = hb_err_set(reterr, -EINVAL,
-			"say where the connection goes: dst=ADDRESS:PORT or listener=NAME");
+			"say where the connection goes: dst (ADDRESS:PORT) or listener (its name)");
 	if (r != 0) {
 		hb_facts_fini(&f);
 		return (r);

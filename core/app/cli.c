@@ -133,7 +133,7 @@ hb_cli_help(const struct hb_command *c, struct hb_text *t)
 {
 	if (c == NULL) {
 		hb_text_addz(t,
-			"hbone carries TCP through a service mesh: SNI gateway and modular L4 proxy.\n\n"
+			"hbone carries TCP through a service mesh: HBONE tunnels and SNI gateways.\n\n"
 			"Usage: hbone COMMAND [OPTIONS]\n\nCommands:\n");
 		for (const struct hb_command *const *p = hb_commands; *p != NULL; p++)
 			hb_text_printf(t, "  %-12s %s\n", (*p)->name, (*p)->summary);
@@ -238,7 +238,7 @@ hb_cli_man(struct hb_text *t)
 	struct hb_text top = { 0 };
 
 	hb_text_addz(t,
-		".TH HBONE 1\n.SH NAME\nhbone \\- modular L4 proxy for service meshes\n"
+		".TH HBONE 1\n.SH NAME\nhbone \\- HBONE tunnels and SNI gateways for service meshes\n"
 		".SH SYNOPSIS\n.B hbone\nCOMMAND [OPTIONS]\n.SH DESCRIPTION\n.nf\n");
 	hb_cli_help(NULL, &top);
 	man_text(t, top.p);
