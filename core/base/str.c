@@ -184,12 +184,30 @@ static size_t utf8_len(const unsigned char *p, size_t n)
 	return (len);
 }
 
-static void json_escape(struct hb_text *t, unsigned char c)
+/* Of the sequence at p; 0 for what is no UTF-8. */
+static unsigned utf8_code(const unsigned char *p, size_t len)
+{
+	if (len == 2)
+		return ((p[0] & 0x1fu) << 6 | (p[1] & 0x3fu));
+	if (len == 3)
+		return ((p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu));
+	return (len == 1 ? p[0] : 0x10000);
+}
+
+/* Beside what JSON wants: what YAML takes for a line's end, a mark or a control, since our JSON is read
+ * as YAML too, and what ends a line in JavaScript. */
+static bool json_needs_escape(unsigned code)
+{
+	return (code < 0x20 || code == '"' || code == '\\' || (code >= 0x7f && code < 0xa0) ||
+		code == 0x2028 || code == 0x2029 || code == 0xfeff || code == 0xfffe || code == 0xffff);
+}
+
+static void json_escape(struct hb_text *t, unsigned c)
 {
 	static const char names[] = "\"\"\\\\\bb\ff\nn\rr\tt";
 
 	for (size_t i = 0; i + 1 < sizeof names; i += 2) {
-		if (names[i] == (char)c) {
+		if ((unsigned char)names[i] == c) {
 			hb_text_add(t, (char[]){ '\\', names[i + 1] }, 2);
 			return;
 		}
@@ -206,7 +224,7 @@ void hb_text_json(struct hb_text *t, const char *p, size_t n)
 	while (i < n) {
 		size_t len = utf8_len(s + i, n - i);
 
-		if (len > 0 && s[i] >= 0x20 && s[i] != '"' && s[i] != '\\') {
+		if (len > 0 && !json_needs_escape(utf8_code(s + i, len))) {
 			i += len;
 			continue;
 		}
@@ -214,8 +232,9 @@ void hb_text_json(struct hb_text *t, const char *p, size_t n)
 		if (len == 0)
 			hb_text_addz(t, "\xef\xbf\xbd");
 		else
-			json_escape(t, s[i]);
-		start = ++i;
+			json_escape(t, utf8_code(s + i, len));
+		i += len == 0 ? 1 : len;
+		start = i;
 	}
 	hb_text_add(t, n == 0 ? NULL : s + start, n - start);
 	hb_text_addc(t, '"');

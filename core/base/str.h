@@ -57,7 +57,7 @@ void hb_text_addz(struct hb_text *, const char *z);
 void hb_text_addc(struct hb_text *, char c);
 void hb_text_printf(struct hb_text *, const char *fmt, ...) HB_PRINTF(2, 3);
 void hb_text_vprintf(struct hb_text *, const char *fmt, va_list ap);
-/* JSON string with quotes; invalid UTF-8 becomes U+FFFD. */
+/* JSON string with quotes; invalid UTF-8 becomes U+FFFD. Readable as YAML, too. */
 void hb_text_json(struct hb_text *, const char *p, size_t n);
 /* Moves the text out; caller owns it (never NULL), the struct is empty again. */
 char *hb_text_take(struct hb_text *);

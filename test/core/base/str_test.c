@@ -109,7 +109,7 @@ static void test_json(void **state)
 	check_json(NULL, 0, "\"\"");
 	CHECK("plain", "\"plain\"");
 	CHECK("a\"b\\c/", "\"a\\\"b\\\\c/\"");
-	CHECK("\b\f\n\r\t\x01\x1f\x7f", "\"\\b\\f\\n\\r\\t\\u0001\\u001f\x7f\"");
+	CHECK("\b\f\n\r\t\x01\x1f\x7f", "\"\\b\\f\\n\\r\\t\\u0001\\u001f\\u007f\"");
 	CHECK("nul\0here", "\"nul\\u0000here\"");
 	CHECK("\xc3\xa4\xe2\x82\xac\xf0\x9f\x8e\x89", "\"\xc3\xa4\xe2\x82\xac\xf0\x9f\x8e\x89\"");
 	CHECK("\xff", "\"\xef\xbf\xbd\"");
@@ -119,6 +119,9 @@ static void test_json(void **state)
 	CHECK("\xed\xa0\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
 	CHECK("\xf4\x90\x80\x80", "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");
 	CHECK("\xe2\x82x", "\"\xef\xbf\xbd\xef\xbf\xbdx\"");
+	/* What YAML takes for a line's end, a mark or a control is escaped too. */
+	CHECK("\x7f\xc2\x85\xc2\x9f\xc2\xa0", "\"\\u007f\\u0085\\u009f\xc2\xa0\"");
+	CHECK("\xe2\x80\xa8\xe2\x80\xa9\xef\xbb\xbf", "\"\\u2028\\u2029\\ufeff\"");
 #undef CHECK
 }
 
