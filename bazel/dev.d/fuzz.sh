@@ -28,7 +28,7 @@ fuzz_one() {
 	say "fuzzing $name for $seconds s"
 	LLVM_PROFILE_FILE=$work.profraw "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -verbosity=0 \
 		-print_final_stats=1 -artifact_prefix="$CACHE/fuzz/crashes/$name-" "$work" "$seeds" </dev/null >"$work.log" 2>&1 || rc=$?
-	awk -v n="$name" '/number_of_executed_units/ {printf "%s: %s inputs run, no crash\n", n, $2}' "$work.log"
+	awk -v n="$name" -v rc="$rc" '/number_of_executed_units/ {printf "%s: %s inputs run, %s\n", n, $2, rc ? "then it failed" : "no crash"}' "$work.log"
 	if [ "$rc" != 0 ]; then
 		tail -n 40 "$work.log" >&2
 		say "$name failed; the input is in $CACHE/fuzz/crashes: put it into $seeds with the fix"
