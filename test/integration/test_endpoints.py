@@ -110,7 +110,7 @@ def test_panic_threshold_uses_unhealthy_endpoints_too(hbone, named):
     groups = [(0, "UNHEALTHY", [named(b"1").port, named(b"2").port], {}), (0, "HEALTHY", [named(b"3").port], {})]
     h = hbone(gateway(localities(c.cluster("up"), *groups)))
     assert {ask(h) for _ in range(40)} == {b"1", b"2", b"3"}
-    assert h.stat("cluster.up.lb_healthy_panic") == 40
+    h.expect_stat("cluster.up.lb_healthy_panic", 40)
     off = c.cluster("up", common_lb_config={"healthy_panic_threshold": {"value": 0}})
     assert h.reload(gateway(localities(off, *groups))), h.output()
     assert {ask(h) for _ in range(20)} == {b"3"}
@@ -141,7 +141,7 @@ def test_connect_timeout_and_what_is_logged(hbone, cleanup):
     with pytest.raises(ConnectionResetError):
         ask(h)
     h.wait_line(r"log flags=UF \S+ why=connect: no answer within 100 ms")
-    assert h.stat("cluster.up.upstream_cx_connect_timeout") == 1
+    h.expect_stat("cluster.up.upstream_cx_connect_timeout", 1)
 
 
 def test_connect_refused_and_attempts(hbone):
@@ -151,8 +151,8 @@ def test_connect_refused_and_attempts(hbone):
     with pytest.raises(ConnectionResetError):
         ask(h)
     h.wait_line(r"log flags=\S*URX")
-    assert h.stat("cluster.up.upstream_cx_connect_fail") == 3
-    assert h.stat("cluster.up.upstream_cx_connect_attempts_exceeded") == 1
+    h.expect_stat("cluster.up.upstream_cx_connect_fail", 3)
+    h.expect_stat("cluster.up.upstream_cx_connect_attempts_exceeded", 1)
 
 
 def test_no_healthy_endpoint_is_uh(hbone):

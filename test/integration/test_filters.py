@@ -88,7 +88,7 @@ def test_rbac_shadow_rules_only_count(hbone):
     h = hbone(plain(c.typed("rbac", NETWORK + "rbac.v3.RBAC", stat_prefix="tcp.", shadow_rules=shadow,
                             shadow_rules_stat_prefix="istio_dry_run_allow_"), ECHO))
     assert echoed(h)
-    assert h.stat("tcp.rbac.istio_dry_run_allow_shadow_denied") == 1
+    h.expect_stat("tcp.rbac.istio_dry_run_allow_shadow_denied", 1)
     assert "envoy_rbac_istio_dry_run_allow_shadow_denied{" in h.get("/stats/prometheus")[1]
 
 
@@ -153,7 +153,7 @@ def test_sni_router_patterns_and_istio_names(hbone, upstream):
         start = len(h.lines)
         assert echoed(h, net.client_hello(name))
         assert h.wait_line(r"log cluster=(\S+)", start=start)[1] == cluster
-    assert h.stat("sni_router.routed_istio") == 1
+    h.expect_stat("sni_router.routed_istio", 1)
 
 
 def test_sni_router_refuses_by_reset_or_alert(hbone, upstream):
@@ -216,7 +216,7 @@ def test_local_ratelimit(hbone):
     h = hbone(plain(c.typed("rate", NETWORK + "local_ratelimit.v3.LocalRateLimit", stat_prefix="r", token_bucket=bucket), ECHO))
     assert all(echoed(h) for _ in range(3))
     assert_reset(h)
-    assert h.stat("local_rate_limit.r.rate_limited") == 1
+    h.expect_stat("local_rate_limit.r.rate_limited", 1)
 
 
 @pytest.mark.parametrize("inline", [True, False])
@@ -247,10 +247,10 @@ def test_tcp_proxy_idle_timeout_and_duration(hbone, upstream):
         s.sendall(b"x")
         assert net.read_all(s) == b"x"
     h.wait_line(r"log .*flags=SI")
-    assert h.stat("tcp.t.idle_timeout") == 1
+    h.expect_stat("tcp.t.idle_timeout", 1)
     assert h.reload(plain(c.tcp_proxy("up", max_downstream_connection_duration="0.1s", access_log=[LOG]),
                           clusters=[c.cluster("up", upstream.port)]))
     with connect(h) as s:
         assert net.read_all(s) == b""
     h.wait_line(r"log .*flags=DT")
-    assert h.stat("tcp.t.max_downstream_connection_duration") == 1
+    h.expect_stat("tcp.t.max_downstream_connection_duration", 1)

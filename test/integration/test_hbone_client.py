@@ -65,7 +65,7 @@ def test_node_both_ways(hbone, certs, node, origin):
     n.wait_line(f"request 1 CONNECT {address(target)} peer=URI:{CLIENT} "
                 f"baggage=k8s.cluster.name=c1,k8s.deployment.name=w forwarded=for=\"127.0.0.1:{me[1]}\" network=net1")
     h.wait_line(f"peer={ECHO} flags=- why=-")
-    assert h.stat("cluster.peer.upstream_cx_http2_total") == 1
+    h.expect_stat("cluster.peer.upstream_cx_http2_total", 1)
 
 
 @pytest.mark.peer("node")
@@ -112,8 +112,8 @@ def test_node_a_burst_takes_three_connections(hbone, certs, node, origin):
     for i, s in enumerate(sockets):
         want = f"hello {i}".encode()
         assert net.read_exactly(s, len(want)) == want
-    assert h.stat("cluster.peer.upstream_cx_total") == 3
-    assert h.stat("cluster.peer.upstream_rq_active") == 250
+    h.expect_stat("cluster.peer.upstream_cx_total", 3)
+    h.expect_stat("cluster.peer.upstream_rq_active", 250)
     for s in sockets:
         s.close()
     until(lambda: h.stat("cluster.peer.hbone_pool.idle") == 3, "idle connections")
@@ -151,7 +151,7 @@ def test_node_another_identity_is_refused(hbone, certs, node):
     with connect(h) as s:
         assert read_to_the_end(s) == (b"", "reset")
     h.wait_line("flags=UF why=TLS: no subject alternative name is an allowed one")
-    assert h.stat("cluster.peer.ssl.fail_verify_san") == 1
+    h.expect_stat("cluster.peer.ssl.fail_verify_san", 1)
 
 
 @pytest.mark.peer("node")
@@ -171,7 +171,7 @@ def test_our_certificate_is_refused_by_an_alert(hbone, certs, server):
     with connect(h) as s:
         assert read_to_the_end(s) == (b"", "reset")
     h.wait_line("flags=UF why=connection: .*(unknown_ca|UNKNOWN_CA|unknown CA)")
-    assert h.stat("cluster.peer.ssl.connection_error") == 1
+    h.expect_stat("cluster.peer.ssl.connection_error", 1)
 
 
 @pytest.mark.peer("node")
@@ -195,7 +195,7 @@ def test_node_double(hbone, certs, node, origin):
             assert same(both_ways(s, data), data)
     outer.wait_line("request 1 CONNECT svc.example:80 .* baggage=k8s.cluster.name=c1 .*network=undefined")
     inner.wait_line(f"request 3 CONNECT svc.example:80 peer=URI:{CLIENT} baggage=undefined .*network=net1")
-    assert h.stat("cluster.peer.upstream_cx_total") == 1
+    h.expect_stat("cluster.peer.upstream_cx_total", 1)
     assert "session 2" not in outer.output()
 
 
@@ -257,7 +257,7 @@ def test_refused_streams_go_again(hbone, certs, server):
     with connect(h) as s:
         s.sendall(b"x")
         assert net.read_exactly(s, 1) == b"x"
-    assert h.stat("cluster.peer.upstream_rq_retry") == 2
+    h.expect_stat("cluster.peer.upstream_rq_retry", 2)
 
 
 @pytest.mark.peer("python-h2")
@@ -343,7 +343,7 @@ def test_a_new_certificate_makes_a_new_connection(hbone, certs, server, tmp_path
                 new.sendall(b"b")
                 assert net.read_exactly(new, 1) == b"b"
         assert sv.sessions[1].socket.getpeercert()["subjectAltName"] == (("URI", ECHO),)
-        assert h.stat("cluster.peer.hbone_pool.stale") == 1
+        h.expect_stat("cluster.peer.hbone_pool.stale", 1)
         old.sendall(b"c")
         assert net.read_exactly(old, 1) == b"c"
     until(lambda: h.stat("cluster.peer.hbone_pool.connections") == 1, "the end of the old connection")
@@ -469,7 +469,7 @@ def test_envoy_both_ways_and_a_burst(hbone, certs, gateway, origin):
     for s in sockets:
         assert net.read_exactly(s, 1) == b"x"
         s.close()
-    assert h.stat("cluster.peer.upstream_cx_total") == 3
+    h.expect_stat("cluster.peer.upstream_cx_total", 3)
 
 
 @pytest.mark.peer("envoy")
@@ -532,5 +532,5 @@ def test_envoys_client_configuration_runs_unchanged(hbone, certs, gateway, node,
     inner.wait_line("request 3 CONNECT inner.example:80 .*network=net1")
     h.wait_line("tcp .* cluster=gateway flags=- .*upclose=Normal")
     # Two outer tunnels of one kind share a connection; single, encap, any and outer are one cluster.
-    assert h.stat("cluster.gateway.upstream_cx_http2_total") == 1
-    assert h.stat("cluster.inner_connect.upstream_cx_http2_total") == 3
+    h.expect_stat("cluster.gateway.upstream_cx_http2_total", 1)
+    h.expect_stat("cluster.inner_connect.upstream_cx_http2_total", 3)

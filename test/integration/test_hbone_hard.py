@@ -44,7 +44,7 @@ def many(certs, cleanup):
 def test_ten_thousand_one_after_another(hbone, certs, many):
     h = hbone(server(certs, http2={"max_concurrent_streams": 100}))
     assert many(h, 10000, 100).wait_line("(done|error) .*", 120)[0] == "done 10000 most=100"
-    assert h.stat("hbone_server.t.rq_200") == 10000
+    h.expect_stat("hbone_server.t.rq_200", 10000)
     assert h.stat("hbone_server.t.http2.stream_refused") == 0
 
 
@@ -53,8 +53,8 @@ def test_ten_thousand_at_once(hbone, certs, many):
     h = hbone(server(certs, most=10000))
     node = many(h, 10000, 10000, "hold")
     assert node.wait_line("(open|error) .*", 120)[0] == "open 10000"
-    assert h.stat("hbone_server.t.tunnels_active") == 10000
-    assert h.stat("hbone_server.t.downstream_cx_active") == 1
+    h.expect_stat("hbone_server.t.tunnels_active", 10000)
+    h.expect_stat("hbone_server.t.downstream_cx_active", 1)
     node.process.stdin.write("end\n")
     node.process.stdin.flush()
     assert node.wait_line("(done|error) .*", 120)[0] == "done 10000 most=10000"
@@ -79,7 +79,7 @@ def test_memory_does_not_grow_with_tunnels(hbone, certs, many):
         return resident_kib(h.process.pid)
     first = after(10000)
     last = after(90000)
-    assert h.stat("hbone_server.t.rq_200") == 100000
+    h.expect_stat("hbone_server.t.rq_200", 100000)
     assert last <= first + 1024, (first, last)
 
 
@@ -107,7 +107,7 @@ def test_rapid_reset(hbone, certs, origin):
             except (AssertionError, OSError):
                 break
         assert [code for _, code in t.goaway] == [11]  # ENHANCE_YOUR_CALM
-        assert h.stat("hbone_server.t.http2.flood_resets") == 1
+        h.expect_stat("hbone_server.t.http2.flood_resets", 1)
         other.send(alive, b"alive")
         assert other.read(alive, 5) == b"alive"
     until(lambda: h.stat("hbone_server.t.tunnels_active") == 0, "no tunnel")

@@ -263,7 +263,7 @@ def test_2000_concurrent_connections(hbone, certs, cleanup, backend):
         sockets.append(s)
     for i, s in enumerate(sockets):
         assert net.read_exactly(s, 8) == f"{i:08d}".encode()
-    assert h.stats(r"^listener\.[^w]*\.downstream_cx_active$") == count
+    h.expect_stats(r"^listener\.[^w]*\.downstream_cx_active$", count)
     for s in sockets:
         s.close()
     until(lambda: h.stats(r"^listener\.[^w]*\.downstream_cx_active$") == 0, "all to close")

@@ -50,7 +50,7 @@ def test_tls_to_the_endpoint(hbone, certs, cleanup):
     with connect(h) as s:
         s.sendall(b"hello")
         assert net.read_exactly(s, 5) == b"hello"
-    assert h.stat("cluster.up.ssl.handshake") == 1
+    h.expect_stat("cluster.up.ssl.handshake", 1)
 
 
 @pytest.mark.peer("python-ssl")
@@ -138,7 +138,7 @@ def test_names_that_change(hbone, cleanup, server):
         assert net.read_exactly(s, 3) == b"two"
     dns.addresses = []
     until(lambda: h.stat("cluster.up.update_empty") > 0, "an empty answer")
-    assert h.stat("cluster.up.membership_total") == 2
+    h.expect_stat("cluster.up.membership_total", 2)
 
 
 @pytest.mark.parametrize("version,header", [("V1", None), ("V2", b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c")])
@@ -181,10 +181,10 @@ def test_connections_beyond_the_limit(hbone, server):
     with connect(h) as s:
         s.sendall(b"x")
         assert net.read_exactly(s, 1) == b"x"
-        assert h.stat("cluster.up.circuit_breakers.default.cx_open") == 1
+        h.expect_stat("cluster.up.circuit_breakers.default.cx_open", 1)
         assert is_dropped(h)
         h.wait_line(r"LOG flags=UO")
-        assert h.stat("cluster.up.upstream_cx_overflow") == 1
+        h.expect_stat("cluster.up.upstream_cx_overflow", 1)
     until(lambda: h.stat("cluster.up.upstream_cx_active") == 0, "the end of the first")
     with connect(h) as s:
         s.sendall(b"y")
@@ -203,4 +203,4 @@ def test_a_replaced_cluster_keeps_its_connections(hbone, cleanup, server):
             assert net.read_exactly(fresh, 5) == b"other"
         s.sendall(b"two")
         assert net.read_exactly(s, 3) == b"two"
-        assert h.stat("cluster_manager.cluster_modified") == 1
+        h.expect_stat("cluster_manager.cluster_modified", 1)

@@ -141,6 +141,13 @@ class Hbone(Child):
                 total += int(value)
         return total
 
+    def expect_stat(self, name, value):
+        """The worker counts a moment before or after the peer sees what is counted."""
+        until(lambda: self.stat(name) == value, f"{name} to be {value}")
+
+    def expect_stats(self, pattern, value):
+        until(lambda: self.stats(pattern) == value, f"the sum of {pattern} to be {value}")
+
     def port(self, listener):
         """Bound port of a listener (its first address)."""
         for line in self.get("/listeners")[1].splitlines():
