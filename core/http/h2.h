@@ -156,7 +156,6 @@ uint64_t hb_h2_refused(const struct hb_h2 *);
 /* For queries (addresses, identity; in on_closed, why the handshake failed); still owned by the
  * session. NULL once the session let it go. */
 struct hb_transport *hb_h2_lower(const struct hb_h2 *);
-bool hb_h2_is_server(const struct hb_h2 *);
 
 /* ------------------------------------------------------------------ streams */
 

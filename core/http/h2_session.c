@@ -955,10 +955,3 @@ hb_h2_lower(const struct hb_h2 *h2)
 	HB_CHECK(h2, HB_H2_MAGIC);
 	return (h2->lower != NULL ? h2->lower : h2->ended);
 }
-
-bool
-hb_h2_is_server(const struct hb_h2 *h2)
-{
-	HB_CHECK(h2, HB_H2_MAGIC);
-	return (h2->server);
-}
