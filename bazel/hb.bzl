@@ -76,6 +76,9 @@ def hb_binary(name, srcs = [], deps = [], copts = [], linkopts = [], **kwargs):
         copts = _copts([s for s in srcs if not s.endswith(".h")], copts),
         linkopts = HB_LINKOPTS + [
             "-pie",
+            # The tables of pointers in a PIE need 350 kB of relocations, or 10 kB packed; gold cannot pack.
+            "-fuse-ld=bfd",
+            "-Wl,-z,pack-relative-relocs",
             "-Wl,--dynamic-list=$(location %s)" % exports,
         ] + linkopts,
         linkstatic = True,
