@@ -174,7 +174,7 @@ attempt_failed(struct hb_dial *d, const struct hb_addr *addr)
 	}
 	if (d->attempts > 1) {
 		hb_stat_inc(d->worker, stats_of(d->w), CL_CX_ATTEMPTS_EXCEEDED);
-		d->reason = HB_CLOSE_CONNECT_ATTEMPTS;
+		d->reason = hb_close_attempts(d->reason);
 	}
 	fail(d, d->reason, d->text);
 }

@@ -150,6 +150,7 @@ hb_mesh_flag(enum hb_close_reason r)
 	case HB_CLOSE_CONNECT_TIMEOUT:
 	case HB_CLOSE_CONNECT_FAILED:
 	case HB_CLOSE_CONNECT_ATTEMPTS:
+	case HB_CLOSE_ATTEMPTS_TIMEOUT:
 	case HB_CLOSE_DNS_FAILED:
 	case HB_CLOSE_TUNNEL_REJECTED:
 		return ("CONNECT");

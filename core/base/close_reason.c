@@ -20,3 +20,16 @@ const struct hb_close_info *hb_close_info(enum hb_close_reason r)
 	HB_ASSERT((unsigned)r < HB_CLOSE_MAX);
 	return (&infos[r]);
 }
+
+enum hb_close_reason
+hb_close_attempts(enum hb_close_reason last)
+{
+	switch (last) {
+	case HB_CLOSE_CONNECT_TIMEOUT:
+	case HB_CLOSE_TLS_TIMEOUT:
+	case HB_CLOSE_ATTEMPTS_TIMEOUT:
+		return (HB_CLOSE_ATTEMPTS_TIMEOUT);
+	default:
+		return (HB_CLOSE_CONNECT_ATTEMPTS);
+	}
+}

@@ -44,6 +44,7 @@
 	X(CONNECT_TIMEOUT, "connect_timeout", true, "UF", "connection_timeout", "connecting took too long")       \
 	X(CONNECT_FAILED, "connect_failed", true, "UF", "connection_failure", "connecting failed")                \
 	X(CONNECT_ATTEMPTS, "connect_attempts_exceeded", true, "URX", "max_connect_attempts", "every connect attempt failed") \
+	X(ATTEMPTS_TIMEOUT, "connect_attempts_timeout", true, "URX", "max_connect_attempts", "every connect attempt failed, the last one by taking too long") \
 	X(DNS_FAILED, "dns_failed", true, "DF", "dns_resolution_failed", "the name does not resolve")             \
 	X(TLS_HANDSHAKE, "tls_handshake_failed", true, "UF", "tls_handshake_failed", "the TLS handshake failed")  \
 	X(TLS_NO_GROUP, "tls_no_shared_group", true, "UF", "tls_no_shared_group", "the peer accepts none of our key exchange groups") \
@@ -87,5 +88,8 @@ struct hb_close_info {
 
 /* Never NULL for r < HB_CLOSE_MAX. */
 HB_EXPORT const struct hb_close_info *hb_close_info(enum hb_close_reason r);
+
+/* The reason of a dial whose allowed attempts all failed, the last one for `last`. */
+enum hb_close_reason hb_close_attempts(enum hb_close_reason last);
 
 #endif

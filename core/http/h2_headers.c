@@ -99,6 +99,7 @@ hb_h2_reject_status(enum hb_close_reason reason)
 	case HB_CLOSE_TUNNEL_REJECTED:
 		return (502);
 	case HB_CLOSE_CONNECT_TIMEOUT:
+	case HB_CLOSE_ATTEMPTS_TIMEOUT:
 	case HB_CLOSE_TLS_TIMEOUT:
 		return (504);
 	default:

@@ -15,6 +15,7 @@ status_istio(enum hb_close_reason reason)
 	case HB_CLOSE_RATE_LIMITED:
 		return (429);
 	case HB_CLOSE_CONNECT_TIMEOUT:
+	case HB_CLOSE_ATTEMPTS_TIMEOUT:
 	case HB_CLOSE_TLS_TIMEOUT:
 		return (504);
 	default:

@@ -171,6 +171,16 @@ test_timeout(void **state)
 	assert_int_equal(up_stat(c, CL_CX_CONNECT_TIMEOUT), 1);
 	assert_int_equal(up_stat(c, CL_CX_CONNECT_FAIL), 1);
 	assert_int_equal(up_stat(c, CL_CX_ACTIVE), 0);
+	/* The reason of the last attempt is not lost. */
+	up_dial_start(&d, "c", 2, NULL);
+	up_turns(4);
+	up_advance(2001);
+	UP_UNTIL(up_stat(c, CL_CX_CONNECT_TIMEOUT) == 2);
+	up_advance(2001);
+	UP_UNTIL(d.done == 1);
+	assert_int_equal(d.reason, HB_CLOSE_ATTEMPTS_TIMEOUT);
+	assert_int_equal(d.attempts, 2);
+	assert_int_equal(up_stat(c, CL_CX_ATTEMPTS_EXCEEDED), 1);
 	for (int i = 0; i < 4; i++)
 		(void)close(extra[i]);
 	(void)close(fd);

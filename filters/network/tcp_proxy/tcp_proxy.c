@@ -259,7 +259,7 @@ tcp_proxy_failed(struct tcp_proxy *t, enum hb_close_reason reason, unsigned atte
 		(unsigned long long)hb_filter_conn_id(t->filter), hb_close_info(reason)->name,
 		attempts);
 	if (c->attempts > 1 && attempts >= c->attempts && !is_final(reason))
-		reason = HB_CLOSE_CONNECT_ATTEMPTS;
+		reason = hb_close_attempts(reason);
 	hb_filter_close(t->filter, reason);
 }
 

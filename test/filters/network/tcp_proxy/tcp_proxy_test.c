@@ -302,6 +302,8 @@ test_tcp_proxy__failures(void **state)
 	assert_int_equal(hbf_dialler.attempts_max, 1);
 	fails_with(TO_APP, HB_CLOSE_NO_HEALTHY_UPSTREAM, HB_CLOSE_NO_HEALTHY_UPSTREAM);
 	fails_with(TO_APP "    max_connect_attempts: 3\n", HB_CLOSE_CONNECT_TIMEOUT,
+		HB_CLOSE_ATTEMPTS_TIMEOUT);
+	fails_with(TO_APP "    max_connect_attempts: 3\n", HB_CLOSE_CONNECT_REFUSED,
 		HB_CLOSE_CONNECT_ATTEMPTS);
 	assert_int_equal(hbf_dialler.attempts_max, 3);
 	before = hbf_stat("tcp.p.downstream_cx_no_route");
