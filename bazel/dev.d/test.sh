@@ -86,7 +86,7 @@ integration_tests() {
 	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone ||
 		{ FAILED=$((FAILED + 1)); return 0; }
 	HBONE_BIN=$("${BAZEL[@]}" info "${BAZEL_FLAGS[@]}" bazel-bin 2>/dev/null)/core/app/hbone
-	export HBONE_BIN HBONE_SANITIZER=$CONFIG HBONE_LONG=${long:+1} PATH="$VENV/bin:$CACHE/bin:$PATH"
+	export HBONE_BIN HBONE_SANITIZER=$CONFIG HBONE_LONG=${long:+1} PATH="$VENV/bin:$GO_PEERS:$PATH"
 	[ -z "$long" ] || { select=(); timeout=1800; }
 	[ -z "$pattern" ] || select+=(-k "$pattern")
 	say "integration tests${CONFIG:+ ($CONFIG)}: running"

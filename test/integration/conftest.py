@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -16,8 +17,21 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "long: only with ./dev test --long")
 
 
+# Programs that say no version of their own: (one of them, the module that it is built from).
+GO_PEERS = {"h2spec": ("h2spec", "github.com/summerwind/h2spec"),
+            "istio-echo": ("istio-echo-server", "istio.io/istio")}
+
+
+def pinned_version(module):
+    text = (pathlib.Path(__file__).parent / "istio" / "go.mod").read_text(encoding="utf-8")
+    return re.search(rf"^\t{re.escape(module)} v(\S+)", text, re.MULTILINE)[1]
+
+
 def peer_version(name):
     """The program's own version number, or None where it cannot be had."""
+    if name in GO_PEERS:
+        program, module = GO_PEERS[name]
+        return pinned_version(module) if shutil.which(program) else None
     command = {
         "openssl": ["openssl", "version"],
         "curl": ["curl", "--version"],

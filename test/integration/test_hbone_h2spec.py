@@ -3,7 +3,6 @@
 connection a second after an error, so timeouts are longer than that."""
 import re
 import select
-import shutil
 import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +13,19 @@ from support import envoy, net
 from support.proc import SLOW
 from support.tunnels import server
 
-pytestmark = pytest.mark.skipif(not shutil.which("h2spec"),
-                                reason="h2spec is not installed; ./dev setup builds it where Go is")
+pytestmark = pytest.mark.peer("h2spec")
 
-# The case does not look at the frame size announced: its 20,000 bytes are within our default, 1 MiB.
+# The one exception: the case sends 20,000 bytes in a frame without a look at what was announced. That is an error for who
+# takes 16 KiB, as hbone_server does here; Envoy's form has no option for it and takes our default, 1 MiB.
 FRAME = {"http2/4.2/3"}
+
+# Nearly all of the time is waiting, so that the sections run at the same time, long ones case by case.
+PARTS = [f"{group}/{section}" for group, sections in {
+    "generic": "1 2 3.1 3.2 3.3 3.4 3.5 3.7 3.8 3.9 3.10 4 5",
+    "http2": "3 4.1 4.2 4.3 5.1/1 5.1/2 5.1/3 5.1/4 5.1/5 5.1/6 5.1/7 5.1/8 5.1/9 5.1/10 5.1/11 5.1/12 5.1/13 5.1.1 "
+             "5.1.2 5.3 5.4 5.5 6.1 6.2 6.3 6.4 6.5 6.7 6.8 6.9 6.10 7 8.1/1 8.1.2/1 8.1.2.1 8.1.2.2 8.1.2.3 8.1.2.6 8.2",
+    "hpack": "2 4 5 6"}.items() for section in sections.split()]
+ALL = 145
 
 
 def failures(port, part):
@@ -55,7 +62,7 @@ def relay(certs, port):
     return net.Server(run)
 
 
-@pytest.mark.long
+@pytest.mark.peer("envoy")
 def test_nothing_fails_that_envoy_passes(hbone, certs, cleanup, tmp_path):
     def envoys(admin, port):
         return envoy.render("hbone-server.yaml", CERTS=certs.folder, NODE="n", ADMIN_PORT=admin, PORT=port,
@@ -70,7 +77,7 @@ def test_nothing_fails_that_envoy_passes(hbone, certs, cleanup, tmp_path):
         r = relay(certs, ports[name])
         cleanup(r.close)
         ports[name] = r.port
-    jobs = [(name, part) for name in ports for part in ("generic", "http2", "hpack")]
+    jobs = [(name, part) for name in ports for part in PARTS]
     with ThreadPoolExecutor(len(jobs)) as pool:
         done = pool.map(lambda j: failures(ports[j[0]], j[1]), jobs)
     failed, count = {name: set() for name in ports}, dict.fromkeys(ports, 0)
@@ -78,7 +85,7 @@ def test_nothing_fails_that_envoy_passes(hbone, certs, cleanup, tmp_path):
         failed[name] |= bad
         count[name] += n
     print({name: f"{count[name]} cases, {len(failed[name])} fail" for name in ports})
-    assert set(count.values()) == {145}
+    assert set(count.values()) == {ALL}
     for name, allowed in (("hbone_server", set()), ("http_connection_manager", FRAME)):
         for case in failed[name] - failed["envoy"] - allowed:
             # Some cases send their bad frame to a stream that may have been answered, and so be closed, by then.
