@@ -57,9 +57,10 @@ def version_of(name):
     return VERSIONS[name]
 
 
-@pytest.fixture(autouse=True)
-def _peers(request):
-    for mark in request.node.iter_markers("peer"):
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before any fixture starts a program that is not there."""
+    for mark in item.iter_markers("peer"):
         if version_of(mark.args[0]) is None:
             pytest.skip(f"peer {mark.args[0]} is not installed; ./dev setup installs it")
 

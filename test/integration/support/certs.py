@@ -42,6 +42,12 @@ def _ca(folder, name):
     return cert, key
 
 
+def load(folder, name):
+    """A CA that was written before, for leaf()."""
+    return (x509.load_pem_x509_certificate((folder / f"{name}.pem").read_bytes()),
+            serialization.load_pem_private_key((folder / f"{name}.key").read_bytes(), None))
+
+
 BOTH = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
