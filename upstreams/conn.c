@@ -2,13 +2,22 @@
 #include "core/identity/identity.h"
 #include "core/transport/tls.h"
 #include "upstreams/conn.h"
+#include "upstreams/dial.h"
+#include "upstreams/hbone.h"
+
+#define WALK_SLICE 256u  /* connections judged in a turn */
+#define WALK_US    1000u /* and its time                 */
 
 /* The connections of a worker; there is one as long as there are connections. */
 struct census {
 	unsigned magic;
 #define CENSUS_MAGIC 0x4b1e70d3
+	struct hb_worker *worker;
 	struct hb_list conns;
+	struct hb_list pools; /* that have connections, being made included */
 	struct hb_timer timer;
+	struct hb_run walk;
+	struct hb_list *cursor; /* the next to be judged */
 };
 
 struct conn {
@@ -16,9 +25,10 @@ struct conn {
 #define CONN_MAGIC 0x6e12c5b8
 	struct hb_transport_watch watch;
 	struct hb_list node;
-	const struct hb_transport *t; /* until watch.gone                     */
+	struct hb_transport *t;       /* until watch.gone                     */
+	const struct hb_transport_socket *socket; /* of the cluster           */
 	struct hb_cluster_w *w;       /* pinned                               */
-	struct hb_ep_cell *cell;      /* referenced                           */
+	struct hb_ep_cell *cell;      /* referenced; NULL = not counted       */
 	uint64_t since_ms;
 	uint64_t in, out;  /* bytes that the counters have already */
 	char *host, *peer; /* owned; NULL = none                   */
@@ -48,25 +58,43 @@ on_census(struct hb_timer *timer)
 		struct conn *c = HB_LIST_ENTRY(n, struct conn, node);
 
 		HB_CHECK(c, CONN_MAGIC);
-		count_bytes(c, c->t->bytes_in, c->t->bytes_out);
+		if (c->cell != NULL)
+			count_bytes(c, c->t->bytes_in, c->t->bytes_out);
 	}
 	hb_timer_start(timer, HB_UPCONN_COUNT_MS);
 }
 
-static void
-census_join(struct hb_worker *w, struct conn *c)
+static void walk_run(struct hb_run *);
+
+/* Made on first use. */
+static struct census *
+census_of(struct hb_worker *w)
 {
 	struct census *census = w->slot[HB_SLOT_UPSTREAM];
 
 	if (census == NULL) {
 		HB_NEW(census, CENSUS_MAGIC);
+		census->worker = w;
 		hb_list_init(&census->conns);
+		hb_list_init(&census->pools);
 		hb_timer_init(&census->timer, w, on_census);
+		hb_run_init(&census->walk, walk_run);
 		hb_timer_start(&census->timer, HB_UPCONN_COUNT_MS);
 		w->slot[HB_SLOT_UPSTREAM] = census;
 	}
 	HB_CHECK(census, CENSUS_MAGIC);
-	hb_list_add_tail(&census->conns, &c->node);
+	return (census);
+}
+
+static void
+census_check(struct hb_worker *w, struct census *census)
+{
+	if (!hb_list_empty(&census->conns) || !hb_list_empty(&census->pools))
+		return;
+	hb_timer_stop(&census->timer);
+	hb_run_cancel(&census->walk);
+	w->slot[HB_SLOT_UPSTREAM] = NULL;
+	HB_DEL(census);
 }
 
 static void
@@ -75,26 +103,132 @@ census_leave(struct hb_worker *w, struct conn *c)
 	struct census *census = w->slot[HB_SLOT_UPSTREAM];
 
 	HB_CHECK(census, CENSUS_MAGIC);
+	if (census->cursor == &c->node)
+		census->cursor = c->node.next;
 	hb_list_del(&c->node);
-	if (!hb_list_empty(&census->conns))
-		return;
-	hb_timer_stop(&census->timer);
-	w->slot[HB_SLOT_UPSTREAM] = NULL;
-	HB_DEL(census);
+	census_check(w, census);
+}
+
+void
+hb_upconn_pool_join(struct hb_worker *w, struct hb_upconn_pool *p)
+{
+	hb_list_add_tail(&census_of(w)->pools, &p->node);
+}
+
+void
+hb_upconn_pool_leave(struct hb_worker *w, struct hb_upconn_pool *p)
+{
+	struct census *census = w->slot[HB_SLOT_UPSTREAM];
+
+	HB_CHECK(census, CENSUS_MAGIC);
+	hb_list_del(&p->node);
+	census_check(w, census);
+}
+
+/* ------------------------------------------------------------------ judging again */
+
+/* What stands in `now` where `s` stands in `old`, at the end of a cluster's chain of tunnels. */
+static const struct hb_transport_socket *
+in_place(const struct hb_transport_socket *old, const struct hb_transport_socket *now,
+	const struct hb_transport_socket *s)
+{
+	const struct hb_hbone_conf *a = hb_hbone_of(old), *b = hb_hbone_of(now);
+
+	if (old == s)
+		return (b == NULL ? now : NULL);
+	for (; a != NULL && b != NULL; a = hb_hbone_through(a), b = hb_hbone_through(b)) {
+		if (hb_hbone_socket(a) == s)
+			return (hb_hbone_socket(b));
+	}
+	return (NULL);
+}
+
+/* By the place in the cluster, or the name of the match. NULL = there is none. */
+static const struct hb_transport_socket *
+successor(const struct hb_cluster *old, const struct hb_cluster *now,
+	const struct hb_transport_socket *s)
+{
+	const struct hb_transport_socket *r = in_place(old->socket, now->socket, s);
+
+	for (size_t i = 0; i < old->n_matches && r == NULL; i++) {
+		for (size_t k = 0; k < now->n_matches && r == NULL; k++) {
+			if (strcmp(old->matches[i].name, now->matches[k].name) == 0)
+				r = in_place(old->matches[i].socket, now->matches[k].socket, s);
+		}
+	}
+	return (r);
+}
+
+bool
+hb_upconn_holds(const struct hb_cluster_w *w, const struct hb_transport_socket *socket,
+	struct hb_transport *t)
+{
+	const struct hb_cluster *now = hb_cluster_find(hb_str(w->cluster->name));
+	const struct hb_transport_socket *next = NULL;
+
+	if (now != NULL && now != w->cluster)
+		next = successor(w->cluster, now, socket);
+	return (hb_transport_socket_holds(next == NULL ? socket : next, t));
 }
 
 static void
-gone(struct hb_transport_watch *watch, enum hb_close_reason ended, uint64_t in, uint64_t out)
+judge(struct conn *c)
 {
-	struct conn *c = HB_CONTAINER(watch, struct conn, watch);
-	const struct hb_stats *s;
-	struct hb_worker *w;
-
 	HB_CHECK(c, CONN_MAGIC);
-	w = c->w->worker;
-	s = c->w->cluster->stats;
-	census_leave(w, c);
-	count_bytes(c, in, out);
+	if (c->socket == NULL || c->t->dead || hb_upconn_holds(c->w, c->socket, c->t))
+		return;
+	hb_stat_inc(c->w->worker, c->w->cluster->stats, CL_TLS_REVOKED);
+	hb_tls_end(c->t, HB_CLOSE_REVOKED);
+}
+
+static void
+walk_run(struct hb_run *run)
+{
+	struct census *census = HB_CONTAINER(run, struct census, walk);
+	struct hb_worker *w = census->worker;
+	uint64_t began = hb_now_us(w);
+
+	HB_CHECK(census, CENSUS_MAGIC);
+	for (unsigned n = 0; n < WALK_SLICE && census->cursor != &census->conns &&
+		hb_now_us(w) - began < WALK_US;
+		n++) {
+		struct conn *c = HB_LIST_ENTRY(census->cursor, struct conn, node);
+
+		census->cursor = census->cursor->next;
+		judge(c);
+	}
+	if (census->cursor != &census->conns)
+		hb_run_soon(w, &census->walk);
+	else
+		census->cursor = NULL;
+}
+
+void
+hb_upconns_recheck(struct hb_worker *w)
+{
+	struct census *census = w->slot[HB_SLOT_UPSTREAM];
+	struct hb_list *n, *tmp;
+
+	if (census == NULL)
+		return;
+	HB_CHECK(census, CENSUS_MAGIC);
+	census->cursor = census->conns.next;
+	hb_run_soon(w, &census->walk);
+	HB_LIST_FOREACH_SAFE (n, tmp, &census->pools) {
+		struct hb_upconn_pool *p = HB_LIST_ENTRY(n, struct hb_upconn_pool, node);
+
+		p->changed(p);
+	}
+}
+
+/* ------------------------------------------------------------------ life */
+
+static void
+count_end(struct conn *c, enum hb_close_reason ended)
+{
+	const struct hb_stats *s = c->w->cluster->stats;
+	struct hb_worker *w = c->w->worker;
+
 	hb_stat_add(w, s, CL_CX_ACTIVE, -1);
 	hb_stat_inc(w, s, CL_CX_DESTROY);
 	hb_stat_inc(w, s, ended == HB_CLOSE_NONE ? CL_CX_DESTROY_LOCAL : CL_CX_DESTROY_REMOTE);
@@ -102,6 +236,19 @@ gone(struct hb_transport_watch *watch, enum hb_close_reason ended, uint64_t in, 
 	HB_CLUSTER_COUNT(c->w, connections, -1);
 	HB_EP_COUNT(c->cell, active, -1);
 	hb_ep_cell_unref(&c->cell);
+}
+
+static void
+gone(struct hb_transport_watch *watch, enum hb_close_reason ended, uint64_t in, uint64_t out)
+{
+	struct conn *c = HB_CONTAINER(watch, struct conn, watch);
+
+	HB_CHECK(c, CONN_MAGIC);
+	census_leave(c->w->worker, c);
+	if (c->cell != NULL) {
+		count_bytes(c, in, out);
+		count_end(c, ended);
+	}
 	hb_cluster_unpin(&c->w);
 	hb_free(c->host);
 	hb_free(c->peer);
@@ -124,8 +271,8 @@ hb_upconn_peer_name(struct hb_transport *t)
 }
 
 void
-hb_upconn_watch(struct hb_transport *t, struct hb_cluster_w *w, struct hb_ep_cell *cell, char *host,
-	struct hb_upstream_info *info)
+hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket,
+	struct hb_cluster_w *w, struct hb_ep_cell *cell, char *host, struct hb_upstream_info *info)
 {
 	struct conn *c;
 
@@ -133,14 +280,15 @@ hb_upconn_watch(struct hb_transport *t, struct hb_cluster_w *w, struct hb_ep_cel
 	HB_NEW(c, CONN_MAGIC);
 	c->watch.gone = gone;
 	c->t = t;
+	c->socket = socket;
 	c->w = w;
 	c->cell = cell;
 	c->since_ms = hb_now_ms(w->worker);
 	c->host = host;
 	c->peer = hb_upconn_peer_name(t);
 	t->watch = &c->watch;
-	census_join(w->worker, c);
-	if (w->cluster->buffer_high > 0)
+	hb_list_add_tail(&census_of(w->worker)->conns, &c->node);
+	if (cell != NULL && w->cluster->buffer_high > 0)
 		hb_transport_set_high(t, w->cluster->buffer_high);
 	info->transport = t;
 	info->cluster = hb_str(w->cluster->name);

@@ -183,6 +183,15 @@ internal_generation(const void *conf)
 	return (hb_transport_socket_generation(c->inner));
 }
 
+static bool
+internal_holds(const void *conf, struct hb_transport *t)
+{
+	const struct internal_conf *c = conf;
+
+	HB_CHECK(c, INTERNAL_CONF_MAGIC);
+	return (hb_transport_socket_holds(c->inner, t));
+}
+
 const struct hb_transport_socket_type hb_tsocket_internal_upstream = {
 	.name = "envoy.transport_sockets.internal_upstream",
 	.upstream =
@@ -193,6 +202,7 @@ const struct hb_transport_socket_type hb_tsocket_internal_upstream = {
 	.certs = internal_certs,
 	.key = internal_key,
 	.generation = internal_generation,
+	.holds = internal_holds,
 };
 
 /* ------------------------------------------------------------------ connecting */

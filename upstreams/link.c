@@ -4,6 +4,7 @@
 #include "core/transport/pair.h"
 #include "core/transport/tls.h"
 #include "upstreams/conn.h"
+#include "upstreams/dial.h"
 #include "upstreams/hbone.h"
 #include "upstreams/internal.h"
 #include "upstreams/link.h"
@@ -21,6 +22,7 @@ struct hb_link {
 	struct hb_transport *t;  /* owned; over a pair or a stream               */
 	bool connected;          /* t                                            */
 	bool counted;
+	uint64_t generation;     /* of the socket, when it began                 */
 	struct hb_addr addr, local;
 	struct hb_timer deadline;
 	struct hb_run run; /* failed before the loop was reached           */
@@ -138,17 +140,52 @@ link_failed(struct hb_link *l, const struct hb_race_result *res)
 	l->rq.done(l->rq.arg, res, NULL);
 }
 
+/* What has changed since it began was told to connections that stood. */
+static bool
+still_allowed(struct hb_link *l, struct hb_transport *t)
+{
+	const struct hb_cluster *c = l->rq.w->cluster;
+
+	if (hb_transport_socket_generation(l->rq.socket) == l->generation &&
+		hb_cluster_find(hb_str(c->name)) == c)
+		return (true);
+	return (hb_upconn_holds(l->rq.w, l->rq.socket, t));
+}
+
+static void
+link_revoked(struct hb_link *l, const struct hb_race_result *won)
+{
+	const struct hb_tls_info *tls = hb_transport_tls_info(won->t);
+	struct hb_race_result res = *won;
+	struct hb_transport *t = won->t;
+
+	(void)snprintf(l->text, sizeof l->text, "TLS: %.200s", tls->failure);
+	hb_transport_abort(&t, HB_CLOSE_REVOKED);
+	res.t = NULL;
+	res.reason = HB_CLOSE_TLS_VERIFY;
+	res.text = l->text;
+	link_failed(l, &res);
+}
+
 static void
 link_won(struct hb_link *l, const struct hb_race_result *res)
 {
 	struct hb_upstream_info info = { .endpoint = res->addr, .local = res->local };
 
+	if (res->secure && !still_allowed(l, res->t)) {
+		link_revoked(l, res);
+		return;
+	}
 	if (res->secure)
 		hb_stat_inc(l->worker, l->rq.w->cluster->stats, CL_TLS_HANDSHAKE);
 	if (l->counted) {
 		l->counted = false;
-		hb_upconn_watch(
-			res->t, l->w, l->cell, *l->host == '\0' ? NULL : hb_strdup(l->host), &info);
+		hb_upconn_watch(res->t, l->rq.socket, l->w, l->cell,
+			*l->host == '\0' ? NULL : hb_strdup(l->host), &info);
+	} else if (res->secure) {
+		/* In an outer tunnel: its peer is judged, the connection is none. */
+		hb_upconn_watch(res->t, l->rq.socket,
+			hb_cluster_pin(l->rq.w->cluster, l->worker), NULL, NULL, &info);
 	} else {
 		info.transport = res->t;
 	}
@@ -360,6 +397,7 @@ hb_link_new(const struct hb_link_request *rq)
 	l->worker = rq->w->worker;
 	l->rq = *rq;
 	l->host = hb_strdup(rq->host);
+	l->generation = hb_transport_socket_generation(rq->socket);
 	hb_run_init(&l->run, on_run);
 	hb_timer_init(&l->deadline, l->worker, on_deadline);
 	/* A stream of another connection is none of its own. */

@@ -15,6 +15,24 @@ count(const struct hb_pool *pool, enum hb_cluster_stat i, int64_t n)
 
 /* ------------------------------------------------------------------ pools and peers */
 
+/* Those with replaced certificates go now if they have no streams, else with the last of them. */
+static void
+on_changed(struct hb_upconn_pool *changes)
+{
+	struct hb_pool *pool = HB_CONTAINER(changes, struct hb_pool, changes);
+	struct hb_list *n, *tmp;
+
+	HB_CHECK(pool, HB_POOL_MAGIC);
+	HB_LIST_FOREACH_SAFE (n, tmp, &pool->conns) {
+		struct pool_conn *c = HB_LIST_ENTRY(n, struct pool_conn, node);
+
+		if (c->peer == NULL || !hb_pool__conn_stale(c))
+			continue;
+		count(pool, CL_POOL_STALE, 1);
+		hb_pool__conn_retire(c);
+	}
+}
+
 static struct hb_pool *
 pool_of(struct hb_cluster_w *w)
 {
@@ -26,6 +44,7 @@ pool_of(struct hb_cluster_w *w)
 		pool->peers = hb_map_new();
 		hb_list_init(&pool->conns);
 		hb_list_init(&pool->idle);
+		pool->changes.changed = on_changed;
 		w->pool = pool;
 	}
 	HB_CHECK(pool, HB_POOL_MAGIC);
@@ -417,7 +436,7 @@ best_conn(struct pool_peer *p)
 	HB_LIST_FOREACH_SAFE (n, tmp, &p->conns) {
 		struct pool_conn *c = HB_LIST_ENTRY(n, struct pool_conn, peer_node);
 
-		if (c->h2 != NULL && c->generation != hb_transport_socket_generation(c->socket)) {
+		if (hb_pool__conn_stale(c)) {
 			count(p->pool, CL_POOL_STALE, 1);
 			hb_pool__conn_retire(c);
 			continue;

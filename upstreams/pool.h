@@ -4,7 +4,8 @@
  * everything that decides about identity is equal. One pool a cluster and worker, so the cluster's
  * configuration (its name, source address, TLS settings, allowed peers) is part of the key by
  * construction; the key names the rest: addresses, endpoint, transport socket, and what that takes
- * from the downstream. A connection whose certificates were replaced meanwhile takes no new streams.
+ * from the downstream. A connection whose certificates were replaced takes no new streams, and goes
+ * with its last one; one whose peer is no longer trusted ends at once (upstreams/conn.h).
  *
  *   hb_pool_open ──► waiting ──► stream open ──► answered ──► done(stream)
  *                       ▲            │ refused, or its connection ended, before the answer
@@ -61,7 +62,7 @@ void hb_pool_cancel(struct hb_pool_rq **rq);
 
 /* The cluster is gone: connections end with their last stream. */
 void hb_pool_drain(struct hb_cluster_w *);
-/* The process ends: connections end. */
+/* The process ends: connections end, those without streams by GOAWAY and close_notify. */
 void hb_pool_stop(struct hb_cluster_w *);
 /* Nothing is left in it. */
 void hb_pool_free(struct hb_cluster_w *);

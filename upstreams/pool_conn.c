@@ -2,7 +2,6 @@
 /* Connections of a pool: from connecting to their last stream. */
 #include <stdio.h>
 #include "core/transport/tls.h"
-#include "upstreams/conn.h"
 #include "upstreams/pool_priv.h"
 
 /* A stream's place in the numbers; the transport's watch. */
@@ -73,6 +72,8 @@ over(struct pool_conn *c)
 	HB_ASSERT(c->link == NULL && c->h2 == NULL && c->pool != NULL);
 	leave_peer(c);
 	hb_list_del(&c->node);
+	if (hb_list_empty(&c->pool->conns))
+		hb_upconn_pool_leave(c->w->worker, &c->pool->changes);
 	count(c, CL_POOL_ACTIVE, -1);
 	c->pool = NULL;
 	hb_pool__conn_unref(&c);
@@ -95,9 +96,18 @@ hb_pool__conn_drop(struct pool_conn *c)
 		hb_link_cancel(&c->link);
 		over(c);
 	} else if (c->h2 != NULL) {
-		hb_h2_abort(&c->h2, HB_CLOSE_LOCAL_CLOSE);
+		if (c->streams == 0)
+			hb_h2_close(&c->h2, HB_CLOSE_SHUTDOWN);
+		else
+			hb_h2_abort(&c->h2, HB_CLOSE_LOCAL_CLOSE);
 		over(c);
 	}
+}
+
+bool
+hb_pool__conn_stale(const struct pool_conn *c)
+{
+	return (c->h2 != NULL && c->generation != hb_transport_socket_generation(c->socket));
 }
 
 bool
@@ -350,6 +360,8 @@ hb_pool__conn_new(struct hb_pool *pool, struct pool_peer *peer, const struct hb_
 		rq.facts = &c->facts;
 	}
 	hb_list_init(&c->idle_node);
+	if (hb_list_empty(&pool->conns))
+		hb_upconn_pool_join(c->w->worker, &pool->changes);
 	hb_list_add_tail(&pool->conns, &c->node);
 	count(c, CL_POOL_ACTIVE, 1);
 	if (peer != NULL) {

@@ -9,6 +9,7 @@
 #ifndef HB_UPSTREAMS_POOL_PRIV_H
 #define HB_UPSTREAMS_POOL_PRIV_H
 
+#include "upstreams/conn.h"
 #include "upstreams/hbone.h"
 #include "upstreams/link.h"
 #include "upstreams/pool.h"
@@ -19,6 +20,7 @@ struct hb_pool {
 	struct hb_cluster_w *w;  /* its owner                             */
 	struct hb_map *peers;    /* by key                                */
 	struct hb_list conns;    /* every pool_conn that is not over      */
+	struct hb_upconn_pool changes; /* joined while there are conns    */
 	struct hb_list idle;     /* of those, without streams; the one used longest ago first */
 	uint32_t n_idle;
 	bool draining;
@@ -97,9 +99,11 @@ void hb_pool__ready(struct pool_conn *);
 struct pool_conn *hb_pool__conn_new(struct hb_pool *, struct pool_peer *, const struct hb_pool_rq *);
 /* Takes no new streams from now on. */
 void hb_pool__conn_retire(struct pool_conn *);
-/* Not shared, and not wanted any more. */
+/* Ends it: cleanly without streams, else with a reset. */
 void hb_pool__conn_drop(struct pool_conn *);
 void hb_pool__conn_unref(struct pool_conn **);
+/* Was made with certificates or trust that were replaced. */
+bool hb_pool__conn_stale(const struct pool_conn *);
 bool hb_pool__conn_usable(const struct pool_conn *);
 /* The stream counts from now on until it is gone. */
 struct pool_stream;

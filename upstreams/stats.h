@@ -107,6 +107,8 @@
 	    "TLS handshakes in which the endpoint's certificate did not verify.")                   \
 	X(CL_TLS_SAN, "ssl.fail_verify_san", COUNTER,                                                \
 	    "TLS handshakes in which the endpoint's identity was not an allowed one.")              \
+	X(CL_TLS_REVOKED, "ssl.revoked", COUNTER,                                                    \
+	    "Live connections ended because the endpoint's certificate or identity is no longer allowed.") \
 	X(CL_TLS_NO_GROUP, "ssl.fail_no_shared_group", COUNTER,                                      \
 	    "TLS handshakes in which the endpoint wanted a key exchange group that is not ours.")
 

@@ -3,6 +3,7 @@
 #include "core/base/log.h"
 #include "core/event/table.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
+#include "upstreams/conn.h"
 #include "upstreams/dial.h"
 #include "upstreams/hbone.h"
 #include "upstreams/internal.h"
@@ -105,6 +106,8 @@ go_live(struct hb_cluster *c)
 		hb_cluster_stop(old);
 	hb_table_put(live, name, c);
 	hb_cluster_went_live(c);
+	if (old != NULL)
+		hb_transport_sockets_changed();
 }
 
 static void
@@ -223,6 +226,7 @@ hb_upstreams_init(const struct hb_upstreams_options *o, struct hb_err *reterr)
 			hb_transport_socket_register(&hb_tsocket_internal_upstream, reterr) != 0)
 			return (-EEXIST);
 	}
+	hb_transport_sockets_watch(hb_upconns_recheck);
 	hb_dial_bind(&dial_ops);
 	hb_upstreams_admin_init();
 	return (0);
@@ -242,6 +246,7 @@ hb_upstreams_stop(void)
 	if (live == NULL || stopped)
 		return;
 	stopped = true;
+	hb_transport_sockets_watch(NULL);
 	hb_cluster_foreach(stop_one, NULL);
 	hb_dns_fini();
 }

@@ -18,6 +18,8 @@ struct hb_transport_socket {
 static const struct hb_transport_socket_type *types[TYPES_MAX];
 static size_t n_types;
 static struct hb_list live = { &live, &live };
+static void (*watcher)(struct hb_worker *);
+static struct hb_run changed;
 
 static int
 add_message(const ProtobufCMessageDescriptor *desc, struct hb_err *reterr)
@@ -208,4 +210,39 @@ hb_transport_socket_foreach(void (*fn)(void *arg, const struct hb_transport_sock
 
 	HB_LIST_FOREACH (n, &live)
 		fn(arg, HB_LIST_ENTRY(n, struct hb_transport_socket, node));
+}
+
+/* ------------------------------------------------------------------ changes */
+
+static void
+tell_worker(struct hb_worker *w, void *arg)
+{
+	(void)arg;
+	if (watcher != NULL)
+		watcher(w);
+}
+
+static void
+changed_run(struct hb_run *run)
+{
+	(void)run;
+	hb_post_all(tell_worker, NULL, NULL);
+}
+
+void
+hb_transport_sockets_changed(void)
+{
+	if (watcher == NULL)
+		return;
+	if (changed.fn == NULL)
+		hb_run_init(&changed, changed_run);
+	hb_run_soon(hb_worker_control(), &changed);
+}
+
+void
+hb_transport_sockets_watch(void (*fn)(struct hb_worker *))
+{
+	watcher = fn;
+	if (fn == NULL && changed.fn != NULL)
+		hb_run_cancel(&changed);
 }

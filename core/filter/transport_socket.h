@@ -36,8 +36,9 @@ struct hb_transport_socket_type {
 	void (*key)(const void *conf, const struct hb_facts *, struct hb_str host, struct hb_text *);
 	/* Changes whenever a new connection would use another certificate or other trust; NULL = never. */
 	uint64_t (*generation)(const void *conf);
-	/* Downstream side, on the worker: false = the peer of this transport, which `wrap` made, is no
-	 * longer one that it would let in. NULL = there is nothing to ask. */
+	/* On the worker: false = the peer of this transport, which `wrap` made (or that of the socket
+	 * whose place this one has taken), is no longer one that it would let in; then the transport
+	 * is one of core/transport/tls.h. NULL = there is nothing to ask. */
 	bool (*holds)(const void *conf, struct hb_transport *);
 	/* Downstream side: what it would say of a peer with these facts (its identity); a refusal ends
 	 * with hb_explain_stop. NULL = it looks at none of them. */
@@ -72,6 +73,15 @@ const void *hb_transport_socket_conf(const struct hb_transport_socket *,
 bool hb_transport_socket_secure(const struct hb_transport_socket *);
 size_t hb_transport_socket_certs(const struct hb_transport_socket *, bool trust,
     const struct hb_cert_info *const **ret);
+/*
+ * Control thread: new connections are judged or made otherwise than those that are there (files of a
+ * socket have changed, or who owns it was replaced). Soon, and once for many calls, `fn` runs on every
+ * worker: who holds connections of upstream sockets looks at them again.
+ */
+void hb_transport_sockets_changed(void);
+/* One for the process; NULL = nobody. Control thread. */
+void hb_transport_sockets_watch(void (*fn)(struct hb_worker *));
+
 /* Control thread: every live compiled socket with certificates, for /certs. */
 void hb_transport_socket_foreach(void (*fn)(void *arg, const struct hb_transport_socket *), void *arg);
 

@@ -781,3 +781,13 @@ hb_tls_recheck(struct hb_transport *base, const struct hb_tls_ctx *now)
 	t = tls_of(base);
 	return (!t->secured || !alive(t) || hb_tls__recheck(t, now));
 }
+
+void
+hb_tls_end(struct hb_transport *base, enum hb_close_reason reason)
+{
+	struct hb_tls *t = tls_of(base);
+
+	HB_ASSERT(base->in_call == 0 && base->busy == 0);
+	if (alive(t))
+		tls_fail(t, reason);
+}

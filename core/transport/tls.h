@@ -98,6 +98,9 @@ struct hb_transport *hb_tls_new(struct hb_transport *lower, const struct hb_tls_
  * the trust is the same or was asked before. False: the transport's failure says why.
  */
 bool hb_tls_recheck(struct hb_transport *, const struct hb_tls_ctx *now);
+/* Ends one for which that is false, from outside of it: a reset below, on_closed(reason) for its
+ * sink. From the run queue. */
+void hb_tls_end(struct hb_transport *, enum hb_close_reason);
 
 /* What a TLS transport knows after on_secured; borrowed until it is gone. */
 struct hb_tls_info {

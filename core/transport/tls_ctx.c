@@ -173,6 +173,17 @@ verify(SSL *ssl, uint8_t *ret_alert)
 	return (ssl_verify_ok);
 }
 
+/* Beside trust. Contexts of one configuration have the same pointers. */
+static bool
+same_demands(const struct hb_tls_ctx *a, const struct hb_tls_ctx *b)
+{
+	return (a->rules == b->rules && a->n_sans == b->n_sans &&
+		a->n_cert_hashes == b->n_cert_hashes && a->n_spki_hashes == b->n_spki_hashes &&
+		memcmp(a->sans, b->sans, a->n_sans * sizeof a->sans[0]) == 0 &&
+		memcmp(a->cert_hashes, b->cert_hashes, a->n_cert_hashes * 32) == 0 &&
+		memcmp(a->spki_hashes, b->spki_hashes, a->n_spki_hashes * 32) == 0);
+}
+
 bool
 hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
 {
@@ -182,7 +193,8 @@ hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
 	uint8_t unused;
 
 	if (now == t->ctx || now->trust == NULL || t->peer == NULL || !t->info.peer_verified ||
-		hb_trust_id(now->trust) == t->trust_id || n == 0 || n > PEER_CHAIN_MAX)
+		(hb_trust_id(now->trust) == t->trust_id && same_demands(now, t->ctx)) || n == 0 ||
+		n > PEER_CHAIN_MAX)
 		return (true);
 	for (i = 0; i < n; i++)
 		chain[i] = sk_CRYPTO_BUFFER_value(sk, i);

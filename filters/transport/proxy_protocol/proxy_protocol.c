@@ -200,6 +200,15 @@ pp_generation(const void *conf)
 	return (hb_transport_socket_generation(c->inner));
 }
 
+static bool
+pp_holds(const void *conf, struct hb_transport *t)
+{
+	const struct pp_conf *c = conf;
+
+	HB_CHECK(c, PP_CONF_MAGIC);
+	return (hb_transport_socket_holds(c->inner, t));
+}
+
 static size_t
 pp_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 {
@@ -221,4 +230,5 @@ const struct hb_transport_socket_type hb_tsocket_proxy_protocol = {
 	.certs = pp_certs,
 	.key = pp_key,
 	.generation = pp_generation,
+	.holds = pp_holds,
 };

@@ -10,6 +10,7 @@
 #include "core/event/table.h"
 #include "core/event/worker.h"
 #include "core/filter/conn.h"
+#include "core/filter/transport_socket.h"
 #include "core/identity/expiry.h"
 #include "core/stats/stats.h"
 #include "filters/transport/tls/tls_conf_priv.h"
@@ -53,6 +54,7 @@ static struct {
 	struct hb_run run;
 	bool queued;        /* run is in the run queue */
 	bool trust_changed; /* live connections must be looked at again */
+	bool upstream_changed; /* … those to upstreams */
 	struct hb_identity_tick tick;
 	unsigned ticks;
 	struct hb_stats *stats; /* NULL = there are no workers */
@@ -194,6 +196,7 @@ idle(void)
 	said_free();
 	hb_identity_tick_stop(&all.tick);
 	hb_stats_unref(&all.stats);
+	hb_tls_stats_stop();
 }
 
 /* Every worker has passed the end of a turn: who used it has said so. */
@@ -500,6 +503,7 @@ rebuild(struct hb_tls_conf *c)
 		(void)atomic_fetch_add_explicit(&c->generation, 1, memory_order_release);
 		count(ID_RELOADS);
 		hb_tls_reload_drop(c, old);
+		all.upstream_changed |= !c->tls.server;
 		all.ticks = 0; /* look at the dates soon */
 	}
 	next_fini(c, &n);
@@ -525,10 +529,13 @@ on_run(struct hb_run *r)
 	if (!hb_list_empty(&all.dirty)) {
 		all.queued = true;
 		hb_run_soon(w, r);
-	} else if (all.trust_changed) {
-		all.trust_changed = false;
-		hb_conns_revalidate();
+		return;
 	}
+	if (all.trust_changed)
+		hb_conns_revalidate();
+	if (all.upstream_changed)
+		hb_transport_sockets_changed();
+	all.trust_changed = all.upstream_changed = false;
 }
 
 static void
@@ -583,6 +590,7 @@ hb_tls_reload_start(struct hb_tls_conf *c)
 		hb_identity_tick_start(&all.tick, on_tick);
 	if (all.stats == NULL && hb_worker_control() != NULL)
 		stats_start();
+	hb_tls_stats_start();
 	all.ticks = 0;
 }
 
