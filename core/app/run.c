@@ -9,6 +9,7 @@
 #include "core/event/worker.h"
 #include "core/identity/reload.h"
 #include "core/filter/conn.h"
+#include "core/http/h2.h"
 #include "core/stats/access_log.h"
 #include "core/transport/pump.h"
 #include "core/transport/transport.h"
@@ -319,6 +320,7 @@ hb_cmd_run(const struct hb_args *args)
 	hb_workers_at_end(hb_access_log_worker_fini);
 	hb_workers_at_end(hb_transport_worker_fini);
 	hb_workers_at_end(hb_conn_worker_fini);
+	hb_workers_at_end(hb_h2_worker_fini);
 	hb_identity_stop();
 	hb_workers_fini();
 	hb_app_rooms_fini();

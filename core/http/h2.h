@@ -156,6 +156,8 @@ uint64_t hb_h2_refused(const struct hb_h2 *);
 /* For queries (addresses, identity; in on_closed, why the handshake failed); still owned by the
  * session. NULL once the session let it go. */
 struct hb_transport *hb_h2_lower(const struct hb_h2 *);
+/* Frees the room's state on this worker, made on first use; when no session is left there. */
+void hb_h2_worker_fini(struct hb_worker *);
 
 /* ------------------------------------------------------------------ streams */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * core/http/h2_priv.h: what h2_session.c, h2_stream.c and h2_headers.c share.
+ * core/http/h2_priv.h: what the parts of the HTTP/2 session share.
  */
 #ifndef HB_CORE_HTTP_H2_PRIV_H
 #define HB_CORE_HTTP_H2_PRIV_H
@@ -10,8 +10,8 @@
 
 /* Slices that one delivery is made of; more of a batch follow in the next one. */
 #define H2_SLICES_MAX 64u
-/* Payload of our DATA frames at most: nghttp2 keeps a buffer of that size once it was used. */
-#define H2_FRAME_MAX  (8u * 16384u - 9u)
+/* Payload of our DATA frames at most. */
+#define H2_FRAME_MAX  (64u * 16384u - 9u)
 
 /* What peers may not overdo, and not take too long for: h2_guard.c. Times in ms of the worker. */
 struct h2_guard {
@@ -41,6 +41,8 @@ struct hb_h2 {
 	struct hb_transport       *lower;   /* owned; NULL = gone                         */
 	struct hb_transport       *ended;   /* what was lower, while its on_closed runs   */
 	nghttp2_session           *ng;      /* until the memory goes                      */
+	uint8_t                   *lent;    /* the worker's: its frame buffer, h2_mem.c   */
+	uint32_t                   lent_size;
 	const struct hb_h2_events *ev;      /* NULL = the sink let go, or was told        */
 	void                      *sink;
 	struct hb_h2_options       opt;
@@ -70,7 +72,7 @@ struct hb_h2 {
 	bool receiving;  /* nghttp2 or a delivery is on the stack: sending waits          */
 	bool sending;
 	bool blocked;    /* the lower transport is above its watermark                    */
-	bool settings_sent; /* the first frame of a server passed send                    */
+	bool begun;      /* what comes before the second frame was sent                   */
 	bool goaway_got, goaway_told;
 	bool lower_ended;
 };
@@ -116,6 +118,7 @@ struct h2_stream {
 	bool headers_done;          /* the request, or the final response, is complete    */
 	bool connected_told;
 	bool stop_after_end;        /* RST_STREAM(NO_ERROR) follows our END_STREAM        */
+	bool sends;                 /* nghttp2 will ask for DATA                           */
 	bool writing;               /* the sink's write is on the stack                   */
 	bool held;                  /* bytes wait for the sink: its window has shrunk      */
 };
@@ -134,6 +137,23 @@ void hb_h2__detach(struct h2_stream *);        /* leaves the session's lists    
 void hb_h2__count(struct hb_h2 *, enum hb_h2_count);
 /* Ends it from the run queue; the first reason stays. */
 void hb_h2__fail(struct hb_h2 *, enum hb_close_reason);
+
+static inline bool
+hb_h2__is_drained(const struct hb_h2 *h2)
+{
+	return (h2->drain == H2_DRAIN_FINAL && h2->active == 0);
+}
+
+/* h2_mem.c */
+nghttp2_mem hb_h2__mem(struct hb_h2 *);
+
+/* h2_send.c: all frames that windows and the lower transport allow. False = nghttp2 gave up. */
+bool hb_h2__send_all(struct hb_h2 *);
+void hb_h2__send_callbacks(nghttp2_session_callbacks *);
+
+/* h2_recv.c: takes all of buf, and tells the sinks of streams. */
+void hb_h2__receive(struct hb_h2 *, struct hb_buf *buf);
+void hb_h2__recv_callbacks(nghttp2_session_callbacks *);
 
 /* h2_guard.c */
 void hb_h2__guard_init(struct hb_h2 *);
@@ -167,8 +187,9 @@ void hb_h2__stream_data(struct h2_stream *, const uint8_t *p, size_t n);
 int hb_h2__stream_submit(struct h2_stream *, unsigned status, const struct hb_h2_header *,
     size_t n, bool body);
 int hb_h2__stream_request(struct h2_stream *, const struct hb_h2_request *);
+/* What was written, and may go: nghttp2 will ask for it. */
+void hb_h2__stream_send(struct h2_stream *);
 void hb_h2__stream_reset(struct h2_stream *, uint32_t error_code);
-extern const nghttp2_data_provider hb_h2__provider;
 
 /* Fields. */
 void hb_h2__fields_add(struct h2_fields **, const struct hb_h2_options *, struct hb_str name,

@@ -228,19 +228,20 @@ frame_size(size_t n)
 	return (whole > FRAME_HEADER ? whole - FRAME_HEADER : n);
 }
 
+/*
+ * Once all that there is has been taken, nghttp2 forgets that the stream sends: an idle one costs no
+ * queue entry, and is not asked in vain.
+ */
 static ssize_t
 stream_read(struct h2_stream *s, size_t max, uint32_t *flags)
 {
 	size_t n = HB_MIN(max, s->tx.len);
 
-	/* A client sends nothing before it was accepted. */
-	if (!s->responded || (n == 0 && !s->tx_end))
-		return (NGHTTP2_ERR_DEFERRED);
-	if (n < s->tx.len)
-		n = frame_size(n);
 	*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-	if (s->tx_end && n == s->tx.len)
-		*flags |= NGHTTP2_DATA_FLAG_EOF;
+	if (n < s->tx.len)
+		return ((ssize_t)frame_size(n));
+	*flags |= NGHTTP2_DATA_FLAG_EOF | (s->tx_end ? 0 : NGHTTP2_DATA_FLAG_NO_END_STREAM);
+	s->sends = false;
 	return ((ssize_t)n);
 }
 
@@ -259,7 +260,17 @@ read_data(nghttp2_session *ng, int32_t id, uint8_t *buf, size_t max, uint32_t *f
 	return (stream_read(s, max, flags));
 }
 
-const nghttp2_data_provider hb_h2__provider = { .read_callback = read_data };
+void
+hb_h2__stream_send(struct h2_stream *s)
+{
+	static const nghttp2_data_provider provider = { .read_callback = read_data };
+
+	/* A client sends nothing before it was accepted. */
+	if (s->sends || !s->responded || s->over || s->h2 == NULL ||
+		(s->tx.len == 0 && !(s->tx_end && !s->tx_end_sent)))
+		return;
+	s->sends = nghttp2_submit_data(s->h2->ng, NGHTTP2_FLAG_END_STREAM, s->id, &provider) == 0;
+}
 
 /* ------------------------------------------------------------------ header blocks */
 
@@ -284,7 +295,8 @@ hb_h2__stream_submit(struct h2_stream *s, unsigned status, const struct hb_h2_he
 	v[0] = nv(HB_STR(":status"), hb_str(text));
 	for (i = 0; i < n; i++)
 		v[i + 1] = nv(headers[i].name, headers[i].value);
-	r = nghttp2_submit_response(s->h2->ng, s->id, v, n + 1, body ? &hb_h2__provider : NULL);
+	r = nghttp2_submit_headers(s->h2->ng, body ? NGHTTP2_FLAG_NONE : NGHTTP2_FLAG_END_STREAM,
+		s->id, NULL, v, n + 1, NULL);
 	hb_free(v);
 	s->responded = true;
 	s->status = (uint16_t)status;
@@ -313,7 +325,7 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 	}
 	for (i = 0; i < r->n_headers; i++)
 		v[n++] = nv(r->headers[i].name, r->headers[i].value);
-	id = nghttp2_submit_request(s->h2->ng, NULL, v, n, &hb_h2__provider, s);
+	id = nghttp2_submit_headers(s->h2->ng, NGHTTP2_FLAG_NONE, -1, NULL, v, n, s);
 	hb_free(v);
 	return (id);
 }
@@ -323,8 +335,7 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 static void
 start_tx(struct h2_stream *s)
 {
-	/* An error says that it is not deferred: it will ask by itself. */
-	(void)nghttp2_session_resume_data(s->h2->ng, s->id);
+	hb_h2__stream_send(s);
 	hb_h2__send(s->h2);
 }
 

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The memory of nghttp2's sessions. Each has a buffer for the frame that it sends next, 16 KiB from
+ * the start and as large as the largest DATA frame later, although our payload never goes through it
+ * (NO_COPY). What is in it counts only until nghttp2_session_mem_send has handed it out, and
+ * hb_h2__send_all copies it then; so all sessions of a worker have the same one lent. The pages
+ * behind the longest header block are never touched.
+ *
+ * Which block it is: the only ones that nghttp2 asks for by realloc of nothing are the chunks of its
+ * frame buffer. The first is lent; a larger one replaces it, which nghttp2 does without looking at
+ * the older one; another of the same size is the rest of a long header block, kept between calls,
+ * and memory of its own.
+ */
+#include <sys/mman.h>
+#include "core/http/h2_priv.h"
+
+#define CHUNK_MIN 16384u
+#define AREA      (H2_FRAME_MAX + 4096u)
+
+static uint8_t *
+area_of(struct hb_worker *w)
+{
+	void *p = w->slot[HB_SLOT_HTTP];
+
+	if (p != NULL)
+		return (p);
+	p = mmap(NULL, AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		-1, 0);
+	if (p == MAP_FAILED)
+		return (NULL);
+	w->slot[HB_SLOT_HTTP] = p;
+	return (p);
+}
+
+void
+hb_h2_worker_fini(struct hb_worker *w)
+{
+	void *p = w->slot[HB_SLOT_HTTP];
+
+	w->slot[HB_SLOT_HTTP] = NULL;
+	if (p != NULL)
+		HB_ASSERT(munmap(p, AREA) == 0);
+}
+
+static void *
+mem_malloc(size_t n, void *user_data)
+{
+	(void)user_data;
+	return (hb_malloc(n));
+}
+
+static void *
+mem_calloc(size_t n, size_t size, void *user_data)
+{
+	(void)user_data;
+	return (hb_calloc(n, size));
+}
+
+static void
+mem_free(void *p, void *user_data)
+{
+	const struct hb_h2 *h2 = user_data;
+
+	if (p != NULL && p != h2->lent)
+		hb_free(p);
+}
+
+static void *
+mem_realloc(void *p, size_t n, void *user_data)
+{
+	struct hb_h2 *h2 = user_data;
+
+	if (p == NULL && n >= CHUNK_MIN && n > h2->lent_size && n <= AREA) {
+		if (h2->lent == NULL)
+			h2->lent = area_of(h2->worker);
+		if (h2->lent != NULL) {
+			h2->lent_size = (uint32_t)n;
+			return (h2->lent);
+		}
+	}
+	HB_ASSERT(p == NULL || p != h2->lent);
+	return (hb_realloc(p, n));
+}
+
+nghttp2_mem
+hb_h2__mem(struct hb_h2 *h2)
+{
+	return ((nghttp2_mem){ h2, mem_malloc, mem_free, mem_calloc, mem_realloc });
+}
