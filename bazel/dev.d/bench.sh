@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+# ./dev bench: the benchmark suite of test/bench, beside other proxies. Sourced by dev.
+
+PACKAGES_BENCH="haproxy nginx libnginx-mod-stream nghttp2-proxy h2o"
+
+# The peers are programs here, not services: Debian asks /usr/sbin/policy-rc.d before it starts one.
+setup_bench_peers() {
+	local policy=/usr/sbin/policy-rc.d
+	# shellcheck disable=SC2086
+	[ -n "$(missing_packages $PACKAGES_BENCH)" ] || return 0
+	need_root
+	[ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod 755 "$policy" && trap "rm -f $policy" EXIT; }
+	PACKAGES_TEST="$PACKAGES_TEST $PACKAGES_BENCH" setup_packages
+	[ -z "$(trap -p EXIT)" ] || { rm -f "$policy" && trap - EXIT; }
+}
+
+# Programs by the names that test/bench/peers.py knows, ours stripped as ./dev install does.
+setup_bench_programs() {
+	local bin=$1 name
+	say "building the program and the load tool"
+	bazel build --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone //test/bench/load //test/bench:hbone_per_record
+	mkdir -p "$bin"
+	for name in core/app/hbone test/bench/load/load test/bench/hbone_per_record; do strip -o "$bin/$(basename $name)" "bazel-bin/$name"; done
+	# Envoy itself, without the Python that starts it.
+	ln -sfn "$("$VENV/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent)')/_bin/envoy" "$bin/envoy"
+	if [ -n "${ZTUNNEL:-}" ]; then ln -sfn "$(realpath "$ZTUNNEL")" "$bin/ztunnel"; else rm -f "$bin/ztunnel"; fi
+}
+
+cmd_bench() {
+	local bin=$CACHE/bench/bin alone=(unshare --net)
+	setup_venv
+	case " $* " in
+	*" --help "* | *" -h "* | *" --list "*) alone=() ;;
+	*) ready && setup_bench_peers && setup_bench_programs "$bin" ;;
+	esac
+	[ "$(id -u)" = 0 ] || [ ${#alone[@]} = 0 ] || alone+=(--map-root-user)
+	PATH=$bin:/usr/sbin:$PATH "${alone[@]}" "$VENV/bin/python" test/bench/bench.py --out "$CACHE/bench" "$@"
+}

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""./dev bench: runs the tests in rounds, in a network namespace of its own, and reports. See docs/performance.md."""
+import argparse
+import datetime
+import os
+import pathlib
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import measure
+import peers
+import report
+import rows
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+REFILLS = 2                 # of one noisy run
+REFILL_SHARE = 0.25         # of all runs: a machine that is never quiet must come to an end, too
+SETTLE_SECONDS = 0.5        # before a run is repeated
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def sysctl(name, value):
+    pathlib.Path("/proc/sys/net/ipv4", name).write_text(value, encoding="ascii")
+
+
+def prepare_network():
+    """The namespace is new: lo is down, and its settings are the kernel's."""
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    sysctl("ip_local_port_range", "10240 64999")
+    sysctl("tcp_tw_reuse", "1")
+    sysctl("tcp_congestion_control", "reno")
+
+
+class Suite:
+    def __init__(self, stage, options, chosen):
+        self.stage, self.options = stage, options
+        self.rows, self.tests = chosen
+        self.results = {}       # test -> peer -> round -> values
+        self.runs = []
+        self.failed = {}        # (test, peer) -> what went wrong
+        self.refilled = 0
+        self.planned = sum(len(self.peers(t)) * min(t.rounds, options.rounds) for t in self.tests)
+
+    def peers(self, test):
+        return [p for p in test.peers if peers.available(p)]
+
+    def how(self, test):
+        """The function that measures, and its quantity: seconds, or starts."""
+        if test.mode == "start":
+            return measure.start, self.options.starts
+        return {"idle": measure.idle, "further": measure.further}.get(test.mode, measure.load), self.options.seconds
+
+    def once(self, test, peer):
+        """A run that is quiet, or the quietest of some; one that failed is tried once more."""
+        function, quantity = self.how(test)
+        best = None
+        for attempt in range(REFILLS + 1):
+            try:
+                result = function(self.stage, test, peer, quantity)
+            except peers.BenchError as e:
+                say(f"    {test.name} {peer}: {e}")
+                if attempt:
+                    raise
+                continue
+            if best is None or result.get("steal_share", 0) < best.get("steal_share", 0):
+                best = result
+            if not measure.noisy(result, test):
+                return result
+            if attempt == REFILLS or self.refilled >= REFILL_SHARE * self.planned:
+                break
+            self.refilled += 1
+            time.sleep(SETTLE_SECONDS)
+        return {**best, "noisy": True}
+
+    def measure(self, number, test, peer):
+        if (test.name, peer) in self.failed:
+            return
+        try:
+            result = self.once(test, peer)
+        except peers.BenchError as e:
+            self.failed[test.name, peer] = str(e)
+            return
+        self.results.setdefault(test.name, {}).setdefault(peer, {})[number] = result
+        self.runs.append({"round": number, "test": test.name, "peer": peer,
+                          **{k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}})
+
+    def round(self, number):
+        for test in self.tests:
+            if number >= test.rounds:
+                continue
+            sysctl("tcp_congestion_control", test.congestion)
+            names = self.peers(test)
+            # Nobody is always the first.
+            for peer in names[number % len(names):] + names[:number % len(names)]:
+                self.measure(number, test, peer)
+            sysctl("tcp_congestion_control", "reno")
+            self.progress(number, test)
+        self.stage.stop_all()
+
+    def progress(self, number, test):
+        metric = next((r.metric for r in self.rows if test.name in (r.test, r.base)), None)
+        parts, steal, other = [], 0, 0
+        for peer in self.peers(test):
+            v = self.results.get(test.name, {}).get(peer, {}).get(number)
+            if v is None:
+                parts.append(f"{peer} failed")
+                continue
+            parts.append(f"{peer} {report.number(v.get(metric))}" + ("*" if v.get("noisy") else ""))
+            steal, other = max(steal, v.get("steal_share", 0)), max(other, v.get("other_busy", 0))
+        unit = rows.METRICS[metric][0] if metric else ""
+        say(f"  {number + 1}/{self.options.rounds} {test.name:14} {unit:7} {'  '.join(parts)}   (steal {steal:.0%}, other cores {other:.0%})")
+
+    def judged(self):
+        return [report.judge(r, self.results, self.failed) for r in self.rows]
+
+
+def cpu_model():
+    for line in pathlib.Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def about(options, suite, began):
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    used = {p for t in suite.tests for p in t.peers if peers.available(p)}
+    return {"command": " ".join(["./dev bench", *sys.argv[1:]]).replace(" --save", ""), "date": began.strftime("%Y-%m-%d %H:%M UTC"),
+            "commit": commit or "unknown", "cpu": cpu_model(), "cores": os.cpu_count(), "kernel": platform.release(),
+            "rounds": options.rounds, "seconds_of_a_run": options.seconds, "runs": len(suite.runs),
+            "noisy": sum(bool(r.get("noisy")) for r in suite.runs), "refilled": suite.refilled,
+            "versions": {n: peers.version(n) for n in peers.PEERS if n in used},
+            "failed": [f"{t}, {p}: {why}" for (t, p), why in suite.failed.items()]}
+
+
+def arguments():
+    p = argparse.ArgumentParser(prog="./dev bench", formatter_class=argparse.RawDescriptionHelpFormatter, description=(
+        "Measures hbone beside other proxies: everything on one core of a network namespace of its own, in interleaved rounds.\n"
+        "rows: " + " ".join(dict.fromkeys(r.id for r in rows.ROWS))), epilog=(
+            "ZTUNNEL=PATH adds ztunnel. Results go to ~/.cache/hbone/bench; docs/performance.md tells what the rows are."))
+    p.add_argument("names", nargs="*", metavar="ROW", help="rows to measure; default: all")
+    p.add_argument("--rounds", type=int, help="default 5, with --quick 2")
+    p.add_argument("--quick", action="store_true", help="short runs: to see where one is, not to claim anything")
+    p.add_argument("--save", action="store_true", help="write docs/performance.json, .md and the charts")
+    p.add_argument("--list", action="store_true", help="print the rows and end")
+    p.add_argument("--out", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    p.add_argument("--load", default="load", help=argparse.SUPPRESS)
+    o = p.parse_args()
+    o.rounds = o.rounds or (2 if o.quick else 5)
+    if o.save and (o.names or o.quick):
+        p.error("--save needs a whole run: no rows, no --quick")
+    o.seconds, o.starts = (0.4, 3) if o.quick else (1.0, 4)
+    try:
+        o.chosen = rows.select(o.names)
+    except ValueError as e:
+        p.error(str(e))
+    return o
+
+
+def main():
+    options = arguments()
+    if options.list:
+        print(report.table([report.judge(r, {}, {}) for r in options.chosen[0]]))
+        return 0
+    began = datetime.datetime.now(datetime.timezone.utc)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    prepare_network()
+    cores = sorted(os.sched_getaffinity(0))
+    # This process looks on from another core than the one that is measured.
+    if len(cores) > 1:
+        os.sched_setaffinity(0, set(cores[:-1]))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="hbone-bench-"))
+    stage = peers.Stage(folder, options.load, {cores[-1]})
+    suite = Suite(stage, options, options.chosen)
+    say(f"{len(suite.rows)} rows, {suite.planned} runs in {options.rounds} rounds; * marks a noisy run")
+    try:
+        for number in range(options.rounds):
+            suite.round(number)
+    finally:
+        stage.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    return finish(options, suite, about(options, suite, began), began)
+
+
+def finish(options, suite, info, began):
+    judged = suite.judged()
+    say("\n" + report.table(judged) + "\n")
+    say(f"{report.summary(judged)}; {info['noisy']} of {info['runs']} runs are noisy, {info['refilled']} were run again")
+    options.out.mkdir(parents=True, exist_ok=True)
+    prefix = options.out / began.strftime("%Y-%m-%d-%H%M%S")
+    report.write_json(prefix.with_suffix(".json"), info, judged, suite.runs)
+    report.write_charts(prefix, suite.results, suite.tests)
+    say(f"written: {prefix}.json and -*.svg")
+    for failure in info["failed"]:
+        say(f"not reported, it had errors: {failure}")
+    if info["failed"]:
+        if options.save:
+            say("so nothing is saved in docs/")
+        return 1
+    if options.save:
+        report.save(ROOT / "docs", info, judged, suite.runs, suite.results, suite.tests)
+        say("written: docs/performance.json, docs/performance.md, docs/performance-*.svg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

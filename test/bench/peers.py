@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs that are compared: their configurations, how they are started, pinned and stopped."""
+import dataclasses
+import mmap
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+
+CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
+SERVER_ID = "spiffe://cluster.local/ns/default/sa/server"
+DEADLINE = 20            # seconds, for what should take less than one
+
+_RENO = 'socket_options: [{level: 6, name: 13, buf_value: "cmVubw==", state: STATE_PREBIND}]'    # TCP_CONGESTION = reno
+_PIPES = {"GLOBAL": "tune.pipesize 1048576", "SPLICE": "option splice-request\n\toption splice-response"}
+
+
+class BenchError(Exception):
+    """A run that cannot be reported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Peer:
+    """`ways`: way -> (file in configs/ or None, what is filled in there); `argv` gets the rendered file and the values."""
+    label: str
+    program: str
+    argv: object
+    ways: dict
+    version: tuple = ()
+
+    def path(self):
+        return shutil.which(self.program) if self.program else None
+
+
+def _hbone(program):
+    ways = {"passthrough": ("passthrough.yaml", {"SOCKETS": "", "BIND": ""}),
+            "passthrough-reno": ("passthrough.yaml", {
+                "SOCKETS": _RENO,
+                "BIND": f"upstream_bind_config: {{source_address: {{address: 127.0.0.1, port_value: 0}}, {_RENO}}}"}),
+            "terminate": ("hbone-terminate.yaml", {}), "originate": ("hbone-originate.yaml", {})}
+    return program, (lambda p, config, v: [p, "run", "-c", config, "--concurrency", "1", "-l", "warn"]), ways, ("version",)
+
+
+def _nghttpx(program, _config, v):
+    certs = v["CERTS"]
+    return [program, "--conf=/dev/null", "--http2-proxy", "--workers=1", "--single-process", "--single-thread", "--log-level=ERROR",
+            f"--frontend=127.0.0.1,{v['PORT']}", f"--backend=127.0.0.1,{v['ORIGIN']}", "--verify-client",
+            f"--verify-client-cacert={certs}/root.pem", "--tls-min-proto-version=TLSv1.3", "--no-via",
+            "--frontend-http2-window-size=16777216", "--frontend-http2-connection-window-size=33554432",
+            "--tls13-ciphers=TLS_AES_128_GCM_SHA256", f"{certs}/server.key", f"{certs}/server.pem"]
+
+
+def _haproxy(label, ways):
+    return Peer(label, "haproxy", lambda p, config, v: [p, "-db", "-f", config], ways, ("-v",))
+
+
+PEERS = {
+    "direct": Peer("no proxy", None, None, {}),
+    "hbone": Peer("hbone", *_hbone("hbone")),
+    "per-record": Peer("hbone, one system call per record", *_hbone("hbone_per_record")),
+    "envoy": Peer("Envoy", "envoy", lambda p, config, v: [
+        p, "-c", config, "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"], {
+            "passthrough": ("passthrough.yaml", {"SOCKETS": "", "BIND": ""}),
+            "terminate": ("envoy-terminate.yaml", {}), "originate": ("envoy-originate.yaml", {})}, ("--version",)),
+    "haproxy": _haproxy("HAProxy", {"passthrough": ("haproxy-passthrough.cfg", {"GLOBAL": "", "SPLICE": ""})}),
+    "haproxy-splice": _haproxy("HAProxy, splice, 1 MiB pipes", {
+        "passthrough": ("haproxy-passthrough.cfg", _PIPES), "passthrough-reno": ("haproxy-passthrough.cfg", _PIPES)}),
+    "haproxy-tuned": _haproxy("HAProxy, 64 KiB buffers, 8 MiB windows", {"terminate": ("haproxy-terminate.cfg", {})}),
+    "nginx": Peer("nginx", "nginx", lambda p, config, v: [p, "-c", config, "-p", v["FOLDER"]], {
+        "passthrough": ("nginx.conf", {})}, ("-v",)),
+    "nghttpx": Peer("nghttpx, 16 and 32 MiB windows", "nghttpx", _nghttpx, {"terminate": (None, {})}, ("--version",)),
+    "h2o": Peer("h2o", "h2o", lambda p, config, v: [p, "-c", config], {"terminate": ("h2o.conf", {})}, ("--version",)),
+}
+
+
+def available(name):
+    return name in PEERS and (name == "direct" or PEERS[name].path() is not None)
+
+
+def version(name):
+    peer = PEERS[name]
+    if not peer.version:
+        return ""
+    out = subprocess.run([peer.path(), *peer.version], capture_output=True, text=True, timeout=20, check=False)
+    for line in (out.stdout + out.stderr).splitlines():
+        if line.strip():
+            return line.strip().replace(peer.path(), peer.program)
+    return ""
+
+
+# ------------------------------------------------------------------ certificates
+
+_LEAF = """[v]
+basicConstraints = critical, CA:false
+keyUsage = critical, digitalSignature
+extendedKeyUsage = serverAuth, clientAuth
+subjectAltName = URI:spiffe://cluster.local/ns/default/sa/{name}, DNS:bench.example
+"""
+
+
+def _openssl(*args):
+    done = subprocess.run(["openssl", *map(str, args)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BenchError(f"openssl {args[0]}: {done.stderr.strip()}")
+
+
+def make_certificates(folder):
+    """root.pem (RSA 2048, as istiod's), server.pem and client.pem with P-256 keys below it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    key, root = folder / "root.key", folder / "root.pem"
+    _openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", root, "-days", "30", "-subj", "/O=cluster.local",
+             "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    for name in ("server", "client"):
+        (folder / "ext").write_text(_LEAF.format(name=name), encoding="utf-8")
+        _openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / f"{name}.key",
+                 "-out", folder / "csr", "-subj", f"/O={name}")
+        _openssl("x509", "-req", "-in", folder / "csr", "-CA", root, "-CAkey", key, "-CAcreateserial", "-days", "20",
+                 "-out", folder / f"{name}.pem", "-extfile", folder / "ext", "-extensions", "v")
+        both = (folder / f"{name}.pem").read_bytes() + (folder / f"{name}.key").read_bytes()
+        (folder / f"{name}-both.pem").write_bytes(both)
+    return folder
+
+
+# ------------------------------------------------------------------ processes
+
+def pin(pid, cores):
+    """All threads of a process; those that it starts later inherit it."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(task), cores)
+
+
+class Process:
+    """A program on `cores`. Its output goes to a file; `started` is the time of its exec (monotonic ns)."""
+
+    def __init__(self, argv, log, cores, stdin=None, stdout=None):
+        moment = mmap.mmap(-1, 8)
+
+        def before_exec():
+            os.sched_setaffinity(0, cores)
+            moment[:8] = time.monotonic_ns().to_bytes(8, "little")
+
+        self.log = pathlib.Path(log)
+        with open(self.log, "wb") as out:
+            self.process = subprocess.Popen(argv, stdin=stdin or subprocess.DEVNULL, stdout=stdout or out, stderr=out,
+                                            preexec_fn=before_exec)
+        self.pid = self.process.pid
+        self.started = int.from_bytes(moment[:8], "little")
+        moment.close()
+
+    def tail(self):
+        text = self.log.read_text(encoding="utf-8", errors="replace").strip()
+        return "; ".join(text.splitlines()[-3:]) or "it says nothing"
+
+    def check(self):
+        if self.process.poll() is not None:
+            raise BenchError(f"{self.process.args[0]} ended with {self.process.returncode}: {self.tail()}")
+
+    def wait_for(self, port):
+        """Until it accepts connections; returns when that was (monotonic ns)."""
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            try:
+                with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE):
+                    return time.monotonic_ns()
+            except ConnectionRefusedError:
+                self.check()
+                time.sleep(0.0002)
+        raise BenchError(f"{self.process.args[0]} does not listen after {DEADLINE} s: {self.tail()}")
+
+    def memory(self):
+        """(resident, anonymous) bytes."""
+        text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text(encoding="ascii")
+        return tuple(1024 * int(re.search(rf"^{key}:\s+(\d+) kB", text, re.M)[1]) for key in ("Rss", "Anonymous"))
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+class Stage:
+    """The origin, and the proxies that are running now. Ports stay below those that clients get."""
+
+    def __init__(self, folder, load, cores):
+        self.folder, self.load, self.cores = pathlib.Path(folder), load, cores
+        self.certs = make_certificates(self.folder / "certs")
+        self.port = 2000
+        self.running = {}
+        self.origin_port = self.next_port()
+        self.origin = Process([load, "serve", "--listen", f"127.0.0.1:{self.origin_port}"], self.folder / "origin.log", cores)
+        self.origin.wait_for(self.origin_port)
+
+    def next_port(self):
+        self.port = self.port + 1 if self.port < 9000 else 2001
+        return self.port
+
+    def start(self, name, way):
+        """A process of its own for this peer: (process, port)."""
+        peer = PEERS[name]
+        folder = self.folder / f"{name}-{way}"
+        folder.mkdir(exist_ok=True)
+        port = self.next_port()
+        values = {"PORT": port, "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
+        if way == "originate":
+            values["TERMINATOR"] = self.get("hbone", "terminate")[1]
+        template, more = peer.ways[way]
+        config = folder / (template or "none")
+        if template:
+            text = (CONFIGS / template).read_text(encoding="utf-8")
+            for word, value in {**values, **more}.items():
+                text = text.replace(f"@{word}@", str(value))
+            config.write_text(text, encoding="utf-8")
+        process = Process(peer.argv(peer.path(), str(config), {k: str(v) for k, v in values.items()}), folder / "log", self.cores)
+        return process, port
+
+    def get(self, name, way):
+        """One that runs until `stop_all`: (process, port)."""
+        key = (name, way)
+        if key not in self.running:
+            process, port = self.start(name, way)
+            self.running[key] = (process, port)
+            process.wait_for(port)
+        return self.running[key]
+
+    def stop_all(self):
+        for process, _ in self.running.values():
+            process.stop()
+        self.running.clear()
+
+    def close(self):
+        self.stop_all()
+        self.origin.stop()
