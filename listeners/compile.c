@@ -3,6 +3,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include "core/base/log.h"
+#include "core/filter/socket_options.h"
 #include "hbone/config/listener_options.pb-c.h"
 #include "listeners/listener_priv.h"
 
@@ -18,7 +19,6 @@ typedef Envoy__Config__Core__V3__Address msg_address;
 typedef Envoy__Config__Core__V3__SocketAddress msg_socket_address;
 typedef Envoy__Config__Core__V3__Pipe msg_pipe;
 typedef Envoy__Config__Core__V3__TcpKeepalive msg_keepalive;
-typedef Envoy__Config__Core__V3__SocketOption msg_sockopt;
 
 /* ------------------------------------------------------------------ addresses */
 
@@ -66,19 +66,6 @@ compile_pipe(struct hb_cfg *cfg, struct hb_laddr *a, const msg_pipe *m)
 	return (0);
 }
 
-static void
-compile_keepalive(struct hb_cfg *cfg, struct hb_laddr *a, const msg_keepalive *m)
-{
-	if (m == NULL)
-		return;
-	a->keepalive = true;
-	a->keepalive_probes = hb_cfg_u32(
-		cfg, m, "keepalive_probes", m->keepalive_probes, 1, 127, 0);
-	a->keepalive_time_s = hb_cfg_u32(cfg, m, "keepalive_time", m->keepalive_time, 1, 32767, 0);
-	a->keepalive_interval_s = hb_cfg_u32(
-		cfg, m, "keepalive_interval", m->keepalive_interval, 1, 32767, 0);
-}
-
 static int
 compile_address(struct hb_cfg *cfg, struct hb_listener *l, const void *owner, const msg_address *m,
 	const msg_keepalive *keepalive)
@@ -98,7 +85,7 @@ compile_address(struct hb_cfg *cfg, struct hb_listener *l, const void *owner, co
 	default:
 		return (hb_cfg_error(cfg, m, NULL, -1, "needs a socket_address or a pipe"));
 	}
-	compile_keepalive(cfg, a, keepalive);
+	hb_keepalive_compile(cfg, keepalive, &a->tcp);
 	if (r != 0)
 		return (r);
 	for (size_t i = 0; i + 1 < l->n_addrs; i++)
@@ -155,38 +142,17 @@ compile_addresses(struct hb_cfg *cfg, struct hb_listener *l, const msg_listener 
 }
 
 static int
-compile_sockopt(struct hb_cfg *cfg, struct hb_lsockopt *o, const msg_sockopt *m)
-{
-	if (m->level < 0 || m->level > INT_MAX || m->name < 0 || m->name > INT_MAX)
-		return (hb_cfg_error(
-			cfg, m, NULL, -1, "needs a level and a name from 0 to %d", INT_MAX));
-	o->level = (int)m->level;
-	o->name = (int)m->name;
-	o->state = (int)m->state;
-	o->description = hb_strdup(m->description);
-	if (m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_INT_VALUE) {
-		if (m->int_value < INT_MIN || m->int_value > INT_MAX)
-			return (hb_cfg_error(cfg, m, "int_value", -1, "does not fit into an int"));
-		o->value = (int)m->int_value;
-	} else if (m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_BUF_VALUE) {
-		o->n = m->buf_value.len;
-		o->bytes = hb_calloc(1, o->n + 1);
-		memcpy(o->bytes, m->buf_value.data, o->n);
-	} else {
-		return (hb_cfg_error(cfg, m, NULL, -1, "needs an int_value or a buf_value"));
-	}
-	return (0);
-}
-
-static int
 compile_sockopts(struct hb_cfg *cfg, struct hb_listener *l, const msg_listener *m)
 {
 	int r = 0;
 
 	l->sockopt = hb_calloc(m->n_socket_options + 1, sizeof *l->sockopt);
-	for (size_t i = 0; i < m->n_socket_options; i++)
-		if (compile_sockopt(cfg, &l->sockopt[l->n_sockopts++], m->socket_options[i]) != 0)
-			r = -EINVAL;
+	for (size_t i = 0; i < m->n_socket_options; i++) {
+		struct hb_lsockopt *o = &l->sockopt[l->n_sockopts++];
+
+		o->state = (int)m->socket_options[i]->state;
+		r |= hb_socket_option_compile(cfg, m->socket_options[i], &o->o);
+	}
 	return (r);
 }
 
@@ -202,11 +168,8 @@ make_keys(struct hb_listener *l)
 	for (size_t i = 0; i < l->n_sockopts; i++) {
 		const struct hb_lsockopt *o = &l->sockopt[i];
 
-		hb_text_printf(&options, " %d:%d:%d=", o->level, o->name, o->state);
-		if (o->bytes == NULL)
-			hb_text_printf(&options, "%d", o->value);
-		else
-			hb_text_json(&options, o->bytes, o->n);
+		hb_text_printf(&options, " %d:%d:%d=", o->o.level, o->o.name, o->state);
+		hb_text_json(&options, o->o.value, o->o.len);
 	}
 	for (size_t i = 0; i < l->n_addrs; i++) {
 		struct hb_laddr *a = &l->addr[i];
@@ -414,10 +377,8 @@ free_options(struct hb_listener *l)
 		hb_free(l->addr[i].key);
 	}
 	hb_free(l->addr);
-	for (size_t i = 0; i < l->n_sockopts; i++) {
-		hb_free(l->sockopt[i].bytes);
-		hb_free(l->sockopt[i].description);
-	}
+	for (size_t i = 0; i < l->n_sockopts; i++)
+		hb_socket_option_fini(&l->sockopt[i].o);
 	hb_free(l->sockopt);
 	for (size_t i = 0; i < l->n_filters; i++) {
 		struct hb_lfilter *f = &l->filter[i];

@@ -112,11 +112,8 @@ extern const struct hb_stat_family hb_listener_family, hb_lworker_family, hb_lma
 /* ------------------------------------------------------------------ addresses, sockets */
 
 struct hb_lsockopt {
-	int level, name, state; /* enum SocketOption.SocketState */
-	int value;
-	char *bytes; /* owned; NULL = `value` */
-	size_t n;
-	char *description; /* owned */
+	int state;               /* enum SocketOption.SocketState         */
+	struct hb_tcp_sockopt o; /* of core/filter/socket_options.h       */
 };
 
 /* An address and all that the sockets bound to it are made with. */
@@ -126,8 +123,7 @@ struct hb_laddr {
 	char *key;           /* owned: addresses with equal keys may share their sockets */
 	mode_t mode;         /* unix: 0 = as the umask leaves it                         */
 	bool v4_too;         /* IPv6: IPv4 peers as well                                 */
-	bool keepalive;
-	unsigned keepalive_probes, keepalive_time_s, keepalive_interval_s;
+	struct hb_tcp_options tcp; /* keepalive                                          */
 };
 
 /* Both cannot be bound: equal, but for port 0, which is always another one. */

@@ -45,13 +45,8 @@ set_listed(int fd, const struct hb_listener *l, int state, struct hb_err *reterr
 
 		if (o->state != state)
 			continue;
-		(void)snprintf(what, sizeof what, "socket option %d of level %d (%.100s)", o->name,
-			o->level, o->description);
-		if (o->bytes != NULL)
-			r = set_opt(
-				fd, o->level, o->name, o->bytes, (socklen_t)o->n, what, "", reterr);
-		else
-			r = set_flag(fd, o->level, o->name, o->value, what, "", reterr);
+		(void)snprintf(what, sizeof what, "socket option %.120s", o->o.what);
+		r = set_opt(fd, o->o.level, o->o.name, o->o.value, o->o.len, what, "", reterr);
 		if (r != 0)
 			return (r);
 	}
@@ -101,15 +96,15 @@ set_live(int fd, const struct hb_listener *l, const struct hb_laddr *a, struct h
 	r = set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY", "", reterr);
 	if (r == 0)
 		r = set_flag(
-			fd, SOL_SOCKET, SO_KEEPALIVE, a->keepalive, "SO_KEEPALIVE", "", reterr);
-	if (r == 0 && a->keepalive_probes > 0)
-		r = set_flag(fd, IPPROTO_TCP, TCP_KEEPCNT, (int)a->keepalive_probes, "TCP_KEEPCNT",
-			"", reterr);
-	if (r == 0 && a->keepalive_time_s > 0)
-		r = set_flag(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)a->keepalive_time_s,
+			fd, SOL_SOCKET, SO_KEEPALIVE, a->tcp.keepalive, "SO_KEEPALIVE", "", reterr);
+	if (r == 0 && a->tcp.keepalive_probes > 0)
+		r = set_flag(fd, IPPROTO_TCP, TCP_KEEPCNT, (int)a->tcp.keepalive_probes,
+			"TCP_KEEPCNT", "", reterr);
+	if (r == 0 && a->tcp.keepalive_time_s > 0)
+		r = set_flag(fd, IPPROTO_TCP, TCP_KEEPIDLE, (int)a->tcp.keepalive_time_s,
 			"TCP_KEEPIDLE", "", reterr);
-	if (r == 0 && a->keepalive_interval_s > 0)
-		r = set_flag(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)a->keepalive_interval_s,
+	if (r == 0 && a->tcp.keepalive_interval_s > 0)
+		r = set_flag(fd, IPPROTO_TCP, TCP_KEEPINTVL, (int)a->tcp.keepalive_interval_s,
 			"TCP_KEEPINTVL", "", reterr);
 	if (r == 0 && l->fast_open >= 0)
 		r = set_flag(

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/base/log.h"
 #include "core/event/table.h"
+#include "core/filter/socket_options.h"
 #include "upstreams/cluster.h"
 #include "upstreams/dns_cluster.h"
 #include "upstreams/internal.h"
@@ -433,10 +434,8 @@ hb_cluster_free(struct hb_cluster *c)
 	}
 	hb_free(c->matches);
 	hb_transport_socket_free(&c->socket);
-	for (size_t i = 0; i < c->bind.n_options; i++) {
-		hb_free((void *)(uintptr_t)c->bind.options[i].value);
-		hb_free((void *)(uintptr_t)c->bind.options[i].what);
-	}
+	for (size_t i = 0; i < c->bind.n_options; i++)
+		hb_socket_option_fini(&c->bind.options[i]);
 	hb_meta_free(&c->meta, c->n_meta);
 	hb_free(c->http2);
 	hb_free(c->orig.header);

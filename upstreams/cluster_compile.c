@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/filter/socket_options.h"
 #include "upstreams/compile.h"
 #include "upstreams/hbone.h"
 #include "upstreams/internal.h"
@@ -179,36 +180,11 @@ static int
 socket_option(struct hb_cfg *cfg, const Envoy__Config__Core__V3__SocketOption *m,
 	struct hb_tcp_sockopt *o)
 {
-	int *value;
-	uint8_t *bytes;
+	int r = hb_socket_option_compile(cfg, m, o);
 
-	if (m->level < 0 || m->level > INT32_MAX || m->name < 0 || m->name > INT32_MAX)
-		return (hb_cfg_error(cfg, m,
-			m->level < 0 || m->level > INT32_MAX ? "level" : "name", -1,
-			"is out of range"));
 	if (m->state != ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__SOCKET_STATE__STATE_PREBIND)
-		return (hb_cfg_error(cfg, m, "state", -1, "must be STATE_PREBIND"));
-	o->level = (int)m->level;
-	o->name = (int)m->name;
-	if (m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_INT_VALUE) {
-		if (m->int_value < INT32_MIN || m->int_value > INT32_MAX)
-			return (hb_cfg_error(cfg, m, "int_value", -1, "is out of range"));
-		value = hb_malloc(sizeof *value);
-		*value = (int)m->int_value;
-		o->value = value;
-		o->len = sizeof *value;
-	} else if (m->value_case == ENVOY__CONFIG__CORE__V3__SOCKET_OPTION__VALUE_BUF_VALUE) {
-		bytes = hb_malloc(m->buf_value.len + 1);
-		if (m->buf_value.len > 0)
-			memcpy(bytes, m->buf_value.data, m->buf_value.len);
-		o->value = bytes;
-		o->len = (socklen_t)m->buf_value.len;
-	} else {
-		return (hb_cfg_error(cfg, m, NULL, -1, "int_value or buf_value is missing"));
-	}
-	o->what = *m->description != '\0' ? hb_strdup(m->description) :
-					    hb_asprintf("%d of level %d", o->name, o->level);
-	return (0);
+		r = hb_cfg_error(cfg, m, "state", -1, "must be STATE_PREBIND");
+	return (r);
 }
 
 static int
@@ -268,17 +244,8 @@ connections(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 	c->buffer_high = hb_cfg_u32(cfg, m, "per_connection_buffer_limit_bytes",
 		m->per_connection_buffer_limit_bytes, 0, UINT32_MAX, 0);
 	c->order.count = 1;
-	if (o != NULL && o->tcp_keepalive != NULL) {
-		const Envoy__Config__Core__V3__TcpKeepalive *k = o->tcp_keepalive;
-
-		c->tcp.keepalive = true;
-		c->tcp.keepalive_probes = hb_cfg_u32(
-			cfg, k, "keepalive_probes", k->keepalive_probes, 1, 127, 0);
-		c->tcp.keepalive_time_s = hb_cfg_u32(
-			cfg, k, "keepalive_time", k->keepalive_time, 1, 32767, 0);
-		c->tcp.keepalive_interval_s = hb_cfg_u32(
-			cfg, k, "keepalive_interval", k->keepalive_interval, 1, 32767, 0);
-	}
+	if (o != NULL)
+		hb_keepalive_compile(cfg, o->tcp_keepalive, &c->tcp);
 	if (o != NULL && o->happy_eyeballs_config != NULL) {
 		const Envoy__Config__Cluster__V3__UpstreamConnectionOptions__HappyEyeballsConfig
 			*h = o->happy_eyeballs_config;

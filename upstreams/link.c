@@ -275,16 +275,6 @@ on_secured(void *sink, struct hb_transport *t)
 }
 
 static void
-on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
-{
-	(void)sink;
-	(void)t;
-	(void)buf;
-	(void)end;
-	HB_WRONG("data came while reading is disabled");
-}
-
-static void
 on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 {
 	struct hb_link *l = link_of(sink);
@@ -299,7 +289,7 @@ on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 static const struct hb_transport_events link_events = {
 	.on_connected = on_connected,
 	.on_secured = on_secured,
-	.on_data = on_data,
+	.on_data = hb_race_no_data,
 	.on_closed = on_closed,
 };
 

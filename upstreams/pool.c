@@ -306,16 +306,6 @@ stream_on_secured(void *sink, struct hb_transport *t)
 	q->rq.done(q->rq.arg, &res);
 }
 
-static void
-stream_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
-{
-	(void)sink;
-	(void)t;
-	(void)buf;
-	(void)end;
-	HB_WRONG("data came while reading is disabled");
-}
-
 /*
  * The peer has not looked at the request (REFUSED_STREAM, also what nghttp2 makes of a GOAWAY that
  * does not cover it), or the connection, which had served others, ended under it before an answer:
@@ -392,7 +382,7 @@ stream_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason
 static const struct hb_transport_events stream_events = {
 	.on_connected = stream_on_connected,
 	.on_secured = stream_on_secured,
-	.on_data = stream_on_data,
+	.on_data = hb_race_no_data,
 	.on_closed = stream_on_closed,
 };
 

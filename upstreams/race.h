@@ -47,4 +47,7 @@ struct hb_race *hb_race_new(struct hb_worker *, const struct hb_race_request *);
 /* done will not be called. */
 void hb_race_cancel(struct hb_race **);
 
+/* on_data of whoever waits for a connection with reading disabled: nothing can come. */
+void hb_race_no_data(void *sink, struct hb_transport *, struct hb_buf *, bool end);
+
 #endif
