@@ -138,12 +138,34 @@ hb_facts_state_entry(const struct hb_facts *f, struct hb_str key)
 	return (NULL);
 }
 
+/* What every stream of a tunnel would have to carry as entries. */
+static struct hb_str
+implied(const struct hb_facts *f, struct hb_str key)
+{
+	struct hb_str v = { 0 };
+
+	if (f->authority.len == 0)
+		return (v);
+	if (hb_str_eq(key, HB_STR(HB_STATE_AUTHORITY)))
+		v = f->authority;
+	else if (f->parent != NULL && hb_str_eq(key, HB_STR(HB_STATE_PEER_PRINCIPAL)))
+		v = f->parent->principal;
+	return (v.len > 0 ? v : (struct hb_str){ 0 });
+}
+
 struct hb_str
 hb_facts_state(const struct hb_facts *f, struct hb_str key)
 {
-	const struct hb_fact_entry *e = hb_facts_state_entry(f, key);
+	const struct hb_fact_entry *e;
+	struct hb_str v;
 
-	return (e == NULL ? (struct hb_str){ 0 } : e->value);
+	for (; f != NULL; f = f->parent) {
+		e = entry_find(f->filter_state, HB_STR(""), key);
+		v = e != NULL ? e->value : implied(f, key);
+		if (v.p != NULL)
+			return (v);
+	}
+	return ((struct hb_str){ 0 });
 }
 
 const struct hb_facts *
@@ -179,6 +201,15 @@ entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint16_t *n,
 	e->shared = from->shared;
 	e->read_only = from->read_only;
 	(*n)++;
+}
+
+static void
+implied_copy(struct hb_facts *to, const struct hb_facts *from, struct hb_str key)
+{
+	struct hb_str v = implied(from, key);
+
+	if (v.p != NULL && hb_facts_state(to, key).p == NULL)
+		(void)hb_facts_state_set(to, key, v, false, 0);
 }
 
 static struct hb_str
@@ -220,5 +251,7 @@ hb_facts_copy(struct hb_facts *to, const struct hb_facts *from)
 	for (const struct hb_facts *f = from; f != NULL; f = f->parent) {
 		for (const struct hb_fact_entry *e = f->filter_state; e != NULL; e = e->next)
 			entry_copy(to, &to->filter_state, &to->n_filter_state, e);
+		implied_copy(to, f, HB_STR(HB_STATE_AUTHORITY));
+		implied_copy(to, f, HB_STR(HB_STATE_PEER_PRINCIPAL));
 	}
 }

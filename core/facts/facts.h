@@ -135,7 +135,11 @@ HB_EXPORT bool hb_facts_metadata_set(struct hb_facts *, struct hb_str ns, struct
     struct hb_str value);
 HB_EXPORT bool hb_facts_state_set(struct hb_facts *, struct hb_str key, struct hb_str value, bool read_only,
     uint8_t shared);
-/* p == NULL = not there. filter state is looked up in the parents too. */
+/*
+ * p == NULL = not there. filter state is looked up in the parents too. Facts with an authority answer
+ * HB_STATE_AUTHORITY by it, and HB_STATE_PEER_PRINCIPAL by the principal of their parent, unless an
+ * entry says otherwise.
+ */
 HB_EXPORT struct hb_str hb_facts_metadata(const struct hb_facts *, struct hb_str ns, struct hb_str key);
 HB_EXPORT struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str key);
 /*
@@ -146,7 +150,7 @@ HB_EXPORT struct hb_str hb_facts_state(const struct hb_facts *, struct hb_str ke
 const struct hb_facts *hb_facts_identity(const struct hb_facts *);
 /* Of the connection at the bottom, which no other carries. */
 const struct hb_facts *hb_facts_root(const struct hb_facts *);
-/* The whole entry; NULL = not there. */
+/* The whole entry; NULL = not there, or there is only an answer without one. */
 const struct hb_fact_entry *hb_facts_state_entry(const struct hb_facts *, struct hb_str key);
 
 /* Well-known filter state keys. */

@@ -160,11 +160,6 @@ learn(const struct hb_hbone *s, struct hb_facts *f, struct hb_str authority,
 	hb_addr_copy(&f->arena, &f->remote, &below->remote);
 	f->transport_protocol = HB_STR("raw_buffer");
 	f->authority = hb_arena_str(&f->arena, authority);
-	/* Under the names by which Istio's matchers and policies ask for them. */
-	(void)hb_facts_state_set(f, HB_STR(HB_STATE_AUTHORITY), f->authority, false, 0);
-	if (below->principal.len > 0)
-		(void)hb_facts_state_set(
-			f, HB_STR(HB_STATE_PEER_PRINCIPAL), below->principal, false, 0);
 	keep_headers(s->conf, f, r);
 	if (s->conf->trust_forwarded)
 		believe_forwarded(f);

@@ -76,6 +76,41 @@ test_state(void **state)
 	hb_facts_fini(&below);
 }
 
+/* Istio's names for what a stream of a tunnel knows anyway. */
+static void
+test_state_implied(void **state)
+{
+	struct hb_str authority = HB_STR(HB_STATE_AUTHORITY);
+	struct hb_str peer = HB_STR(HB_STATE_PEER_PRINCIPAL);
+	struct hb_facts below, stream, inner, copy;
+
+	(void)state;
+	hb_facts_init(&below);
+	hb_facts_init(&stream);
+	hb_facts_init(&inner);
+	stream.parent = &below;
+	inner.parent = &stream;
+	below.principal = HB_STR("spiffe://td/ns/n/sa/s");
+	assert_null(hb_facts_state(&below, peer).p);
+	assert_null(hb_facts_state(&stream, peer).p);
+	stream.authority = HB_STR("svc:80");
+	ASSERT_STR(hb_facts_state(&stream, authority), "svc:80");
+	ASSERT_STR(hb_facts_state(&inner, authority), "svc:80");
+	ASSERT_STR(hb_facts_state(&inner, peer), "spiffe://td/ns/n/sa/s");
+	assert_null(hb_facts_state(&below, authority).p);
+	hb_facts_copy(&copy, &inner);
+	assert_true(hb_facts_state_set(&inner, authority, HB_STR("other:1"), false, 0));
+	ASSERT_STR(hb_facts_state(&inner, authority), "other:1");
+	ASSERT_STR(hb_facts_state(&copy, authority), "svc:80");
+	ASSERT_STR(hb_facts_state(&copy, peer), "spiffe://td/ns/n/sa/s");
+	hb_facts_fini(&copy);
+	below.principal = HB_STR("");
+	assert_null(hb_facts_state(&stream, peer).p);
+	hb_facts_fini(&inner);
+	hb_facts_fini(&stream);
+	hb_facts_fini(&below);
+}
+
 /* A long connection that sets the same key for each of its requests stays as small as it is. */
 static void
 test_replace_is_bounded(void **state)
@@ -167,6 +202,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_metadata),
+		cmocka_unit_test(test_state_implied),
 		cmocka_unit_test(test_limits),
 		cmocka_unit_test(test_state),
 		cmocka_unit_test(test_replace_is_bounded),
