@@ -226,28 +226,40 @@ lane_on_watermark(void *sink, struct hb_transport *t, bool high)
 		l->conn->run->mode->room(l);
 }
 
+/* Not when the whole session is lost: that is one error, told by session_on_closed. */
+static void
+lane_error(struct load_lane *l, struct hb_transport *t, enum hb_close_reason reason)
+{
+	const struct hb_tls_info *info = hb_transport_tls_info(t);
+	const char *failure = info != NULL && info->failure != NULL ? info->failure : "";
+	const char *what = hb_h2_is_stream(t) ? "stream" : "connection";
+	unsigned status = hb_h2_is_stream(t) ? hb_h2_stream_status(t) : 0;
+
+	if (status >= 300)
+		load_error(l->conn->run, "a stream was refused with status %u", status);
+	else
+		load_error(l->conn->run, "a %s %s: %s%s%s", what,
+			l->open ? "was lost" : "could not be opened", hb_close_info(reason)->text,
+			*failure == '\0' ? "" : ": ", failure);
+}
+
 static void
 lane_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 {
 	struct load_lane *l = lane_of(sink);
 	struct load_conn *c = l->conn;
-	const struct hb_tls_info *info = hb_transport_tls_info(t);
-	const char *more = info != NULL && info->failure != NULL ? info->failure : "";
-	bool is_stream = hb_h2_is_stream(t);
+	struct load_run *run = c->run;
+	bool with_session = hb_h2_is_stream(t) && hb_h2_stream_session(t) == NULL;
 
 	hb_run_cancel(&l->run);
 	l->t = NULL;
-	/* The loss of a session is one error, that it took its streams along is no further one. */
-	if (!load_stopping(c->run) && (!is_stream || hb_h2_stream_session(t) != NULL))
-		load_error(c->run, "%s %s: %s%s%s", is_stream ? "stream" : "connection",
-			l->open ? "was lost" : "could not be opened", hb_close_info(reason)->text,
-			*more == '\0' ? "" : ": ", more);
-	else if (load_stopping(c->run) && c->run->mode->kind == LOAD_UPLOAD &&
-		reason != HB_CLOSE_DONE)
-		load_error(c->run, "no answer to an upload: %s", hb_close_info(reason)->text);
+	if (!load_stopping(run) && !with_session)
+		lane_error(l, t, reason);
+	else if (load_stopping(run) && run->mode->kind == LOAD_UPLOAD && reason != HB_CLOSE_DONE)
+		load_error(run, "no answer to an upload: %s", hb_close_info(reason)->text);
 	l->open = false;
 	l->ended = true;
-	if (c->run->mode->kind == LOAD_CONNECT)
+	if (run->mode->kind == LOAD_CONNECT)
 		c->again = true;
 	look(c);
 }
@@ -294,7 +306,7 @@ session_on_closed(void *sink, struct hb_h2 *h2, enum hb_close_reason reason)
 		c->h2 = NULL;
 	/* The outer session's end takes the inner one along. */
 	if (!load_stopping(c->run) && !c->again && (!inner || c->h2 != NULL))
-		load_error(c->run, "%s session was lost: %s%s%s", inner ? "inner" : "HTTP/2",
+		load_error(c->run, "%s session was lost: %s%s%s", inner ? "an inner" : "an HTTP/2",
 			hb_close_info(reason)->text, *more == '\0' ? "" : ": ", more);
 	if (c->run->mode->kind == LOAD_CONNECT)
 		c->again = true;
