@@ -6,6 +6,7 @@
 #include "core/filter/transport_socket.h"
 #include "core/match/match.h"
 #include "core/mesh/policies.h"
+#include "core/transport/tls.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 #include "envoy/extensions/bootstrap/internal_listener/v3/internal_listener.pb-c.h"
 #include "envoy/extensions/resource_monitors/downstream_connections/v3/downstream_connections.pb-c.h"
@@ -176,6 +177,8 @@ read_extensions(struct hb_cfg *cfg, const bootstrap_t *b)
 		hb_app.drain_time_ms = hb_cfg_duration_ms(
 			cfg, o, "drain_time", o->drain_time, hb_app.drain_time_ms);
 		read_metrics(cfg, o->tcp_metrics);
+		hb_tls_set_verified_chains(hb_cfg_u32(cfg, o, "verified_chains", o->verified_chains,
+			0, HB_TLS_VERIFIED_CHAINS_MAX, HB_TLS_VERIFIED_CHAINS));
 	}
 }
 
@@ -251,6 +254,7 @@ hb_app_options(struct hb_cfg *cfg, const ProtobufCMessage *bootstrap)
 	hb_app.drain_time_ms = 25000;
 	memset(&hb_app.admin, 0, sizeof hb_app.admin);
 	memset(&hb_app.metrics, 0, sizeof hb_app.metrics);
+	hb_tls_set_verified_chains(HB_TLS_VERIFIED_CHAINS);
 	hb_addr_parse(HB_STR("127.0.0.1:15000"), &hb_app.admin.address);
 	read_admin(cfg, b->admin);
 	read_extensions(cfg, b);

@@ -96,6 +96,9 @@ struct hb_verdict {
 	int         error; /* 0 = verified; else an X509_V_ERR_… number (for the choice of an alert) */
 	int         depth; /* of the certificate at fault, 0 = leaf                                */
 	const char *text;  /* static; NULL when verified                                           */
+	/* Verified: the answer stays the same at any time from_s <= t < until_s (validity of every
+	 * certificate up to the anchor, and of the revocation lists); seconds since 1970. */
+	int64_t     from_s, until_s;
 };
 
 /*
@@ -111,6 +114,9 @@ struct hb_verdict hb_trust_verify(const struct hb_trust *, struct crypto_buffer_
  * and a root that is gone do. */
 struct hb_verdict hb_trust_recheck(const struct hb_trust *, struct crypto_buffer_st *const *chain,
     size_t n, enum hb_purpose, int64_t now_s);
+/* SHA-256 (32 bytes, borrowed) of the anchors, the lists and the options: two trust objects with one
+ * digest verify the same chains, in any process. */
+const uint8_t *hb_trust_digest(const struct hb_trust *);
 /* Differs between any two trust objects of this process; never 0. */
 uint64_t hb_trust_id(const struct hb_trust *);
 

@@ -30,6 +30,9 @@ CRYPTO_BUFFER *hb_identity__der(X509 *);
 /* The object is gone: nobody finds it any more. Frees the name; NULL = was never shared. */
 void hb_identity__unshare(char **name);
 
+/* See hb_trust_digest. */
+void hb_identity__trust_digest(const struct hb_trust_options *, uint8_t ret[32]);
+
 /* What trust.c knows of a trust object that is shared. */
 char **hb_identity__trust_name(struct hb_trust *);
 

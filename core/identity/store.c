@@ -22,14 +22,12 @@ add_text(SHA256_CTX *sha, struct hb_str s)
 
 /* A letter for the kind, then the digest in hex. */
 static char *
-name_of(char kind, SHA256_CTX *sha)
+name_of(char kind, const uint8_t digest[SHA256_DIGEST_LENGTH])
 {
-	uint8_t digest[SHA256_DIGEST_LENGTH];
-	char *name = hb_malloc(2 * sizeof digest + 2);
+	char *name = hb_malloc(2 * SHA256_DIGEST_LENGTH + 2);
 
-	SHA256_Final(digest, sha);
 	name[0] = kind;
-	for (size_t i = 0; i < sizeof digest; i++)
+	for (size_t i = 0; i < SHA256_DIGEST_LENGTH; i++)
 		(void)snprintf(name + 1 + 2 * i, 3, "%02x", digest[i]);
 	return (name);
 }
@@ -64,6 +62,7 @@ int
 hb_credential_shared(
 	const struct hb_credential_pem *pem, struct hb_credential **ret, struct hb_err *reterr)
 {
+	uint8_t digest[SHA256_DIGEST_LENGTH];
 	struct hb_credential *c;
 	SHA256_CTX sha;
 	char *name;
@@ -73,7 +72,8 @@ hb_credential_shared(
 	add_text(&sha, pem->chain);
 	add_text(&sha, pem->key);
 	add_text(&sha, pem->password);
-	name = name_of('c', &sha);
+	SHA256_Final(digest, &sha);
+	name = name_of('c', digest);
 	c = find(name);
 	if (c != NULL) {
 		hb_free(name);
@@ -91,20 +91,29 @@ hb_credential_shared(
 	return (0);
 }
 
-int
-hb_trust_shared(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_err *reterr)
+void
+hb_identity__trust_digest(const struct hb_trust_options *o, uint8_t ret[SHA256_DIGEST_LENGTH])
 {
 	uint32_t flags[3] = { o->crl_leaf_only, o->allow_expired, o->max_depth };
-	struct hb_trust *t;
 	SHA256_CTX sha;
-	char *name;
-	int r;
 
 	SHA256_Init(&sha);
 	add_text(&sha, o->pem);
 	add_text(&sha, o->crl_pem);
 	SHA256_Update(&sha, flags, sizeof flags);
-	name = name_of('t', &sha);
+	SHA256_Final(ret, &sha);
+}
+
+int
+hb_trust_shared(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_err *reterr)
+{
+	uint8_t digest[SHA256_DIGEST_LENGTH];
+	struct hb_trust *t;
+	char *name;
+	int r;
+
+	hb_identity__trust_digest(o, digest);
+	name = name_of('t', digest);
 	t = find(name);
 	if (t != NULL) {
 		hb_free(name);

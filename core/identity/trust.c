@@ -25,8 +25,9 @@ struct hb_trust {
 	size_t n;
 	bool allow_expired;
 	unsigned max_depth;
-	int64_t crl_due;
+	int64_t crl_since, crl_due; /* all lists are good in between */
 	uint64_t id;
+	uint8_t digest[32];
 };
 
 static uint64_t last_id;
@@ -34,8 +35,11 @@ static uint64_t last_id;
 static void
 add_crl(struct hb_trust *t, X509_CRL *crl)
 {
-	int64_t due = INT64_MAX;
+	int64_t since, due = INT64_MAX;
 
+	if (!hb_identity__time(X509_CRL_get0_lastUpdate(crl), &since))
+		since = INT64_MAX;
+	t->crl_since = HB_MAX(t->crl_since, since);
 	if (X509_CRL_get0_nextUpdate(crl) != NULL &&
 		!hb_identity__time(X509_CRL_get0_nextUpdate(crl), &due))
 		due = 0;
@@ -172,7 +176,9 @@ hb_trust_new(const struct hb_trust_options *o, struct hb_trust **ret, struct hb_
 	HB_NEW(t, HB_TRUST_MAGIC);
 	t->refs = 1;
 	t->id = __atomic_add_fetch(&last_id, 1, __ATOMIC_RELAXED);
+	t->crl_since = INT64_MIN;
 	t->crl_due = INT64_MAX;
+	hb_identity__trust_digest(o, t->digest);
 	t->allow_expired = o->allow_expired;
 	t->max_depth = o->max_depth == 0 ? DEPTH_DEFAULT : o->max_depth;
 	t->store = X509_STORE_new();
@@ -219,6 +225,13 @@ hb_trust_id(const struct hb_trust *t)
 {
 	HB_CHECK(t, HB_TRUST_MAGIC);
 	return (t->id);
+}
+
+const uint8_t *
+hb_trust_digest(const struct hb_trust *t)
+{
+	HB_CHECK(t, HB_TRUST_MAGIC);
+	return (t->digest);
 }
 
 int64_t
@@ -332,6 +345,26 @@ prepare(const struct hb_trust *t, X509_STORE_CTX *ctx, const struct question *q)
 		X509_STORE_CTX_set_verify_cb(ctx, ignore_dates);
 }
 
+/* How long a chain that has verified stays good. */
+static void
+bound(const struct hb_trust *t, STACK_OF(X509) * chain, struct hb_verdict *v)
+{
+	int64_t from, until;
+
+	v->from_s = t->crl_since;
+	v->until_s = t->crl_due;
+	for (size_t i = 0; i < sk_X509_num(chain) && !t->allow_expired; i++) {
+		const X509 *x = sk_X509_value(chain, i);
+
+		if (!hb_identity__time(X509_get0_notBefore(x), &from))
+			from = INT64_MAX;
+		if (!hb_identity__time(X509_get0_notAfter(x), &until))
+			until = INT64_MIN;
+		v->from_s = HB_MAX(v->from_s, from);
+		v->until_s = HB_MIN(v->until_s, until);
+	}
+}
+
 static struct hb_verdict
 run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) * others, const struct question *q)
 {
@@ -350,6 +383,8 @@ run(const struct hb_trust *t, X509 *leaf, STACK_OF(X509) * others, const struct 
 			v.error = X509_V_ERR_CERT_CHAIN_TOO_LONG;
 		v.depth = X509_STORE_CTX_get_error_depth(ctx);
 		v.text = X509_verify_cert_error_string(v.error);
+	} else {
+		bound(t, X509_STORE_CTX_get0_chain(ctx), &v);
 	}
 	X509_STORE_CTX_free(ctx);
 	return (v);

@@ -335,7 +335,7 @@ fill_info(struct hb_tls *t)
 	t->info.alpn = hb_strn(alpn, n);
 	t->info.sni = hb_str(t->sni);
 	t->info.resumed = SSL_session_reused(t->ssl) != 0;
-	t->info.peer = t->peer;
+	t->info.peer = t->peer == NULL ? NULL : t->peer->info;
 	t->info.local = t->cred == NULL ? NULL : t->cred->info[0];
 }
 
@@ -705,7 +705,7 @@ tls_tls_info(struct hb_transport *base)
 	struct hb_tls *t = tls_of(base);
 
 	t->info.failure = t->failure;
-	t->info.peer = t->peer;
+	t->info.peer = t->peer == NULL ? NULL : t->peer->info;
 	t->info.sni = hb_str(t->sni);
 	return (&t->info);
 }
@@ -726,7 +726,7 @@ tls_free(struct hb_transport *base)
 	hb_buf_fini(&t->in);
 	hb_buf_fini(&t->out);
 	hb_buf_fini(&t->early);
-	hb_cert_info_free(&t->peer);
+	hb_tls__peer_unref(&t->peer);
 	hb_free(t->sni);
 	hb_free(t->failure);
 	t->base.magic = 0;

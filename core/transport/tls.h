@@ -112,7 +112,29 @@ struct hb_tls_info {
 	const struct hb_cert_info *peer; /* NULL = the peer sent no certificate               */
 	const struct hb_cert_info *local; /* the certificate we used; NULL = none             */
 	bool peer_verified;        /* peer is of a chain that our trust verifies              */
+	bool chain_cached;         /* its chain was known, see hb_tls_set_verified_chains     */
 	const char *failure;       /* last handshake error for logs ("certificate expired"); NULL = none */
 };
+
+/* ------------------------------------------------------------------ what workers remember */
+
+/*
+ * Chains whose verification each worker remembers (the oldest give way), until the first of their
+ * certificates or revocation lists ends or the trust changes; 0 = none. Control thread; holds
+ * for the chains that come.
+ */
+#define HB_TLS_VERIFIED_CHAINS     1024u /* default */
+#define HB_TLS_VERIFIED_CHAINS_MAX 100000u
+void hb_tls_set_verified_chains(unsigned max);
+
+enum hb_tls_counter {
+	HB_TLS_CHAINS,         /* remembered now                                              */
+	HB_TLS_CHAIN_HITS,
+	HB_TLS_CHAIN_MISSES,
+	HB_TLS_CHAINS_EVICTED, /* for lack of room                                            */
+	HB_TLS_COUNTER_MAX
+};
+/* Of one worker; any thread. */
+uint64_t hb_tls_counter(const struct hb_worker *, enum hb_tls_counter);
 
 #endif

@@ -12,9 +12,7 @@
 #include "core/transport/tls_priv.h"
 #include "core/transport/transport_priv.h"
 
-#define CHAINS_DEFAULT 1024u
-
-static unsigned chains_max = CHAINS_DEFAULT; /* relaxed: set by the control thread */
+static unsigned chains_max = HB_TLS_VERIFIED_CHAINS; /* relaxed: set by the control thread */
 
 void
 hb_tls_set_verified_chains(unsigned max)

@@ -5,15 +5,12 @@
 #include <openssl/err.h>
 #include <openssl/nid.h>
 #include <openssl/pool.h>
-#include <openssl/x509.h>
-#include "core/base/log.h"
 #include "core/transport/tls_priv.h"
 
 #define HANDSHAKE_TIMEOUT_MS 15000u
 /* Names of trust anchors in a CertificateRequest, so that a peer with several certificates can
  * choose; a bundle of public roots would make each handshake tens of kilobytes longer. */
 #define CA_NAMES_MAX         32u
-#define PEER_CHAIN_MAX       32u
 
 static const char default_ciphers[] =
 	"[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"
@@ -27,178 +24,6 @@ lib_error(void)
 
 	ERR_clear_error();
 	return (text == NULL ? "not accepted" : text);
-}
-
-/* ------------------------------------------------------------------ verification */
-
-static enum ssl_verify_result_t
-refuse(struct hb_tls *t, enum hb_close_reason reason, uint8_t alert, uint8_t *ret_alert)
-{
-	t->verdict = (uint8_t)reason;
-	*ret_alert = alert;
-	return (ssl_verify_invalid);
-}
-
-static bool
-pinned(const struct hb_tls_ctx *ctx, const CRYPTO_BUFFER *leaf)
-{
-	uint8_t digest[32];
-	size_t i;
-
-	if (ctx->n_cert_hashes + ctx->n_spki_hashes == 0)
-		return (true);
-	hb_cert_sha256(leaf, digest);
-	for (i = 0; i < ctx->n_cert_hashes; i++) {
-		if (memcmp(ctx->cert_hashes[i], digest, sizeof digest) == 0)
-			return (true);
-	}
-	if (ctx->n_spki_hashes == 0 || !hb_cert_spki_sha256(leaf, digest))
-		return (false);
-	for (i = 0; i < ctx->n_spki_hashes; i++) {
-		if (memcmp(ctx->spki_hashes[i], digest, sizeof digest) == 0)
-			return (true);
-	}
-	return (false);
-}
-
-static bool
-san_allowed(const struct hb_tls_ctx *ctx, const struct hb_cert_info *leaf)
-{
-	const struct hb_tls_san_match *m;
-	size_t i;
-
-	for (i = 0; i < ctx->n_sans; i++) {
-		m = &ctx->sans[i];
-		if (hb_cert_san_any(leaf, m->type, m->match, m->arg))
-			return (true);
-	}
-	return (ctx->n_sans == 0);
-}
-
-static bool
-covers_sni(const void *arg, struct hb_str value)
-{
-	const struct hb_tls *t = arg;
-
-	return (hb_dns_name_covers(value, hb_str(t->sni)));
-}
-
-/* The peer learns that its certificate is good, and that it may not come in with it. */
-static bool
-rules_allow(struct hb_tls *t, const struct hb_tls_ctx *ctx, uint8_t *ret_alert)
-{
-	const struct hb_credential *cred = ctx == t->ctx ? t->cred :
-		ctx->n_creds == 0                        ? NULL :
-							   ctx->creds[0];
-	const struct hb_cert_info *own = cred == NULL ? NULL : cred->info[0];
-	char text[512];
-	enum hb_rules_answer answer = hb_rules_judge(ctx->rules, t->peer, own, text, sizeof text);
-
-	if (answer == HB_RULES_ALLOWED)
-		return (true);
-	if (answer == HB_RULES_DENIED)
-		*ret_alert = SSL_AD_ACCESS_DENIED;
-	hb_tls__failure(t, "%s", text);
-	HB_LOG(TLS, INFO, "peer refused by identity rules", "peer=%s subject=%s reason=%s",
-		ctx->server ? "client" : "server", t->peer->subject, text);
-	return (false);
-}
-
-/* What the trust configuration says of the chain; text goes to t->failure. */
-static enum hb_close_reason
-judge(struct hb_tls *t, const struct hb_tls_ctx *ctx, CRYPTO_BUFFER *const *chain, size_t n,
-	uint8_t *ret_alert)
-{
-	struct hb_verdict v;
-
-	*ret_alert = SSL_AD_CERTIFICATE_UNKNOWN;
-	if (ctx->trust != NULL) {
-		v = (ctx == t->ctx ? hb_trust_verify : hb_trust_recheck)(ctx->trust, chain, n,
-			ctx->server ? HB_PURPOSE_CLIENT : HB_PURPOSE_SERVER,
-			hb_wall_us(t->base.worker) / 1000000);
-		if (v.error != 0) {
-			hb_tls__failure(t, "%s (certificate %d of the chain)", v.text, v.depth);
-			/* Another CA of the same name is not a broken signature to its peer. */
-			*ret_alert = v.error == X509_V_ERR_CERT_SIGNATURE_FAILURE ?
-				SSL_AD_UNKNOWN_CA :
-				(uint8_t)SSL_alert_from_verify_result(v.error);
-			return (HB_CLOSE_TLS_VERIFY);
-		}
-	}
-	if (!pinned(ctx, chain[0])) {
-		hb_tls__failure(t, "the certificate is none of the pinned ones");
-		return (HB_CLOSE_TLS_VERIFY);
-	}
-	if (ctx->sni_is_identity && t->sni != NULL) {
-		if (!hb_cert_san_any(t->peer, HB_SAN_DNS, covers_sni, t)) {
-			hb_tls__failure(t,
-				"no DNS name of the certificate covers the server name %s", t->sni);
-			return (HB_CLOSE_TLS_SAN);
-		}
-	} else if (!san_allowed(ctx, t->peer)) {
-		hb_tls__failure(t, "no subject alternative name is an allowed one");
-		return (HB_CLOSE_TLS_SAN);
-	}
-	if (ctx->rules != NULL && !rules_allow(t, ctx, ret_alert))
-		return (HB_CLOSE_TLS_SAN);
-	t->trust_id = ctx->trust == NULL ? 0 : hb_trust_id(ctx->trust);
-	t->info.peer_verified = ctx->trust != NULL;
-	return (HB_CLOSE_NONE);
-}
-
-static enum ssl_verify_result_t
-verify(SSL *ssl, uint8_t *ret_alert)
-{
-	struct hb_tls *t = SSL_get_app_data(ssl);
-	const STACK_OF(CRYPTO_BUFFER) *sk = SSL_get0_peer_certificates(ssl);
-	CRYPTO_BUFFER *chain[PEER_CHAIN_MAX];
-	enum hb_close_reason reason;
-	struct hb_err err;
-	size_t i, n = sk == NULL ? 0 : sk_CRYPTO_BUFFER_num(sk);
-
-	HB_CHECK(&t->base, HB_TRANSPORT_MAGIC);
-	if (n == 0 || n > PEER_CHAIN_MAX) {
-		hb_tls__failure(t, "%zu certificates in the peer's chain", n);
-		return (refuse(t, HB_CLOSE_TLS_VERIFY, SSL_AD_BAD_CERTIFICATE, ret_alert));
-	}
-	for (i = 0; i < n; i++)
-		chain[i] = sk_CRYPTO_BUFFER_value(sk, i);
-	if (hb_cert_info_new(chain[0], &t->peer, &err) != 0) {
-		hb_tls__failure(t, "the peer's certificate: %s", err.text);
-		return (refuse(t, HB_CLOSE_TLS_VERIFY, SSL_AD_BAD_CERTIFICATE, ret_alert));
-	}
-	reason = judge(t, t->ctx, chain, n, ret_alert);
-	if (reason != HB_CLOSE_NONE && !t->ctx->accept_untrusted)
-		return (refuse(t, reason, *ret_alert, ret_alert));
-	return (ssl_verify_ok);
-}
-
-/* Beside trust. Contexts of one configuration have the same pointers. */
-static bool
-same_demands(const struct hb_tls_ctx *a, const struct hb_tls_ctx *b)
-{
-	return (a->rules == b->rules && a->n_sans == b->n_sans &&
-		a->n_cert_hashes == b->n_cert_hashes && a->n_spki_hashes == b->n_spki_hashes &&
-		memcmp(a->sans, b->sans, a->n_sans * sizeof a->sans[0]) == 0 &&
-		memcmp(a->cert_hashes, b->cert_hashes, a->n_cert_hashes * 32) == 0 &&
-		memcmp(a->spki_hashes, b->spki_hashes, a->n_spki_hashes * 32) == 0);
-}
-
-bool
-hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
-{
-	const STACK_OF(CRYPTO_BUFFER) *sk = SSL_get0_peer_certificates(t->ssl);
-	CRYPTO_BUFFER *chain[PEER_CHAIN_MAX];
-	size_t i, n = sk == NULL ? 0 : sk_CRYPTO_BUFFER_num(sk);
-	uint8_t unused;
-
-	if (now == t->ctx || now->trust == NULL || t->peer == NULL || !t->info.peer_verified ||
-		(hb_trust_id(now->trust) == t->trust_id && same_demands(now, t->ctx)) || n == 0 ||
-		n > PEER_CHAIN_MAX)
-		return (true);
-	for (i = 0; i < n; i++)
-		chain[i] = sk_CRYPTO_BUFFER_value(sk, i);
-	return (judge(t, now, chain, n, &unused) == HB_CLOSE_NONE);
 }
 
 /* ------------------------------------------------------------------ server's choices */
@@ -515,7 +340,7 @@ set_trust(struct hb_tls_ctx *ctx, const struct hb_tls_config *c, struct hb_err *
 		mode = SSL_VERIFY_NONE;
 	if (c->server && c->require_peer_cert)
 		mode |= SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-	SSL_CTX_set_custom_verify(ctx->ssl_ctx, mode, verify);
+	SSL_CTX_set_custom_verify(ctx->ssl_ctx, mode, hb_tls__verify);
 	if (c->server && ctx->trust != NULL)
 		announce_anchors(ctx);
 	return (0);
@@ -608,6 +433,8 @@ hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
 		atomic_init(&ctx->users[i].n, 0);
 	ctx->ssl_ctx = SSL_CTX_new(TLS_with_buffers_method());
 	HB_ASSERT(ctx->ssl_ctx != NULL);
+	/* The chain is kept once for all connections of the peer: struct hb_tls_peer. */
+	SSL_CTX_set_retain_only_sha256_of_client_certs(ctx->ssl_ctx, 1);
 	/* Resumption would skip verification against today's trust. */
 	(void)SSL_CTX_set_options(ctx->ssl_ctx, SSL_OP_NO_TICKET | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_session_cache_mode(ctx->ssl_ctx,

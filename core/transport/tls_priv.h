@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * core/transport/tls_priv.h: what tls.c, tls_ctx.c and tls_bio.c share.
+ * core/transport/tls_priv.h: what the files of TLS share: tls.c (the transport), tls_bio.c, tls_ctx.c (the
+ * configuration), tls_verify.c (who may come in), tls_cache.c (chains that have verified).
  */
 #ifndef HB_CORE_TRANSPORT_TLS_PRIV_H
 #define HB_CORE_TRANSPORT_TLS_PRIV_H
@@ -38,6 +39,31 @@ struct hb_tls_users {
 	_Alignas(64) _Atomic size_t n;
 };
 
+#define HB_TLS_CHAIN_MAX 32u /* certificates that a peer may send */
+#define HB_TLS_CHAIN_KEY 32u
+
+/* What a peer has shown; of one worker, and one for all its connections while it is remembered. */
+struct hb_tls_peer {
+	unsigned magic;
+#define HB_TLS_PEER_MAGIC 0x1d9a70b4
+	unsigned             refs;
+	struct hb_list       lru;            /* linked = remembered                           */
+	uint8_t              key[HB_TLS_CHAIN_KEY];
+	int64_t              from_s, until_s; /* while it is good                             */
+	struct hb_cert_info *info;           /* owned; of the leaf                            */
+	size_t               n;
+	CRYPTO_BUFFER       *chain[];        /* leaf first                                    */
+};
+
+/* Of one worker. */
+struct hb_tls_worker {
+	unsigned magic;
+#define HB_TLS_WORKER_MAGIC 0x3b52e6c8
+	struct hb_map *chains;               /* key -> struct hb_tls_peer, which it owns      */
+	struct hb_list lru;                  /* of the same, newest first                     */
+	uint64_t       counters[HB_TLS_COUNTER_MAX];
+};
+
 struct hb_tls {
 	struct hb_transport      base;
 	struct hb_transport     *lower;  /* owned; NULL = gone                                */
@@ -64,7 +90,7 @@ struct hb_tls {
 	uint64_t                 trust_id; /* with which the peer was last verified; 0 = none   */
 	uint8_t                  verdict; /* enum hb_close_reason that verification decided   */
 	const struct hb_credential *cred; /* ours, of ctx; NULL = none                        */
-	struct hb_cert_info     *peer;
+	struct hb_tls_peer      *peer;   /* NULL = it showed no certificate                   */
 	char                    *sni;
 	char                    *failure;
 	struct hb_tls_info       info;
@@ -73,8 +99,38 @@ struct hb_tls {
 /* Notes the first failure's text; later ones do not replace it. */
 void hb_tls__failure(struct hb_tls *, const char *fmt, ...) HB_PRINTF(2, 3);
 
+/* ------------------------------------------------------------------ tls_verify.c */
+
+enum ssl_verify_result_t hb_tls__verify(SSL *, uint8_t *ret_alert);
+
+/* Pins, names and rules of ctx; the reason is noted, *ret_alert fits it. */
+enum hb_close_reason hb_tls__judge_names(struct hb_tls *, const struct hb_tls_ctx *,
+    const struct hb_tls_peer *, uint8_t *ret_alert);
+
 /* See hb_tls_recheck. */
 bool hb_tls__recheck(struct hb_tls *, const struct hb_tls_ctx *now);
+
+/* ------------------------------------------------------------------ tls_cache.c */
+
+/* Made on first use. */
+struct hb_tls_worker *hb_tls__worker(struct hb_worker *);
+
+/* NULL: reterr says what is wrong with the leaf. */
+struct hb_tls_peer *hb_tls__peer_new(CRYPTO_BUFFER *const *chain, size_t n, struct hb_err *reterr);
+struct hb_tls_peer *hb_tls__peer_ref(struct hb_tls_peer *);
+void hb_tls__peer_unref(struct hb_tls_peer **);
+
+/* SHA-256 over trust (anchors, lists, options), purpose and chain. */
+void hb_tls__chain_key(const struct hb_trust *, enum hb_purpose, CRYPTO_BUFFER *const *chain,
+    size_t n, uint8_t ret[HB_TLS_CHAIN_KEY]);
+/* One more reference for the caller; NULL = not remembered, or no longer good. */
+struct hb_tls_peer *hb_tls__chain_find(struct hb_worker *, const uint8_t key[HB_TLS_CHAIN_KEY],
+    int64_t now_s);
+/* Remembers a peer whose chain has verified. */
+void hb_tls__chain_keep(struct hb_worker *, const uint8_t key[HB_TLS_CHAIN_KEY],
+    struct hb_tls_peer *, const struct hb_verdict *);
+
+/* ------------------------------------------------------------------ the connection */
 
 /* One transport more or less of t->ctx. */
 void hb_tls__use(const struct hb_tls *, bool on);

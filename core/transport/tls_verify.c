@@ -65,8 +65,8 @@ rules_allow(struct hb_tls *t, const struct hb_tls_ctx *ctx, const struct hb_tls_
 							   ctx->creds[0];
 	const struct hb_cert_info *own = cred == NULL ? NULL : cred->info[0];
 	char text[512];
-	enum hb_rules_answer answer =
-		hb_rules_judge(ctx->rules, peer->info, own, text, sizeof text);
+	enum hb_rules_answer answer = hb_rules_judge(
+		ctx->rules, peer->info, own, text, sizeof text);
 
 	if (answer == HB_RULES_ALLOWED)
 		return (true);

@@ -39,6 +39,8 @@ hb_transport_worker_fini(struct hb_worker *w)
 	HB_ASSERT(s->pair_depth == 0);
 	if (s->pump_fini != NULL)
 		s->pump_fini(s->pump);
+	if (s->tls_fini != NULL)
+		s->tls_fini(s->tls);
 	w->slot[HB_SLOT_TRANSPORT] = NULL;
 	HB_DEL(s);
 }

@@ -15,6 +15,8 @@ struct hb_transport_state {
 	uint64_t flush_timeouts;
 	void    *pump;           /* owned by pump.c through pump_fini: pool of pipes          */
 	void   (*pump_fini)(void *pump);
+	void    *tls;            /* owned by tls_cache.c through tls_fini                     */
+	void   (*tls_fini)(void *tls);
 	struct hb_list lingerers; /* of fd.c: hb_fdt_linger                                  */
 	bool     stopping;       /* nothing lingers any more                                */
 };

@@ -80,6 +80,12 @@ hb_tls_conf_ctx(const struct hb_tls_conf *c)
 	return (atomic_load_explicit(&c->ctx, memory_order_acquire));
 }
 
+/* ------------------------------------------------------------------ tls_stats.c */
+
+/* The statistics tls.* are there; more than once is once. Control thread. */
+void hb_tls_stats_start(void);
+void hb_tls_stats_stop(void);
+
 /* ------------------------------------------------------------------ tls_reload.c */
 
 /* Counts a live connection whose peer is no longer trusted. On its worker. */
