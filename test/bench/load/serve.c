@@ -24,6 +24,7 @@ enum state {
 	FREE,
 	LISTEN,
 	START,  /* nothing is known yet: a record to skip, then the command */
+	REQUEST, /* 'C': a request to skip, then START again */
 	LENGTH, /* 'd': the number comes */
 	SOURCE,
 	SINK,
@@ -38,7 +39,7 @@ struct end {
 	uint8_t head[8]; /* START: the record's header; LENGTH: the number */
 	uint8_t n_head;
 	bool bounded;
-	uint64_t n;    /* SOURCE: to send, when bounded; SINK: came */
+	uint64_t n;    /* SOURCE: to send, when bounded; SINK: came; REQUEST: its last bytes */
 	uint8_t *rest; /* BACK: what the socket did not take; owned */
 	size_t n_rest;
 };
@@ -159,6 +160,8 @@ answer(int fd)
 
 /* ------------------------------------------------------------------ the start */
 
+static void start(int fd, const uint8_t *p, size_t n);
+
 /* The bytes of 'd': a number, then as many bytes go back. */
 static void
 length(int fd, const uint8_t *p, size_t n)
@@ -179,6 +182,27 @@ length(int fd, const uint8_t *p, size_t n)
 	}
 }
 
+/* HAProxy and nghttpx pass a tunnel request on as CONNECT of HTTP/1.1: it is answered, then forgotten. */
+static void
+request(int fd, const uint8_t *p, size_t n)
+{
+	static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n";
+	struct end *e = &ends[fd];
+
+	for (; n > 0 && (uint32_t)e->n != 0x0d0a0d0a; n--)
+		e->n = e->n << 8 | *p++;
+	if ((uint32_t)e->n != 0x0d0a0d0a) {
+		watch(fd, EPOLLIN);
+		return;
+	}
+	e->n = 0;
+	e->state = START;
+	if (send(fd, ok, sizeof ok - 1, MSG_NOSIGNAL) != (ssize_t)sizeof ok - 1)
+		end_close(fd);
+	else
+		start(fd, p, n);
+}
+
 static void
 command(int fd, const uint8_t *p, size_t n)
 {
@@ -188,6 +212,10 @@ command(int fd, const uint8_t *p, size_t n)
 	case 'D':
 		e->state = SOURCE;
 		source(fd);
+		break;
+	case 'C':
+		e->state = REQUEST;
+		request(fd, p, n);
 		break;
 	case 'd':
 		e->state = LENGTH;
@@ -258,6 +286,8 @@ readable(int fd)
 		e->n += (uint64_t)n;
 	} else if (e->state == START) {
 		start(fd, scratch, (size_t)n);
+	} else if (e->state == REQUEST) {
+		request(fd, scratch, (size_t)n);
 	} else if (e->state == LENGTH) {
 		length(fd, scratch, (size_t)n);
 	} else if (e->state == BACK) {
