@@ -28,15 +28,18 @@ def say(text):
 
 
 def sysctl(name, value):
-    pathlib.Path("/proc/sys/net/ipv4", name).write_text(value, encoding="ascii")
+    pathlib.Path("/proc/sys/net", name).write_text(value, encoding="ascii")
 
 
 def prepare_network():
     """The namespace is new: lo is down, and its settings are the kernel's."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    sysctl("ip_local_port_range", "10240 64999")
-    sysctl("tcp_tw_reuse", "1")
-    sysctl("tcp_congestion_control", "reno")
+    sysctl("ipv4/ip_local_port_range", "10240 64999")
+    sysctl("ipv4/tcp_tw_reuse", "1")
+    # Thousands of connections at once are opened by the memory tests.
+    sysctl("core/somaxconn", "65535")
+    sysctl("ipv4/tcp_max_syn_backlog", "65535")
+    sysctl("ipv4/tcp_congestion_control", "reno")
 
 
 class Suite:
@@ -96,12 +99,12 @@ class Suite:
         for test in self.tests:
             if number >= test.rounds:
                 continue
-            sysctl("tcp_congestion_control", test.congestion)
+            sysctl("ipv4/tcp_congestion_control", test.congestion)
             names = self.peers(test)
             # Nobody is always the first.
             for peer in names[number % len(names):] + names[:number % len(names)]:
                 self.measure(number, test, peer)
-            sysctl("tcp_congestion_control", "reno")
+            sysctl("ipv4/tcp_congestion_control", "reno")
             self.progress(number, test)
         self.stage.stop_all()
 

@@ -87,7 +87,7 @@ def load(stage, test, name, seconds):
 def values(result, pid):
     """The raw report with the metrics that follow from it."""
     cpu = result["cpu_ns"].get(str(pid), 0) if pid else 0
-    out = {k: result[k] for k in ("seconds", "bytes", "operations", "steal_share", "other_busy")}
+    out = {k: result[k] or 0 for k in ("seconds", "bytes", "operations", "steal_share", "other_busy")}
     if result["bytes"]:
         out["cpu_gb"] = cpu / result["bytes"]
         out["gbit"] = result["bytes"] * 8 / result["seconds"] / 1e9

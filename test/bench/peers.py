@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The programs that are compared: their configurations, how they are started, pinned and stopped."""
 import dataclasses
-import mmap
 import os
 import pathlib
 import re
@@ -133,22 +132,17 @@ def pin(pid, cores):
 
 
 class Process:
-    """A program on `cores`. Its output goes to a file; `started` is the time of its exec (monotonic ns)."""
+    """A program on `cores`. Its output goes to a file; `started` is the time just before its exec (monotonic ns)."""
 
-    def __init__(self, argv, log, cores, stdin=None, stdout=None):
-        moment = mmap.mmap(-1, 8)
-
-        def before_exec():
-            os.sched_setaffinity(0, cores)
-            moment[:8] = time.monotonic_ns().to_bytes(8, "little")
-
+    def __init__(self, argv, log, cores, stdin=subprocess.DEVNULL, stdout=None):
         self.log = pathlib.Path(log)
+        own = os.sched_getaffinity(0)
         with open(self.log, "wb") as out:
-            self.process = subprocess.Popen(argv, stdin=stdin or subprocess.DEVNULL, stdout=stdout or out, stderr=out,
-                                            preexec_fn=before_exec)
+            os.sched_setaffinity(0, cores)
+            self.started = time.monotonic_ns()
+            self.process = subprocess.Popen(argv, stdin=stdin, stdout=stdout or out, stderr=out)
+            os.sched_setaffinity(0, own)
         self.pid = self.process.pid
-        self.started = int.from_bytes(moment[:8], "little")
-        moment.close()
 
     def tail(self):
         text = self.log.read_text(encoding="utf-8", errors="replace").strip()
