@@ -83,7 +83,8 @@ integration_tests() {
 	local long=$1 pattern=$2 xml rc=0 timeout=180 select=(-m "not long")
 	[ -d test/integration ] || return 0
 	say "integration tests${CONFIG:+ ($CONFIG)}: building the program"
-	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone ||
+	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 \
+		//core/app:hbone //test/bench/load ||
 		{ FAILED=$((FAILED + 1)); return 0; }
 	HBONE_BIN=$("${BAZEL[@]}" info "${BAZEL_FLAGS[@]}" bazel-bin 2>/dev/null)/core/app/hbone
 	export HBONE_BIN HBONE_SANITIZER=$CONFIG HBONE_LONG=${long:+1} PATH="$VENV/bin:$GO_PEERS:$PATH"

@@ -169,15 +169,14 @@ load_lane_next(struct load_lane *l)
 		hb_h2_drain(c->inner != NULL ? c->inner : c->h2);
 }
 
-static void
-count_resumed(struct load_lane *l)
+static bool
+is_resumed(struct load_lane *l)
 {
 	struct load_conn *c = l->conn;
 	struct hb_transport *t = c->h2 != NULL ? hb_h2_lower(c->h2) : l->t;
 	const struct hb_tls_info *info = t == NULL ? NULL : hb_transport_tls_info(t);
 
-	if (c->n_open == 1 && info != NULL && info->resumed)
-		c->run->resumed++;
+	return (info != NULL && info->resumed);
 }
 
 static void
@@ -192,7 +191,7 @@ lane_on_secured(void *sink, struct hb_transport *t)
 	(void)t;
 	l->open = true;
 	c->n_open++;
-	count_resumed(l);
+	c->resumed = is_resumed(l);
 	HB_ASSERT(n < sizeof first);
 	if (n > 0)
 		memcpy(first, run->hello.p, n);

@@ -60,6 +60,7 @@ struct load_conn {
 	struct load_lane    *lanes; /* owned: as many as --streams                   */
 	unsigned             n_open; /* lanes that have been opened since the start  */
 	unsigned             n_answered; /* idle: lanes that have answered           */
+	bool                 resumed; /* its TLS session was                         */
 	bool                 up;    /* has been counted as open                      */
 	bool                 lost;  /* has been counted as gone before its time      */
 	bool                 begin_blind, again; /* due in `task`                    */
@@ -105,9 +106,9 @@ struct load_run {
 	struct hb_io               input;  /* idle: standard input                       */
 	uint64_t                   begun_ns, closing_ms;
 	/* Since the start. */
-	uint64_t                   bytes, operations, errors, resumed;
+	uint64_t                   bytes, operations, resumed, errors;
 	/* Of the window. */
-	uint64_t                   window_ns, window_bytes, window_operations;
+	uint64_t                   window_ns, window_bytes, window_operations, window_resumed;
 	struct load_usage          usage;
 	struct load_hist           hist;
 	char                       error[256]; /* the first; "" = none */

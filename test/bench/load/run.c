@@ -68,6 +68,7 @@ load_done(struct load_lane *l)
 	struct load_run *run = l->conn->run;
 
 	run->operations++;
+	run->resumed += l->conn->resumed;
 	load_hist_record(&run->hist, load_now_ns() - l->begun_ns);
 	if (run->o->count > 0 && run->phase == LOAD_MEASURING &&
 		run->operations - run->window_operations >= run->o->count)
@@ -109,7 +110,9 @@ measure(struct load_run *run)
 {
 	run->phase = LOAD_MEASURING;
 	run->window_bytes = run->bytes;
+	/* Of idle connections all that were opened count, they open before the window. */
 	run->window_operations = run->mode->kind == LOAD_IDLE ? 0 : run->operations;
+	run->window_resumed = run->mode->kind == LOAD_IDLE ? 0 : run->resumed;
 	load_hist_reset(&run->hist);
 	load_usage_begin(&run->usage, run->o->pids, run->o->n_pids);
 	run->begun_ns = load_now_ns();
@@ -142,6 +145,7 @@ window_ends(struct load_run *run)
 	load_usage_end(&run->usage, run->o->pids, run->o->n_pids);
 	run->window_bytes = run->bytes - run->window_bytes;
 	run->window_operations = run->operations - run->window_operations;
+	run->window_resumed = run->resumed - run->window_resumed;
 	if (run->usage.gone)
 		load_error(run, "a process given by --pid is gone");
 }
@@ -285,7 +289,7 @@ report(const struct load_run *run)
 		hb_text_json(&t, run->error, strlen(run->error));
 	else
 		hb_text_addz(&t, "null");
-	hb_text_printf(&t, ",\"resumed\":%lu,", (unsigned long)run->resumed);
+	hb_text_printf(&t, ",\"resumed\":%lu,", (unsigned long)run->window_resumed);
 	report_usage(run, &t);
 	hb_text_addz(&t, ",\"latency_us\":");
 	report_latency(run, &t);

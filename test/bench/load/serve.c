@@ -23,9 +23,9 @@
 enum state {
 	FREE,
 	LISTEN,
-	START,  /* nothing is known yet: a record to skip, then the command */
+	START,   /* nothing is known yet: a record to skip, then the command */
 	REQUEST, /* 'C': a request to skip, then START again */
-	LENGTH, /* 'd': the number comes */
+	LENGTH,  /* 'd': the number comes */
 	SOURCE,
 	SINK,
 	BACK,
