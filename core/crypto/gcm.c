@@ -100,22 +100,33 @@ static const struct hb_gcm gcm_512 = {
 	.decrypt = decrypt_512,
 };
 
+/* One bit for each width. CPUID traps in virtual machines, hence once; threads find the same. */
+static unsigned
+cpu_widths(void)
+{
+	static unsigned known;
+	unsigned widths = __atomic_load_n(&known, __ATOMIC_RELAXED);
+
+	if (widths == 0) {
+		struct cpu cpu = cpu_look();
+
+		widths = 1u << HB_GCM_AESNI | (unsigned)cpu_has_256(&cpu) << HB_GCM_VAES_256 |
+			(unsigned)cpu_has_512(&cpu) << HB_GCM_VAES_512;
+		__atomic_store_n(&known, widths, __ATOMIC_RELAXED);
+	}
+	return widths;
+}
+
 const struct hb_gcm *
 hb_gcm_get(enum hb_gcm_width width)
 {
-	struct cpu cpu = cpu_look();
+	static const struct hb_gcm *const all[] = {
+		[HB_GCM_AESNI] = &gcm_aesni,
+		[HB_GCM_VAES_256] = &gcm_256,
+		[HB_GCM_VAES_512] = &gcm_512,
+	};
 
-	switch (width) {
-	case HB_GCM_AESNI:
-		return &gcm_aesni;
-	case HB_GCM_VAES_256:
-		return cpu_has_256(&cpu) ? &gcm_256 : NULL;
-	case HB_GCM_VAES_512:
-		return cpu_has_512(&cpu) ? &gcm_512 : NULL;
-	case HB_GCM_WIDTHS:
-		break;
-	}
-	return NULL;
+	return width < HB_GCM_WIDTHS && (cpu_widths() & 1u << width) ? all[width] : NULL;
 }
 
 #else

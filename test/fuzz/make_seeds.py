@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the seeds of clienthello and proxy_protocol into corpus/. The same bytes on every run: the files are checked in.
+"""Writes the seeds of clienthello, proxy_protocol and gcm into corpus/. The same bytes on every run: the files are checked in.
 
     python3 test/fuzz/make_seeds.py
 """
@@ -158,6 +158,26 @@ def proxy_headers():
     yield "none_http", b"GET / HTTP/1.1\r\n\r\n"
 
 
+def gcm(key_size, shift, length, ivec, text):
+    return struct.pack("<BBH", key_size, shift, length) + ivec + rnd(16) + rnd(32) + text
+
+
+def gcms():
+    """For gcm_fuzz: key size (0 to 2), shift, length, counter block, hash, key, text that is repeated."""
+    yield "empty", gcm(0, 0, 0, bytes(16), b"")
+    yield "one_block", gcm(0, 0, 16, rnd(16), b"A")
+    yield "below_two_wide", gcm(0, 1, 127, rnd(16), rnd(20))
+    yield "two_wide", gcm(1, 0, 128, rnd(16), rnd(64))
+    yield "four_wide", gcm(2, 3, 256, rnd(16), rnd(64))
+    yield "both", gcm(0, 17, 256 + 128 + 31, rnd(16), rnd(64))
+    yield "aesni_minimum", gcm(2, 0, 288, rnd(16), rnd(64))
+    yield "wraps_at_once", gcm(0, 5, 1024, b"\xff" * 16, rnd(100))
+    yield "wraps_in_group", gcm(1, 0, 1500, b"\xff" * 15 + b"\xf3", rnd(100))
+    yield "wraps_next_group", gcm(2, 31, 2000, rnd(12) + b"\xff\xff\xff\xe1", rnd(100))
+    yield "long", gcm(0, 0, 5999, rnd(16), rnd(300))
+    yield "zero_key", bytes(4)[:2] + struct.pack("<H", 640) + bytes(64)
+
+
 def write(name, seeds):
     folder = os.path.join(HERE, name)
     os.makedirs(folder, exist_ok=True)
@@ -168,3 +188,4 @@ def write(name, seeds):
 
 write("clienthello", clienthellos())
 write("proxy_protocol", proxy_headers())
+write("gcm", gcms())

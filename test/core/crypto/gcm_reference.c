@@ -37,24 +37,24 @@ gcm_state_init(struct gcm_state *state, const uint8_t *key, size_t key_len)
 static void
 ghash_block(struct gcm_state *state, const uint8_t block[16])
 {
-	uint8_t x[16], v[16], z[16] = { 0 };
+	const uint8_t *hash = (const uint8_t *)state->hash;
+	uint64_t x[2], v[2], z[2] = { 0, 0 };
 
-	memcpy(x, state->hash, 16);
-	memcpy(v, state->h, 16);
-	for (int i = 0; i < 16; i++)
-		x[i] ^= block[i];
-	for (int bit = 0; bit < 128; bit++) {
-		int odd = v[15] & 1;
-
-		if (x[bit / 8] & (0x80 >> bit % 8)) {
-			for (int i = 0; i < 16; i++)
-				z[i] ^= v[i];
-		}
-		for (int i = 15; i > 0; i--)
-			v[i] = (uint8_t)(v[i] >> 1 | v[i - 1] << 7);
-		v[0] = (uint8_t)(v[0] >> 1 ^ (odd ? 0xe1 : 0));
+	for (int i = 0; i < 2; i++) {
+		x[i] = load_big_endian(hash + 8 * i) ^ load_big_endian(block + 8 * i);
+		v[i] = load_big_endian(state->h + 8 * i);
 	}
-	memcpy(state->hash, z, 16);
+	for (int bit = 0; bit < 128; bit++) {
+		uint64_t take = 0 - (x[bit / 64] >> (63 - bit % 64) & 1);
+		uint64_t reduce = 0 - (v[1] & 1);
+
+		z[0] ^= v[0] & take;
+		z[1] ^= v[1] & take;
+		v[1] = v[1] >> 1 | v[0] << 63;
+		v[0] = v[0] >> 1 ^ (reduce & 0xe1ULL << 56);
+	}
+	for (int i = 0; i < 16; i++)
+		((uint8_t *)state->hash)[i] = (uint8_t)(z[i / 8] >> (56 - 8 * (i % 8)));
 }
 
 static void

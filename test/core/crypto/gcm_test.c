@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -292,12 +293,13 @@ static const char *const names[][3] = {
 static size_t
 from_hex(uint8_t *out, const char *hex)
 {
+	static const char digits[] = "0123456789abcdef";
 	size_t n = 0;
-	unsigned byte;
 
-	for (; sscanf(hex, "%2x", &byte) == 1; hex += 2) {
+	for (; isxdigit(hex[0]) && isxdigit(hex[1]); hex += 2) {
 		assert_true(n < 2048);
-		out[n++] = (uint8_t)byte;
+		out[n++] = (uint8_t)((strchr(digits, tolower(hex[0])) - digits) << 4 |
+			(strchr(digits, tolower(hex[1])) - digits));
 	}
 	return n;
 }
