@@ -112,6 +112,51 @@ hb_addr_to_sockaddr(const struct hb_addr *a, struct sockaddr_storage *ss)
 	return (0);
 }
 
+/* Each connection has its addresses written a few times: printf would be a tenth of what it costs. */
+static char *
+put_u16(char *p, uint16_t n)
+{
+	char digits[5];
+	int i = 0;
+
+	do
+		digits[i++] = (char)('0' + n % 10);
+	while ((n /= 10) > 0);
+	while (i > 0)
+		*p++ = digits[--i];
+	return (p);
+}
+
+/* INET6_ADDRSTRLEN bytes are enough; returns the end, without a NUL. */
+static char *
+put_ip(char *p, const struct hb_addr *a)
+{
+	if (a->kind == HB_ADDR_V4) {
+		for (int i = 0; i < 4; i++) {
+			if (i > 0)
+				*p++ = '.';
+			p = put_u16(p, a->u.ip[i]);
+		}
+		return (p);
+	}
+	if (inet_ntop(AF_INET6, a->u.ip, p, INET6_ADDRSTRLEN) == NULL)
+		HB_WRONG("inet_ntop");
+	return (p + strlen(p));
+}
+
+/* As snprintf of all that lies between. */
+static int
+give(const char *from, const char *end, char *dst, size_t cap)
+{
+	size_t n = (size_t)(end - from), fits = n < cap ? n : cap - 1;
+
+	if (cap > 0) {
+		memcpy(dst, from, fits);
+		dst[fits] = '\0';
+	}
+	return ((int)n);
+}
+
 int
 hb_addr_format_ip(const struct hb_addr *a, char *dst, size_t cap)
 {
@@ -120,10 +165,7 @@ hb_addr_format_ip(const struct hb_addr *a, char *dst, size_t cap)
 	switch (a->kind) {
 	case HB_ADDR_V4:
 	case HB_ADDR_V6:
-		if (inet_ntop(a->kind == HB_ADDR_V4 ? AF_INET : AF_INET6, a->u.ip, ip, sizeof ip) ==
-			NULL)
-			HB_WRONG("inet_ntop");
-		return (snprintf(dst, cap, "%s", ip));
+		return (give(ip, put_ip(ip, a), dst, cap));
 	case HB_ADDR_UNIX:
 		if (a->u.name[0] == '\0' && a->u.name[1] != '\0')
 			return (snprintf(dst, cap, "@%s", a->u.name + 1));
@@ -138,12 +180,18 @@ hb_addr_format_ip(const struct hb_addr *a, char *dst, size_t cap)
 int
 hb_addr_format(const struct hb_addr *a, char *dst, size_t cap)
 {
-	char ip[INET6_ADDRSTRLEN];
+	char text[INET6_ADDRSTRLEN + sizeof "[]:65535"], *p = text;
 
 	if (a->kind != HB_ADDR_V4 && a->kind != HB_ADDR_V6)
 		return (hb_addr_format_ip(a, dst, cap));
-	(void)hb_addr_format_ip(a, ip, sizeof ip);
-	return (snprintf(dst, cap, a->kind == HB_ADDR_V4 ? "%s:%u" : "[%s]:%u", ip, a->port));
+	if (a->kind == HB_ADDR_V6)
+		*p++ = '[';
+	p = put_ip(p, a);
+	if (a->kind == HB_ADDR_V6)
+		*p++ = ']';
+	*p++ = ':';
+	p = put_u16(p, a->port);
+	return (give(text, p, dst, cap));
 }
 
 bool

@@ -4,44 +4,106 @@
 /* RFC 9113 6.5.2: what a field costs beyond its bytes. */
 #define FIELD_OVERHEAD 32u
 
-void
-hb_h2__fields_add(struct h2_fields **pf, const struct hb_h2_options *opt, struct hb_str name,
-	struct hb_str value)
+static struct h2_fields *
+fields_new(struct hb_worker *worker)
 {
-	struct h2_fields *f = *pf;
-	struct h2_field *e;
+	struct h2_worker *w = hb_h2__worker(worker);
+	struct h2_fields *f = &w->fields;
+
+	if (w->fields_used) {
+		f = hb_calloc(1, sizeof *f);
+	} else {
+		w->fields_used = true;
+		memset(f, 0, sizeof *f);
+		f->v = w->v;
+		f->cap = HB_ARRAY_LEN(w->v);
+		f->text = w->text;
+		f->text_cap = sizeof w->text;
+	}
+	f->worker = worker;
+	return (f);
+}
+
+static void
+grow_text(struct h2_fields *f, size_t n)
+{
+	size_t cap = HB_MAX((size_t)f->text_cap * 2, HB_MAX(f->text_len + n, (size_t)256));
+
+	if (f->text_owned)
+		f->text = hb_realloc(f->text, cap);
+	else if (f->text_len > 0)
+		f->text = memcpy(hb_malloc(cap), f->text, f->text_len);
+	else
+		f->text = hb_malloc(cap);
+	f->text_owned = true;
+	f->text_cap = (uint32_t)cap;
+}
+
+static void
+grow_fields(struct h2_fields *f)
+{
+	uint32_t cap = f->cap == 0 ? 8 : f->cap * 2;
+
+	if (f->v_owned || f->cap == 0)
+		f->v = hb_realloc(f->v, cap * sizeof f->v[0]);
+	else
+		f->v = memcpy(hb_malloc(cap * sizeof f->v[0]), f->v, f->n * sizeof f->v[0]);
+	f->v_owned = true;
+	f->cap = cap;
+}
+
+static uint32_t
+put(struct h2_fields *f, struct hb_str s)
+{
+	uint32_t at = f->text_len;
+
+	if (s.len > 0)
+		memcpy(f->text + at, s.p, s.len);
+	f->text_len += (uint32_t)s.len;
+	return (at);
+}
+
+void
+hb_h2__fields_add(struct h2_stream *s, struct hb_str name, struct hb_str value)
+{
+	const struct hb_h2_options *opt = &s->h2->opt;
+	struct h2_fields *f = s->fields;
 
 	if (f == NULL)
-		f = *pf = hb_calloc(1, sizeof *f);
+		f = s->fields = fields_new(s->base.worker);
 	f->bytes += name.len + value.len + FIELD_OVERHEAD;
 	if (f->n >= opt->headers_max || f->bytes > opt->header_bytes_max)
 		f->too_big = true;
 	if (f->too_big)
 		return;
-	if (f->n == f->cap) {
-		f->cap = f->cap == 0 ? 8 : f->cap * 2;
-		f->v = hb_realloc(f->v, f->cap * sizeof f->v[0]);
-	}
-	e = &f->v[f->n++];
-	e->name = (uint32_t)f->text.len;
-	e->name_len = (uint32_t)name.len;
-	hb_text_add(&f->text, name.p, name.len);
-	e->value = (uint32_t)f->text.len;
-	e->value_len = (uint32_t)value.len;
-	hb_text_add(&f->text, value.p, value.len);
+	if (f->n == f->cap)
+		grow_fields(f);
+	if (f->text_cap - f->text_len < name.len + value.len)
+		grow_text(f, name.len + value.len);
+	f->v[f->n++] = (struct h2_field){ .name_len = (uint32_t)name.len,
+		.value_len = (uint32_t)value.len,
+		.name = put(f, name),
+		.value = put(f, value) };
 }
 
 void
 hb_h2__fields_free(struct h2_fields **pf)
 {
 	struct h2_fields *f = *pf;
+	struct h2_worker *w;
 
 	if (f == NULL)
 		return;
 	*pf = NULL;
-	hb_text_fini(&f->text);
-	hb_free(f->v);
-	hb_free(f);
+	if (f->text_owned)
+		hb_free(f->text);
+	if (f->v_owned)
+		hb_free(f->v);
+	w = hb_h2__worker(f->worker);
+	if (f == &w->fields)
+		w->fields_used = false;
+	else
+		hb_free(f);
 }
 
 static struct hb_str *
@@ -69,8 +131,8 @@ hb_h2__fields_request(const struct h2_fields *f, struct hb_h2_request *r, struct
 	memset(r, 0, sizeof *r);
 	r->headers = list;
 	for (i = 0; f != NULL && i < f->n; i++) {
-		name = hb_strn(f->text.p + f->v[i].name, f->v[i].name_len);
-		value = hb_strn(f->text.p + f->v[i].value, f->v[i].value_len);
+		name = hb_strn(f->text + f->v[i].name, f->v[i].name_len);
+		value = hb_strn(f->text + f->v[i].value, f->v[i].value_len);
 		slot = name.len > 0 && name.p[0] == ':' ? pseudo(r, name) : NULL;
 		if (slot != NULL)
 			*slot = value;

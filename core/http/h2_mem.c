@@ -15,19 +15,18 @@
 #include "core/http/h2_priv.h"
 
 #define CHUNK_MIN 16384u
-#define AREA      (H2_FRAME_MAX + 4096u)
 
-static uint8_t *
-area_of(struct hb_worker *w)
+struct h2_worker *
+hb_h2__worker(struct hb_worker *w)
 {
 	void *p = w->slot[HB_SLOT_HTTP];
 
-	if (p != NULL)
+	if (HB_LIKELY(p != NULL))
 		return (p);
-	p = mmap(NULL, AREA, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		-1, 0);
+	p = mmap(NULL, sizeof(struct h2_worker), PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (p == MAP_FAILED)
-		return (NULL);
+		HB_WRONG("out of memory");
 	w->slot[HB_SLOT_HTTP] = p;
 	return (p);
 }
@@ -35,11 +34,13 @@ area_of(struct hb_worker *w)
 void
 hb_h2_worker_fini(struct hb_worker *w)
 {
-	void *p = w->slot[HB_SLOT_HTTP];
+	struct h2_worker *p = w->slot[HB_SLOT_HTTP];
 
 	w->slot[HB_SLOT_HTTP] = NULL;
-	if (p != NULL)
-		HB_ASSERT(munmap(p, AREA) == 0);
+	if (p == NULL)
+		return;
+	HB_ASSERT(!p->fields_used);
+	HB_ASSERT(munmap(p, sizeof *p) == 0);
 }
 
 static void *
@@ -70,13 +71,11 @@ mem_realloc(void *p, size_t n, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 
-	if (p == NULL && n >= CHUNK_MIN && n > h2->lent_size && n <= AREA) {
-		if (h2->lent == NULL)
-			h2->lent = area_of(h2->worker);
-		if (h2->lent != NULL) {
-			h2->lent_size = (uint32_t)n;
-			return (h2->lent);
-		}
+	if (p == NULL && n >= CHUNK_MIN && n > h2->lent_size &&
+		n <= sizeof(((struct h2_worker *)0)->frame)) {
+		h2->lent = hb_h2__worker(h2->worker)->frame;
+		h2->lent_size = (uint32_t)n;
+		return (h2->lent);
 	}
 	HB_ASSERT(p == NULL || p != h2->lent);
 	return (hb_realloc(p, n));

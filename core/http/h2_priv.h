@@ -10,6 +10,8 @@
 
 /* Slices that one delivery is made of; more of a batch follow in the next one. */
 #define H2_SLICES_MAX 64u
+/* So many header fields are listed on the stack. */
+#define H2_HEADERS_FEW 32u
 /* Payload of our DATA frames at most. */
 #define H2_FRAME_MAX  (64u * 16384u - 9u)
 
@@ -79,14 +81,28 @@ struct hb_h2 {
 
 /* Fields of a request or response while they arrive. */
 struct h2_fields {
-	struct hb_text text; /* names and values one after another */
+	struct hb_worker *worker;
+	char    *text; /* names and values one after another */
 	struct h2_field {
 		uint32_t name, value; /* offsets in text */
 		uint32_t name_len, value_len;
 	} *v;
 	uint32_t n, cap;
+	uint32_t text_len, text_cap;
 	size_t   bytes; /* as RFC 9113 6.5.2 counts */
 	bool     too_big;
+	bool     text_owned, v_owned; /* heap; else the worker's */
+};
+
+/*
+ * What sessions of one worker share, mapped on first use: nobody pays for pages that are not touched.
+ */
+struct h2_worker {
+	struct h2_fields fields;   /* one header block at a time, the usual case, needs no heap */
+	bool             fields_used;
+	struct h2_field  v[32];
+	char             text[4096];
+	uint8_t          frame[H2_FRAME_MAX + 4096u]; /* see h2_mem.c */
 };
 
 struct h2_stream {
@@ -146,6 +162,7 @@ hb_h2__is_drained(const struct hb_h2 *h2)
 
 /* h2_mem.c */
 nghttp2_mem hb_h2__mem(struct hb_h2 *);
+struct h2_worker *hb_h2__worker(struct hb_worker *);
 
 /* h2_send.c: all frames that windows and the lower transport allow. False = nghttp2 gave up. */
 bool hb_h2__send_all(struct hb_h2 *);
@@ -192,8 +209,7 @@ void hb_h2__stream_send(struct h2_stream *);
 void hb_h2__stream_reset(struct h2_stream *, uint32_t error_code);
 
 /* Fields. */
-void hb_h2__fields_add(struct h2_fields **, const struct hb_h2_options *, struct hb_str name,
-    struct hb_str value);
+void hb_h2__fields_add(struct h2_stream *, struct hb_str name, struct hb_str value);
 void hb_h2__fields_free(struct h2_fields **);
 /* `list` has room for fields->n entries. */
 void hb_h2__fields_request(const struct h2_fields *, struct hb_h2_request *,

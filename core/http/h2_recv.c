@@ -33,14 +33,14 @@ static int
 on_header(nghttp2_session *ng, const nghttp2_frame *frame, const uint8_t *name, size_t name_len,
 	const uint8_t *value, size_t value_len, uint8_t flags, void *user_data)
 {
-	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
 
 	(void)flags;
+	(void)user_data;
 	/* Trailers end the stream; nobody asks for them here. */
 	if (s == NULL || s->headers_done)
 		return (0);
-	hb_h2__fields_add(&s->fields, &h2->opt, hb_strn(name, name_len), hb_strn(value, value_len));
+	hb_h2__fields_add(s, hb_strn(name, name_len), hb_strn(value, value_len));
 	return (0);
 }
 
@@ -52,9 +52,9 @@ status_of(const struct h2_fields *f)
 	uint32_t i;
 
 	for (i = 0; f != NULL && i < f->n; i++) {
-		if (hb_str_eq(hb_strn(f->text.p + f->v[i].name, f->v[i].name_len),
-			    HB_STR(":status")) &&
-			hb_str_u64(hb_strn(f->text.p + f->v[i].value, f->v[i].value_len), 999, &n))
+		if (hb_str_eq(
+			    hb_strn(f->text + f->v[i].name, f->v[i].name_len), HB_STR(":status")) &&
+			hb_str_u64(hb_strn(f->text + f->v[i].value, f->v[i].value_len), 999, &n))
 			break;
 	}
 	return ((unsigned)n);
@@ -239,7 +239,7 @@ static void
 tell_request(struct hb_h2 *h2, struct h2_stream *s)
 {
 	struct h2_fields *fields = s->fields;
-	struct hb_h2_header *list;
+	struct hb_h2_header few[H2_HEADERS_FEW], *list = few;
 	struct hb_h2_request r;
 
 	s->request_due = false;
@@ -256,12 +256,14 @@ tell_request(struct hb_h2 *h2, struct h2_stream *s)
 		return;
 	}
 	s->fields = NULL;
-	list = hb_calloc(fields == NULL ? 1 : fields->n + 1, sizeof *list);
+	if (fields != NULL && fields->n > H2_HEADERS_FEW)
+		list = hb_calloc(fields->n, sizeof *list);
 	hb_h2__fields_request(fields, &r, list);
 	hb_transport_emit_connected(&s->base);
 	hb_transport_emit_secured(&s->base);
 	h2->ev->on_request(h2->sink, h2, &r, &s->base);
-	hb_free(list);
+	if (list != few)
+		hb_free(list);
 	hb_h2__fields_free(&fields);
 }
 

@@ -3,7 +3,6 @@
  * One stream as a transport. nghttp2 calls the session, the session notes on the stream what
  * happened, and hb_h2__stream_tell tells the sink when nghttp2 is not on the stack.
  */
-#include <stdio.h>
 #include "core/http/h2_priv.h"
 
 #define TLS_RECORD   16384u
@@ -285,19 +284,22 @@ int
 hb_h2__stream_submit(struct h2_stream *s, unsigned status, const struct hb_h2_header *headers,
 	size_t n, bool body)
 {
-	nghttp2_nv *v = hb_calloc(n + 1, sizeof *v);
-	char text[8];
+	const char text[3] = { (char)('0' + status / 100), (char)('0' + status / 10 % 10),
+		(char)('0' + status % 10) };
+	nghttp2_nv few[H2_HEADERS_FEW], *v = few;
 	size_t i;
 	int r;
 
 	HB_ASSERT(status >= 200 && status <= 999 && !s->responded);
-	(void)snprintf(text, sizeof text, "%u", status);
-	v[0] = nv(HB_STR(":status"), hb_str(text));
+	if (n + 1 > H2_HEADERS_FEW)
+		v = hb_calloc(n + 1, sizeof *v);
+	v[0] = nv(HB_STR(":status"), hb_strn(text, sizeof text));
 	for (i = 0; i < n; i++)
 		v[i + 1] = nv(headers[i].name, headers[i].value);
 	r = nghttp2_submit_headers(s->h2->ng, body ? NGHTTP2_FLAG_NONE : NGHTTP2_FLAG_END_STREAM,
 		s->id, NULL, v, n + 1, NULL);
-	hb_free(v);
+	if (v != few)
+		hb_free(v);
 	s->responded = true;
 	s->status = (uint16_t)status;
 	return (r);
@@ -315,10 +317,12 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 		{ HB_STR(":authority"), r->authority },
 		{ HB_STR(":path"), r->path },
 	};
-	nghttp2_nv *v = hb_calloc(r->n_headers + HB_ARRAY_LEN(pseudo), sizeof *v);
+	nghttp2_nv few[H2_HEADERS_FEW], *v = few;
 	size_t i, n = 0;
 	int id;
 
+	if (r->n_headers + HB_ARRAY_LEN(pseudo) > H2_HEADERS_FEW)
+		v = hb_calloc(r->n_headers + HB_ARRAY_LEN(pseudo), sizeof *v);
 	for (i = 0; i < HB_ARRAY_LEN(pseudo); i++) {
 		if (pseudo[i].value.len > 0)
 			v[n++] = nv(pseudo[i].name, pseudo[i].value);
@@ -326,7 +330,8 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 	for (i = 0; i < r->n_headers; i++)
 		v[n++] = nv(r->headers[i].name, r->headers[i].value);
 	id = nghttp2_submit_headers(s->h2->ng, NGHTTP2_FLAG_NONE, -1, NULL, v, n, s);
-	hb_free(v);
+	if (v != few)
+		hb_free(v);
 	return (id);
 }
 
@@ -564,9 +569,9 @@ hb_h2_stream_response(const struct hb_transport *t,
 	for (uint32_t i = 0; f != NULL && s->headers_done && i < f->n; i++) {
 		const struct h2_field *v = &f->v[i];
 
-		if (f->text.p[v->name] != ':')
-			fn(arg, hb_strn(f->text.p + v->name, v->name_len),
-				hb_strn(f->text.p + v->value, v->value_len));
+		if (f->text[v->name] != ':')
+			fn(arg, hb_strn(f->text + v->name, v->name_len),
+				hb_strn(f->text + v->value, v->value_len));
 	}
 }
 

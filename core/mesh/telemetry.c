@@ -98,16 +98,36 @@ hb_tcp_registry_free(struct hb_tcp_registry **rp)
 
 /* ------------------------------------------------------------------ on workers */
 
+/* Eight bytes at once: this is done for every label of every connection. */
+static bool
+is_printable(struct hb_str s)
+{
+	const uint64_t ones = UINT64_MAX / 255, top = ones * 0x80;
+	uint64_t v, bad = 0;
+	size_t i;
+
+	for (i = 0; i + sizeof v <= s.len; i += sizeof v) {
+		memcpy(&v, s.p + i, sizeof v);
+		/* The top bit of a byte is set where it is, or the byte is below 0x20, or 0x7f. */
+		bad |= v | (((v | top) - ones * 0x20) ^ top) | ((v & ~top) + ones);
+	}
+	for (; i < s.len; i++)
+		bad |= (unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] >= 0x7f ? top : 0;
+	return ((bad & top) == 0);
+}
+
 static char *
 put_value(char *p, struct hb_str value, const char *empty)
 {
 	if (value.len == 0)
 		value = hb_str(empty);
 	value.len = HB_MIN(value.len, (size_t)HB_TCP_LABEL_MAX);
-	for (size_t i = 0; i < value.len; i++) {
-		unsigned char c = (unsigned char)value.p[i];
-
-		*p++ = c >= 0x20 && c < 0x7f ? (char)c : '_';
+	if (is_printable(value)) {
+		memcpy(p, value.p, value.len);
+		p += value.len;
+	} else {
+		for (size_t i = 0; i < value.len; i++)
+			*p++ = is_printable(hb_strn(value.p + i, 1)) ? value.p[i] : '_';
 	}
 	*p++ = '\0';
 	return (p);

@@ -124,7 +124,7 @@ is_allowed(const struct hbone_server_conf *c, struct hb_str authority)
 	for (size_t i = 0; i < c->n_allowed; i++)
 		if (hb_string_match(c->allowed[i], authority))
 			return (true);
-	return (c->n_allowed == 0);
+	return (false);
 }
 
 static void
@@ -134,8 +134,9 @@ hbone_server_choose(const void *arg, const struct hb_tunnel_request *r, struct h
 	const struct hbone_server_conf *c = arg;
 	char canonical[HB_AUTHORITY_MAX + 1];
 
-	(void)hb_authority_format(&r->target, canonical, sizeof canonical);
-	if (!is_allowed(c, hb_str(canonical))) {
+	if (c->n_allowed > 0)
+		(void)hb_authority_format(&r->target, canonical, sizeof canonical);
+	if (c->n_allowed > 0 && !is_allowed(c, hb_str(canonical))) {
 		refuse(way, HB_CLOSE_RBAC_DENIED, "the authority is not one that may be reached");
 		return;
 	}
