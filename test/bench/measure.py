@@ -145,14 +145,40 @@ def further(stage, test, name, _seconds):
 
 # ------------------------------------------------------------------ start
 
-def _first_tunnel(stage, port):
-    """A CONNECT by python-h2, until its first byte came back. In this process, whose own start is no part of the time."""
+class Others:
+    """How busy the cores are that are not measured, without this process itself; and what the hypervisor took."""
+
+    def __init__(self, cores):
+        self.cores = cores
+        self.before = self._read()
+
+    def _read(self):
+        lines = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()
+        cpus = {int(w[0][3:]): [int(x) for x in w[1:9]] for w in map(str.split, lines) if w[0][:3] == "cpu" and w[0] != "cpu"}
+        others = [v for cpu, v in cpus.items() if cpu not in self.cores]
+        tick = os.sysconf("SC_CLK_TCK")
+        return (sum(map(sum, cpus.values())), sum(v[7] for v in cpus.values()), sum(map(sum, others)),
+                sum(sum(v) - v[3] - v[4] for v in others) - time.process_time() * tick)
+
+    def result(self):
+        every, steal, others, busy = (a - b for a, b in zip(self._read(), self.before))
+        return {"steal_share": steal / every if every else 0, "other_busy": max(busy / others, 0) if others else 0}
+
+
+def _tls(stage):
     context = ssl.create_default_context(cafile=str(stage.certs / "root.pem"))
     context.check_hostname = False
     context.load_cert_chain(stage.certs / "client.pem", stage.certs / "client.key")
     context.set_alpn_protocols(["h2"])
+    return context
+
+
+def _first_tunnel(stage, context, port):
+    """A CONNECT by python-h2, until its first byte came back. In this process, whose own start is no part of the time."""
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-    with context.wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)) as s:
+    raw = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with context.wrap_socket(raw) as s:
         client.initiate_connection()
         client.send_headers(1, [(":method", "CONNECT"), (":authority", f"127.0.0.1:{stage.origin_port}")])
         s.sendall(client.data_to_send())
@@ -175,17 +201,18 @@ def _first_tunnel(stage, port):
 def start(stage, test, name, starts):
     """The median of some starts. What has no tunnels (h2o's package) has no time of the first one."""
     seen = {"accept_ms": [], "tunnel_ms": [], "rss_mb": [], "anon_mb": []}
+    context, others = _tls(stage), Others(stage.cores)
     for _ in range(starts):
         process, port = stage.start(name, test.way)
         try:
             seen["accept_ms"].append((process.wait_for(port) - process.started) / 1e6)
             if name != "h2o":
-                seen["tunnel_ms"].append((_first_tunnel(stage, port) - process.started) / 1e6)
+                seen["tunnel_ms"].append((_first_tunnel(stage, context, port) - process.started) / 1e6)
             resident, anonymous = process.memory()
             seen["rss_mb"].append(resident / 1e6)
             seen["anon_mb"].append(anonymous / 1e6)
         finally:
             process.stop()
-    out = {k: statistics.median(v) for k, v in seen.items() if v}
+    out = {k: statistics.median(v) for k, v in seen.items() if v} | others.result()
     out["binary_mb"] = os.stat(PEERS[name].path()).st_size / 1e6
     return out

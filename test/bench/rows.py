@@ -57,7 +57,9 @@ METRICS = {
 }
 
 _PASS = (OURS, "haproxy-splice", "haproxy", "nginx")
-_TUNNEL = (OURS, "per-record", "haproxy-tuned", "nghttpx", "envoy", "ztunnel")
+# nghttpx does not pass the end of a tunnel's direction on, so an upload through it cannot be checked.
+_TUNNEL_UP = (OURS, "per-record", "haproxy-tuned", "envoy", "ztunnel")
+_TUNNEL = _TUNNEL_UP + ("nghttpx",)
 _REAL = (OURS, "envoy", "ztunnel")
 
 TESTS = {t.name: t for t in (
@@ -79,7 +81,7 @@ TESTS = {t.name: t for t in (
     Test("pass-idle", "passthrough, 5000 idle connections", "passthrough", (OURS, "haproxy", "nginx", "envoy"),
          "idle", "sni", 5000, rounds=3),
     Test("hbone-d", "HBONE terminated, download, 1 stream", "terminate", _TUNNEL, "download", "h2"),
-    Test("hbone-u", "HBONE terminated, upload, 1 stream", "terminate", _TUNNEL, "upload", "h2"),
+    Test("hbone-u", "HBONE terminated, upload, 1 stream", "terminate", _TUNNEL_UP, "upload", "h2"),
     Test("hbone-d-1m", "HBONE terminated, download to a client that takes 1 MiB frames", "terminate", (OURS, "ztunnel"),
          "download", "h2", max_frame=1 << 20),
     Test("hbone-d-16s", "HBONE terminated, download, 16 streams of 1 connection", "terminate", (OURS,), "download", "h2", 1, 16),
@@ -152,7 +154,7 @@ ROWS = (
         Row("P4", "passthrough, memory of an idle connection", "pass-idle", "kb", "nginx", 0.10, 0.05),
     ]
     + _bulk("H1c", "HBONE terminate", ("hbone-d", "hbone-u"), "haproxy-tuned", 0.60, 0.40)
-    + _bulk("H1c", "HBONE terminate", ("hbone-d", "hbone-u"), "nghttpx", 0.60, 0.40)
+    + _bulk("H1c", "HBONE terminate", ("hbone-d",), "nghttpx", 0.60, 0.40)
     + _bulk("H1d", "HBONE terminate", ("hbone-d", "hbone-u"), "per-record", 0.60, 0.50)
     + [Row("H2", f"{TESTS[t].title}, against 1 stream", t, "cpu_gb", OURS, 1.15, 1.05, base=b)
        for t, b in (("hbone-d-16s", "hbone-d"), ("hbone-d-16c", "hbone-d"), ("hbone-u-16s", "hbone-u"), ("hbone-u-16c", "hbone-u"))]
