@@ -29,8 +29,8 @@
  * not overlap it. `key` is an encryption key as the AES instructions want it. `ivec` is the next
  * counter block, big-endian in its last four bytes, which wrap without a carry; it is moved on.
  * `hash` is the running GHASH, and behind it lie, as in BoringSSL's GCM128_CONTEXT, 16 bytes that
- * are not used here and the table of BoringSSL's gcm_init_avx: H, H^2, their halves xored, H^3, H^4,
- * their halves xored, and so on up to H^8.
+ * are not used here and the table of BoringSSL's gcm_init_avx: H, H^2, their halves xored, H^3,
+ * H^4, their halves xored, and so on up to H^8.
  */
 typedef size_t hb_gcm_bulk(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key,
 	uint8_t ivec[16], uint64_t *hash);

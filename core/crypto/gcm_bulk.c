@@ -9,6 +9,8 @@
  * Numbers are byte-reversed blocks, bits reflected; the table's powers carry a factor x that takes
  * the place of shifting each product by one bit.
  */
+#if defined(__x86_64__)
+
 #include "core/crypto/gcm_priv.h"
 #include "core/crypto/gcm_vec_priv.h"
 
@@ -164,7 +166,7 @@ aes_round(struct four *x, const uint8_t *key)
 	x->d = vec_aes(x->d, k);
 }
 
-/* Takes a group's counter blocks and does the rounds that only long keys have. Returns the last key used. */
+/* A group's counter blocks, and the rounds that only long keys have. Returns the last key used. */
 GCM_INLINE const uint8_t *
 aes_begin(struct gcm *g, struct four *x)
 {
@@ -183,7 +185,7 @@ aes_begin(struct gcm *g, struct four *x)
 	return key;
 }
 
-/* The last round, and the key stream onto the text: the xor with the text goes into the last key. */
+/* The last round, and the key stream onto the text: the text is xored into the last key. */
 GCM_INLINE void
 aes_end(struct four *x, const uint8_t *key, const uint8_t *in, uint8_t *out)
 {
@@ -287,3 +289,5 @@ NAME(decrypt)(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, u
 	finish(&g, ivec, hash);
 	return bytes;
 }
+
+#endif

@@ -11,7 +11,7 @@
 
 #include <openssl/aes.h>
 
-/* What BoringSSL keeps of a message: the running hash with the hash key and its powers behind it. */
+/* What BoringSSL keeps of a message: the running hash, and behind it the hash key's powers. */
 struct gcm_state {
 	AES_KEY key;
 	uint8_t ivec[16];
@@ -21,7 +21,7 @@ struct gcm_state {
 	uint8_t h[16];
 };
 
-/* Expands the key (16, 24 or 32 bytes) and BoringSSL's table of powers; counter and hash are zero. */
+/* Expands the key (16, 24 or 32 bytes) and the table of powers; counter and hash are zero. */
 void gcm_state_init(struct gcm_state *state, const uint8_t *key, size_t key_len);
 
 /* `len` is a multiple of 16; `out` is `in` or elsewhere. */

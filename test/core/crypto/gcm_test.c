@@ -161,7 +161,7 @@ struct message {
 	size_t nonce_len, aad_len, len;
 };
 
-/* Seals with one implementation, opens with it, and with BoringSSL's. `out` holds the sealed bytes. */
+/* Seals with one implementation, opens with it, and with BoringSSL's. `out` is the sealed bytes. */
 static void
 seal_and_open(const struct hb_gcm *gcm, EVP_AEAD_CTX *ctx, const struct message *m, uint8_t *out,
 	uint8_t *back)
