@@ -588,6 +588,14 @@ hb_conn_carries(const struct hb_filter *f, struct hb_facts *stream)
 
 /* ------------------------------------------------------------------ from outside */
 
+static void
+tell(struct hb_conn *c, enum hb_event ev)
+{
+	hb_conn__enter(c);
+	hb_conn__event(c, ev);
+	hb_conn__leave(c);
+}
+
 void
 hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 {
@@ -596,6 +604,8 @@ hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 	HB_CHECK(c, HB_CONN_MAGIC);
 	if (force)
 		c->flags |= HB_CF_FORCED;
+	if (!(c->flags & (HB_CF_CLOSING | HB_CF_FINISHING)) && is_carrier(c))
+		tell(c, HB_EVENT_CLOSE);
 	if (!(c->flags & HB_CF_CLOSING)) {
 		hb_conn__close(c, reason, !force);
 		return;
@@ -608,14 +618,6 @@ hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 		c->facade->base.unread_end = false;
 		hb_transport_run_soon(&c->facade->base);
 	}
-}
-
-static void
-tell(struct hb_conn *c, enum hb_event ev)
-{
-	hb_conn__enter(c);
-	hb_conn__event(c, ev);
-	hb_conn__leave(c);
 }
 
 void

@@ -56,6 +56,7 @@ enum hb_event {
 	HB_EVENT_REVALIDATE, /* policy or trust changed: decide again             */
 	HB_EVENT_DRAIN,      /* the chain or the process is draining              */
 	HB_EVENT_GONE,       /* hb_filter_linger only: the downstream is gone     */
+	HB_EVENT_CLOSE,      /* HB_FILTER_CARRIER only: closed from outside, now; what it finishes is flushed */
 };
 
 struct hb_filter; /* one filter on one connection */

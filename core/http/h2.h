@@ -132,7 +132,7 @@ struct hb_h2 *hb_h2_new(struct hb_transport *lower, bool server, const struct hb
  */
 void hb_h2_drain(struct hb_h2 *);
 bool hb_h2_draining(const struct hb_h2 *);
-/* Lets go: GOAWAY, streams end with `reason`, what is queued is flushed. Nulls *h2. */
+/* Lets go: streams end with `reason` and RST_STREAM, GOAWAY, what is queued is flushed. Nulls *h2. */
 void hb_h2_close(struct hb_h2 **h2, enum hb_close_reason reason);
 /* The same with a reset below. */
 void hb_h2_abort(struct hb_h2 **h2, enum hb_close_reason reason);

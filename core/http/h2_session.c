@@ -207,14 +207,32 @@ close_session(struct hb_h2 *h2, enum hb_close_reason reason, bool reset)
 		ev->on_closed(sink, h2, reason);
 }
 
+/* A peer that sees the end of the connection only cannot tell what became of its stream. */
+static void
+take_leave(struct h2_stream *s, enum hb_close_reason reason)
+{
+	if (s->over || (s->rx_end && s->tx_end_sent))
+		return;
+	if (s->reason == HB_CLOSE_NONE)
+		s->reason = (uint8_t)reason;
+	hb_h2__stream_reset(s, hb_h2__error_code(reason));
+}
+
 void
 hb_h2_close(struct hb_h2 **ph2, enum hb_close_reason reason)
 {
 	struct hb_h2 *h2 = *ph2;
+	struct hb_list *n;
 
 	HB_CHECK(h2, HB_H2_MAGIC);
 	*ph2 = NULL;
 	h2->ev = NULL;
+	HB_LIST_FOREACH (n, &h2->streams)
+		take_leave(HB_LIST_ENTRY(n, struct h2_stream, node), reason);
+	/* nghttp2 sends none once the session is about to end. */
+	hb_h2__send(h2);
+	if (h2->dead)
+		return;
 	close_session(h2, reason, false);
 }
 

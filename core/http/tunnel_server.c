@@ -170,6 +170,14 @@ hb_tunnel_server_drain(struct hb_tunnel_server *t)
 }
 
 void
+hb_tunnel_server_close(struct hb_tunnel_server *t, enum hb_close_reason reason)
+{
+	HB_CHECK(t, HB_TUNNEL_SERVER_MAGIC);
+	if (t->h2 != NULL)
+		hb_h2_close(&t->h2, reason);
+}
+
+void
 hb_tunnel_server_abort(struct hb_tunnel_server *t, enum hb_close_reason reason)
 {
 	HB_CHECK(t, HB_TUNNEL_SERVER_MAGIC);

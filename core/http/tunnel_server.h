@@ -61,6 +61,8 @@ void hb_tunnel_server_start(struct hb_tunnel_server *, struct hb_transport *lowe
     const struct hb_tunnel_options *, const struct hb_tunnel_events *, void *sink);
 /* See hb_h2_drain. */
 void hb_tunnel_server_drain(struct hb_tunnel_server *);
+/* Takes leave of the peer: hb_h2_close; no event comes any more. Accepts one that is closed. */
+void hb_tunnel_server_close(struct hb_tunnel_server *, enum hb_close_reason);
 /* Resets all; no event comes any more. Accepts one that is closed. */
 void hb_tunnel_server_abort(struct hb_tunnel_server *, enum hb_close_reason);
 

@@ -381,7 +381,13 @@ hb_hbone_on_event(struct hb_filter *f, enum hb_event ev)
 	struct hb_hbone *s = hb_filter_ctx(f);
 	struct hb_list *n, *next;
 
-	if (s->filter == NULL || s->server.magic == 0 || ev != HB_EVENT_DRAIN)
+	if (s->filter == NULL || s->server.magic == 0)
+		return;
+	if (ev == HB_EVENT_CLOSE) {
+		hb_tunnel_server_close(&s->server, HB_CLOSE_DRAINED);
+		ended(s, HB_CLOSE_DRAINED);
+	}
+	if (ev != HB_EVENT_DRAIN)
 		return;
 	hb_tunnel_server_drain(&s->server);
 	HB_LIST_FOREACH_SAFE (n, next, &s->streams)
