@@ -64,6 +64,7 @@ struct hb_dns_conf {
 	uint64_t refresh_ms;
 	uint64_t failure_base_ms, failure_max_ms;
 	bool     respect_ttl;
+	uint32_t addrs_max; /* of one answer */
 };
 
 struct hb_socket_match {
@@ -77,6 +78,7 @@ struct hb_orig_conf {
 	char    *header;                     /* lower case; NULL = not asked */
 	char    *metadata_ns, *metadata_key; /* NULL = not asked */
 	uint64_t cleanup_ms;
+	uint32_t listed_max; /* addresses */
 };
 
 struct hb_cluster_w; /* one worker's state */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/filter/socket_options.h"
+#include "hbone/config/cluster_options.pb-c.h"
 #include "upstreams/compile.h"
 #include "upstreams/hbone.h"
 #include "upstreams/internal.h"
@@ -14,6 +15,9 @@ typedef Envoy__Config__Cluster__V3__Cluster Cluster;
 #define LIMIT_DEFAULT      1024u
 #define RETRIES_DEFAULT    3u
 #define CLEANUP_MS         5000u
+#define LISTED_MAX         16384u
+#define DNS_ADDRS_MAX      256u
+#define OPTIONS_KEY        "hbone.cluster"
 
 /* ------------------------------------------------------------------ type and policy */
 
@@ -281,6 +285,36 @@ sockets(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 	return (r);
 }
 
+/* ------------------------------------------------------------------ our own options */
+
+static int
+options(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
+{
+	const Envoy__Config__Core__V3__Metadata *md = m->metadata;
+	int r = 0;
+
+	c->orig.listed_max = LISTED_MAX;
+	c->dns.addrs_max = DNS_ADDRS_MAX;
+	for (size_t i = 0; md != NULL && i < md->n_typed_filter_metadata; i++) {
+		const Hbone__Config__ClusterOptions *o;
+
+		if (strcmp(md->typed_filter_metadata[i]->key, OPTIONS_KEY) != 0)
+			continue;
+		o = hb_cfg_any_of(cfg, md, "typed_filter_metadata", (int)i,
+			md->typed_filter_metadata[i]->value,
+			&hbone__config__cluster_options__descriptor);
+		if (o == NULL) {
+			r = -EINVAL;
+			continue;
+		}
+		c->orig.listed_max = hb_cfg_u32(cfg, o, "max_original_dst_addresses",
+			o->max_original_dst_addresses, 0, 1000000, LISTED_MAX);
+		c->dns.addrs_max = hb_cfg_u32(cfg, o, "max_dns_addresses", o->max_dns_addresses, 1,
+			UINT16_MAX, DNS_ADDRS_MAX);
+	}
+	return (r);
+}
+
 /* ------------------------------------------------------------------ the whole */
 
 static int
@@ -296,6 +330,7 @@ fill(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 	r |= policy(cfg, m, c);
 	r |= common_lb(cfg, m, c);
 	r |= original(cfg, m, c);
+	r |= options(cfg, m, c);
 	r |= limits(cfg, m, c);
 	r |= source(cfg, m, c);
 	r |= connections(cfg, m, c);

@@ -25,10 +25,10 @@ struct conn {
 #define CONN_MAGIC 0x6e12c5b8
 	struct hb_transport_watch watch;
 	struct hb_list node;
-	struct hb_transport *t;       /* until watch.gone                     */
+	struct hb_transport *t;                   /* until watch.gone                     */
 	const struct hb_transport_socket *socket; /* of the cluster           */
-	struct hb_cluster_w *w;       /* pinned                               */
-	struct hb_ep_cell *cell;      /* referenced; NULL = not counted       */
+	struct hb_cluster_w *w;                   /* pinned                               */
+	struct hb_ep_cell *cell;                  /* referenced; NULL = not counted       */
 	uint64_t since_ms;
 	uint64_t in, out;  /* bytes that the counters have already */
 	char *host, *peer; /* owned; NULL = none                   */

@@ -279,12 +279,9 @@ keep_addresses(struct query *q, const struct ares_addrinfo *res)
 	uint64_t ttl = UINT64_MAX;
 	size_t n = 0;
 
+	/* A message of DNS has 64 KiB at most. */
 	for (const struct ares_addrinfo_node *a = res->nodes; a != NULL; a = a->ai_next)
 		n++;
-	if (n > HB_DNS_ADDRS_MAX)
-		HB_LOG(DNS, WARN, "an answer has more addresses than are used",
-			"addresses=%zu used=%u", n, HB_DNS_ADDRS_MAX);
-	n = HB_MIN(n, (size_t)HB_DNS_ADDRS_MAX);
 	q->v = hb_calloc(n + 1, sizeof *q->v);
 	for (const struct ares_addrinfo_node *a = res->nodes; a != NULL && q->n < n;
 		a = a->ai_next) {

@@ -12,7 +12,6 @@
 enum hb_dns_family { HB_DNS_AUTO, HB_DNS_V4_ONLY, HB_DNS_V6_ONLY, HB_DNS_V4_PREFERRED, HB_DNS_ALL };
 
 #define HB_DNS_SERVERS_MAX 8u
-#define HB_DNS_ADDRS_MAX   256u /* of one answer; more are dropped, and logged */
 #define HB_DNS_NAME_MAX    253u
 
 struct hb_dns_settings {

@@ -161,16 +161,23 @@ static void
 succeeded(struct hb_dns_target *t, const struct hb_dns_answer *a)
 {
 	struct hb_cluster *c = t->c;
+	size_t n = HB_MIN(a->n, (size_t)c->dns.addrs_max);
 	bool changed;
 
 	count(c, CL_UPDATE_SUCCESS);
+	if (n < a->n) {
+		hb_stat_add(hb_worker_control(), c->stats, CL_UPDATE_DROPPED, (int64_t)(a->n - n));
+		HB_LOG(DNS, WARN, "an answer has more addresses than max_dns_addresses",
+			"cluster=%s name=%s addresses=%zu used=%zu", c->name, c->ep[t->ep].name,
+			a->n, n);
+	}
 	if (t->failures > 0)
 		HB_LOG(DNS, INFO, "a name resolves again", "cluster=%s name=%s", c->name,
 			c->ep[t->ep].name);
 	t->failures = 0;
 	t->error = NULL;
-	changed = c->type == HB_CLUSTER_LOGICAL_DNS ? take_together(c, t->ep, a->v, a->n) :
-						      take_each(c, t->ep, a->v, a->n);
+	changed = c->type == HB_CLUSTER_LOGICAL_DNS ? take_together(c, t->ep, a->v, n) :
+						      take_each(c, t->ep, a->v, n);
 	if (!changed)
 		count(c, CL_UPDATE_NO_REBUILD);
 	hb_timer_start(&t->timer, after_success(c, a));

@@ -13,6 +13,9 @@ typedef Hbone__TransportSockets__Hbone__Hbone__Baggage BaggageMsg;
 
 #define CONNS_MAX       128u
 #define IDLE_MAX        500u
+#define RETRIES_MAX     3u
+#define HOT_RATE        134217728u
+#define SURPLUS_MS      30000u
 #define COUNT_MAX       1000000u
 #define IDLE_MS         300000u
 #define HANDSHAKE_MS    10000u
@@ -46,6 +49,7 @@ hb_tunnels_defaults(struct hb_tunnels_conf *c)
 	c->streams_max = 100;
 	c->conns_max = CONNS_MAX;
 	c->idle_max = IDLE_MAX;
+	c->retries_max = RETRIES_MAX;
 	c->answer_ms = ANSWER_MS;
 	c->h2.idle_timeout_ms = IDLE_MS;
 }
@@ -84,6 +88,17 @@ compile_windows(struct hb_cfg *cfg, const PoolMsg *p, struct hb_h2_options *o)
 		p->initial_connection_window_size, WINDOW_MIN, INT32_MAX, 0);
 }
 
+static void
+compile_spreading(struct hb_cfg *cfg, const PoolMsg *p, struct hb_tunnels_conf *c)
+{
+	c->retries_max = hb_cfg_u32(cfg, p, "max_retries", p->max_retries, 0, 100, RETRIES_MAX);
+	c->hot_streams = hb_cfg_u32(cfg, p, "hot_streams", p->hot_streams, 0, COUNT_MAX, 0);
+	if (p->hot_bytes_per_second != NULL)
+		c->hot_rate = p->hot_bytes_per_second->value;
+	c->surplus_ms = hb_cfg_duration_ms(
+		cfg, p, "surplus_idle_timeout", p->surplus_idle_timeout, SURPLUS_MS);
+}
+
 static int
 compile_pool(struct hb_cfg *cfg, const PoolMsg *p, struct hb_tunnels_conf *c)
 {
@@ -91,6 +106,8 @@ compile_pool(struct hb_cfg *cfg, const PoolMsg *p, struct hb_tunnels_conf *c)
 
 	hb_tunnels_defaults(c);
 	c->handshake_ms = HANDSHAKE_MS;
+	c->hot_rate = HOT_RATE;
+	c->surplus_ms = SURPLUS_MS;
 	c->h2.keepalive_interval_ms = KEEPALIVE_MS;
 	c->h2.keepalive_timeout_ms = KEEPALIVE_TO_MS;
 	if (p != NULL) {
@@ -107,6 +124,7 @@ compile_pool(struct hb_cfg *cfg, const PoolMsg *p, struct hb_tunnels_conf *c)
 		c->answer_ms = hb_cfg_duration_ms(
 			cfg, p, "answer_timeout", p->answer_timeout, ANSWER_MS);
 		compile_windows(cfg, p, &c->h2);
+		compile_spreading(cfg, p, c);
 		c->h2.keepalive_interval_ms = hb_cfg_duration_ms(
 			cfg, p, "keepalive_interval", p->keepalive_interval, KEEPALIVE_MS);
 		c->h2.keepalive_timeout_ms = hb_cfg_duration_ms(

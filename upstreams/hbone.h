@@ -25,6 +25,12 @@ struct hb_tunnels_conf {
 	uint64_t requests_max; /* of a connection in its life; 0 = no limit     */
 	uint32_t conns_max;    /* to one peer, of one worker                    */
 	uint32_t idle_max;     /* connections without streams, of one worker    */
+	uint32_t retries_max;  /* times that a request is sent again            */
+	/* When all connections to a peer are hot, another one is made before they are full. */
+	uint32_t hot_streams;  /* 0 = no                                        */
+	uint64_t hot_rate;     /* bytes a second; 0 = no                        */
+	uint64_t surplus_ms;   /* life without streams of one that is not the only one to its
+	                        * peer; 0 = h2.idle_timeout_ms alone            */
 	uint64_t handshake_ms; /* see struct hb_link_request                    */
 	uint64_t answer_ms;
 };

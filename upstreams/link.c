@@ -22,7 +22,7 @@ struct hb_link {
 	struct hb_transport *t;  /* owned; over a pair or a stream               */
 	bool connected;          /* t                                            */
 	bool counted;
-	uint64_t generation;     /* of the socket, when it began                 */
+	uint64_t generation; /* of the socket, when it began                 */
 	struct hb_addr addr, local;
 	struct hb_timer deadline;
 	struct hb_run run; /* failed before the loop was reached           */
@@ -184,8 +184,8 @@ link_won(struct hb_link *l, const struct hb_race_result *res)
 			*l->host == '\0' ? NULL : hb_strdup(l->host), &info);
 	} else if (res->secure) {
 		/* In an outer tunnel: its peer is judged, the connection is none. */
-		hb_upconn_watch(res->t, l->rq.socket,
-			hb_cluster_pin(l->rq.w->cluster, l->worker), NULL, NULL, &info);
+		hb_upconn_watch(res->t, l->rq.socket, hb_cluster_pin(l->rq.w->cluster, l->worker),
+			NULL, NULL, &info);
 	} else {
 		info.transport = res->t;
 	}

@@ -102,7 +102,7 @@ listed(struct hb_cluster *c, const struct hb_addr *addr)
 	e = hb_table_get(c->orig_table, hb_str(text));
 	if (e != NULL)
 		return (e);
-	if (hb_table_count(c->orig_table) >= HB_ORIG_MAX) {
+	if (hb_table_count(c->orig_table) >= c->orig.listed_max) {
 		hb_stat_inc(hb_worker_control(), c->stats, CL_ORIG_UNTRACKED);
 		return (NULL);
 	}

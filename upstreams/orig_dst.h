@@ -11,7 +11,6 @@
 
 #include "upstreams/cluster.h"
 
-#define HB_ORIG_MAX 16384u /* endpoints listed in one cluster */
 
 /* Control thread; nothing happens in clusters of other types. */
 void hb_orig_start(struct hb_cluster *, bool offline);

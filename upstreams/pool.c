@@ -3,7 +3,8 @@
 #include <stdio.h>
 #include "upstreams/pool_priv.h"
 
-#define HEADERS_MAX 128u /* of an answer, that are shown */
+#define HEADERS_MAX 128u  /* of an answer, that are shown */
+#define SPREAD_MS   1000u /* between connections beside hot ones */
 
 static void dispatch_run(struct hb_run *);
 
@@ -314,7 +315,7 @@ stream_on_secured(void *sink, struct hb_transport *t)
 static bool
 may_try_again(const struct hb_pool_rq *q, enum hb_close_reason reason, unsigned status)
 {
-	if (q->peer == NULL || status != 0 || q->again >= HB_POOL_AGAIN_MAX)
+	if (q->peer == NULL || status != 0 || q->again >= q->rq.conf->retries_max)
 		return (false);
 	return (reason == HB_CLOSE_STREAM_REFUSED || (q->conn->h2 == NULL && q->conn->answered));
 }
@@ -416,13 +417,16 @@ open_stream(struct pool_conn *c, struct hb_pool_rq *q)
 
 /* ------------------------------------------------------------------ streams for those who wait */
 
-/* The one with the fewest streams. Those with replaced certificates leave. */
+/* Of those that are not hot, or else of all, the one with the fewest streams. Those with replaced
+ * certificates leave. */
 static struct pool_conn *
-best_conn(struct pool_peer *p)
+best_conn(struct pool_peer *p, bool *ret_hot)
 {
 	struct pool_conn *best = NULL;
 	struct hb_list *n, *tmp;
+	bool hot;
 
+	*ret_hot = false;
 	HB_LIST_FOREACH_SAFE (n, tmp, &p->conns) {
 		struct pool_conn *c = HB_LIST_ENTRY(n, struct pool_conn, peer_node);
 
@@ -431,8 +435,13 @@ best_conn(struct pool_peer *p)
 			hb_pool__conn_retire(c);
 			continue;
 		}
-		if (hb_pool__conn_usable(c) && (best == NULL || c->streams < best->streams))
+		if (!hb_pool__conn_usable(c))
+			continue;
+		hot = hb_pool__conn_hot(c);
+		if (best == NULL || (hot == *ret_hot ? c->streams < best->streams : !hot)) {
 			best = c;
+			*ret_hot = hot;
+		}
 	}
 	return (best);
 }
@@ -487,15 +496,34 @@ connect_more(struct pool_peer *p)
 	}
 }
 
+/* All are hot: another one for the streams that come. Nobody waits for it. */
+static void
+connect_beside(struct pool_peer *p, const struct hb_pool_rq *q)
+{
+	uint64_t now = hb_now_ms(p->pool->w->worker);
+
+	if (p->n_connecting > 0 || now < p->spread_ms || !may_connect(p, q->rq.conf))
+		return;
+	p->spread_ms = now + SPREAD_MS;
+	count(p->pool, CL_POOL_SPREAD, 1);
+	hb_pool__conn_new(p->pool, p, q)->beside = true;
+}
+
 static void
 dispatch(struct pool_peer *p)
 {
 	struct pool_conn *c;
+	bool hot = false;
 
 	HB_ASSERT(!p->busy);
 	p->busy = true;
-	while (p->n_waiting > 0 && (c = best_conn(p)) != NULL)
-		open_stream(c, HB_LIST_ENTRY(p->waiting.next, struct hb_pool_rq, node));
+	while (p->n_waiting > 0 && (c = best_conn(p, &hot)) != NULL) {
+		struct hb_pool_rq *q = HB_LIST_ENTRY(p->waiting.next, struct hb_pool_rq, node);
+
+		open_stream(c, q);
+		if (hot && p->n_waiting == 0)
+			connect_beside(p, q);
+	}
 	connect_more(p);
 	p->busy = false;
 }
@@ -529,7 +557,9 @@ hb_pool__no_conn(struct pool_conn *c, const struct hb_race_result *res)
 {
 	struct pool_peer *p = c->peer;
 
-	if (p != NULL) {
+	if (p != NULL && c->beside) {
+		return; /* those who wait have others, or get one of their own */
+	} else if (p != NULL) {
 		fail_waiting(p, share_of(p, c->conf), res->reason, res->text, res->timeout);
 	} else if (c->only != NULL) {
 		c->only->timeout = res->timeout;

@@ -9,10 +9,11 @@
  *
  *   hb_pool_open ──► waiting ──► stream open ──► answered ──► done(stream)
  *                       ▲            │ refused, or its connection ended, before the answer
- *                       └────────────┘ (at most HB_POOL_AGAIN_MAX times: nothing was sent)
+ *                       └────────────┘ (at most retries_max times: nothing was sent)
  *
- * Streams are spread: each goes to the connection with the fewest; another one is made when all
- * have streams_max (or what the peer takes). All on one worker.
+ * Streams are spread: each goes to the connection with the fewest, those that are not hot first;
+ * another one is made when all have streams_max (or what the peer takes), and beside them when all
+ * are hot. Surplus ones are closed when they have no streams for a while. All on one worker.
  */
 #ifndef HB_UPSTREAMS_POOL_H
 #define HB_UPSTREAMS_POOL_H
@@ -22,8 +23,7 @@
 #include "upstreams/cluster.h"
 #include "upstreams/race.h"
 
-#define HB_POOL_AGAIN_MAX 3u   /* times that a request is sent again */
-#define HB_POOL_STREAMS   100u /* of a connection; also what is assumed before SETTINGS */
+#define HB_POOL_STREAMS 100u /* of a connection; also what is assumed before SETTINGS */
 
 struct hb_pool_result {
 	struct hb_transport *t;      /* the stream, answered; reading disabled; NULL = failed   */

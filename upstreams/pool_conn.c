@@ -4,6 +4,8 @@
 #include "core/transport/tls.h"
 #include "upstreams/pool_priv.h"
 
+#define RATE_MS 1000u /* over which a rate is taken, at least */
+
 /* A stream's place in the numbers; the transport's watch. */
 struct pool_stream {
 	unsigned magic;
@@ -45,6 +47,7 @@ no_longer_idle(struct pool_conn *c)
 	if (!hb_list_linked(&c->idle_node))
 		return;
 	hb_list_del(&c->idle_node);
+	hb_timer_stop(&c->surplus);
 	c->pool->n_idle--;
 	count(c, CL_POOL_IDLE, -1);
 }
@@ -122,7 +125,38 @@ hb_pool__conn_usable(const struct pool_conn *c)
 		hb_h2_room(c->h2) > 0);
 }
 
+/* By its streams, or by what it has carried since it was looked at. */
+bool
+hb_pool__conn_hot(struct pool_conn *c)
+{
+	const struct hb_transport *t = c->h2 == NULL ? NULL : hb_h2_lower(c->h2);
+	uint64_t now = hb_now_ms(c->w->worker), bytes;
+
+	if (c->conf->hot_streams > 0 && c->streams >= c->conf->hot_streams)
+		return (true);
+	if (c->conf->hot_rate == 0 || t == NULL || now - c->seen_ms < RATE_MS)
+		return (c->fast);
+	bytes = t->bytes_in + t->bytes_out;
+	c->fast = (bytes - c->seen_bytes) / (now - c->seen_ms) >= c->conf->hot_rate / 1000;
+	c->seen_ms = now;
+	c->seen_bytes = bytes;
+	return (c->fast);
+}
+
 /* ------------------------------------------------------------------ streams */
+
+/* Others are there for its peer. */
+static void
+on_surplus(struct hb_timer *timer)
+{
+	struct pool_conn *c = HB_CONTAINER(timer, struct pool_conn, surplus);
+
+	HB_CHECK(c, POOL_CONN_MAGIC);
+	if (c->peer == NULL || c->peer->n_conns - c->peer->n_connecting < 2)
+		return;
+	count(c, CL_POOL_SURPLUS, 1);
+	hb_pool__conn_retire(c);
+}
 
 /* Keeps it for later, unless there are enough of its kind. */
 static void
@@ -139,6 +173,8 @@ became_idle(struct pool_conn *c)
 	hb_list_add_tail(&pool->idle, &c->idle_node);
 	pool->n_idle++;
 	count(c, CL_POOL_IDLE, 1);
+	if (c->conf->surplus_ms > 0)
+		hb_timer_start(&c->surplus, c->conf->surplus_ms);
 	if (pool->n_idle <= c->conf->idle_max)
 		return;
 	count(c, CL_POOL_EVICTED, 1);
@@ -360,6 +396,8 @@ hb_pool__conn_new(struct hb_pool *pool, struct pool_peer *peer, const struct hb_
 		rq.facts = &c->facts;
 	}
 	hb_list_init(&c->idle_node);
+	hb_timer_init(&c->surplus, pool->w->worker, on_surplus);
+	c->seen_ms = hb_now_ms(pool->w->worker);
 	if (hb_list_empty(&pool->conns))
 		hb_upconn_pool_join(c->w->worker, &pool->changes);
 	hb_list_add_tail(&pool->conns, &c->node);

@@ -37,6 +37,7 @@ struct pool_peer {
 	uint32_t n_conns, n_connecting, n_waiting;
 	uint32_t n_requests;     /* that are not over, those with a stream included */
 	uint32_t limit;          /* streams that a connection turned out to take */
+	uint64_t spread_ms;      /* no connection is made beside hot ones before this */
 	struct hb_run run;       /* streams for those who wait */
 	bool busy;               /* dispatching                */
 };
@@ -61,6 +62,10 @@ struct pool_conn {
 	uint64_t opened;
 	bool answered;           /* at least one                              */
 	bool full;               /* refused a stream: until one of the others ends */
+	bool beside;             /* made because the others were hot              */
+	bool fast;               /* hot_rate was reached at the last look         */
+	uint64_t seen_ms, seen_bytes; /* then                                     */
+	struct hb_timer surplus; /* while it is idle                              */
 	struct hb_addr addr, local;
 	char *host, *peer_name;  /* owned                                     */
 	char failure[HB_RACE_TEXT_MAX];
@@ -105,6 +110,7 @@ void hb_pool__conn_unref(struct pool_conn **);
 /* Was made with certificates or trust that were replaced. */
 bool hb_pool__conn_stale(const struct pool_conn *);
 bool hb_pool__conn_usable(const struct pool_conn *);
+bool hb_pool__conn_hot(struct pool_conn *);
 /* The stream counts from now on until it is gone. */
 struct pool_stream;
 struct pool_stream *hb_pool__stream_watch(struct pool_conn *, struct hb_transport *);

@@ -53,6 +53,8 @@
 	    "Look-ups that failed; the last good answer stays.")                                    \
 	X(CL_UPDATE_EMPTY, "update_empty", COUNTER,                                                  \
 	    "Look-ups of names without an address of the wanted family; the last good answer stays.") \
+	X(CL_UPDATE_DROPPED, "update_dropped_addresses", COUNTER,                                    \
+	    "Addresses of answers beyond max_dns_addresses, which are not used.")                   \
 	X(CL_UPDATE_NO_REBUILD, "update_no_rebuild", COUNTER, "Look-ups that changed nothing.")      \
 	X(CL_BREAKER_CX_OPEN, "circuit_breakers.default.cx_open", GAUGE,                             \
 	    "1 while max_connections is reached.")                                                  \
@@ -71,7 +73,7 @@
 	X(CL_ORIG_INVALID, "original_dst_host_invalid", COUNTER,                                     \
 	    "Dials of ORIGINAL_DST without an original address.")                                   \
 	X(CL_ORIG_UNTRACKED, "original_dst_host_untracked", COUNTER,                                 \
-	    "Original addresses dialled but not listed, because 16384 are listed already.")         \
+	    "Original addresses dialled but not listed, because max_original_dst_addresses are listed already.") \
 	X(CL_CX_HTTP2, "upstream_cx_http2_total", COUNTER, "Connections made for tunnels.")          \
 	X(CL_CX_IDLE, "upstream_cx_idle_timeout", COUNTER,                                           \
 	    "Connections of tunnels closed because they had no stream for idle_timeout.")           \
@@ -80,6 +82,10 @@
 	X(CL_POOL_IDLE, "hbone_pool.idle", GAUGE, "Of these, without a stream.")                     \
 	X(CL_POOL_EVICTED, "hbone_pool.evicted", COUNTER,                                            \
 	    "Connections closed because more than idle_connections had no stream.")                 \
+	X(CL_POOL_SPREAD, "hbone_pool.spread", COUNTER,                                              \
+	    "Connections made because all to a peer were hot (hot_streams, hot_bytes_per_second).") \
+	X(CL_POOL_SURPLUS, "hbone_pool.surplus", COUNTER,                                            \
+	    "Connections closed because they had no stream for surplus_idle_timeout and were not the only one to the peer.") \
 	X(CL_POOL_STALE, "hbone_pool.stale", COUNTER,                                                \
 	    "Connections that take no new streams because certificates or trust were replaced.")    \
 	X(CL_POOL_OVERFLOW, "upstream_cx_pool_overflow", COUNTER,                                    \

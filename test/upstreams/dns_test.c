@@ -103,6 +103,20 @@ test_gives_up_waiting(void **state)
 }
 
 static void
+test_more_addresses_than_wanted(void **state)
+{
+	struct hb_cluster *c = strict(NAME("a"),
+		", metadata: {typed_filter_metadata: {hbone.cluster: {'@type': "
+		"type.googleapis.com/hbone.config.ClusterOptions, max_dns_addresses: 2}}}");
+
+	(void)state;
+	up_answer("a", "10.0.0.1 10.0.0.2 10.0.0.3 10.0.0.4", 1000);
+	up_dns_deliver();
+	expect(c, "10.0.0.1:80 10.0.0.2:80");
+	assert_int_equal(up_stat(c, CL_UPDATE_DROPPED), 2);
+}
+
+static void
 test_refreshes_and_keeps_endpoints(void **state)
 {
 	struct hb_cluster *c = strict(NAME("a"), ", dns_refresh_rate: 10s");
@@ -463,6 +477,8 @@ main(void)
 		cmocka_unit_test_setup_teardown(
 			test_ready_after_the_first_answers, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_gives_up_waiting, setup, up_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_more_addresses_than_wanted, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_refreshes_and_keeps_endpoints, setup, up_teardown),
 		cmocka_unit_test_setup_teardown(

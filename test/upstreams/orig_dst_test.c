@@ -146,6 +146,36 @@ test_dials_list_and_forget(void **state)
 	(void)close(fd);
 }
 
+/* What is not listed is dialled all the same. */
+static void
+test_list_is_full(void **state)
+{
+	struct hb_cluster *c = up_cluster(
+		"{name: c, type: ORIGINAL_DST, lb_policy: CLUSTER_PROVIDED, metadata: "
+		"{typed_filter_metadata: {hbone.cluster: {'@type': "
+		"type.googleapis.com/hbone.config.ClusterOptions, max_original_dst_addresses: 1}}}}");
+	uint16_t port[2];
+	int fd[2] = { up_listen(&port[0]), up_listen(&port[1]) };
+	struct up_dial d[2];
+	struct hb_facts f;
+	char addr[64];
+
+	(void)state;
+	for (unsigned i = 0; i < 2; i++) {
+		(void)snprintf(addr, sizeof addr, "127.0.0.1:%u", port[i]);
+		facts_local(&f, addr);
+		assert_int_equal(up_dial(&d[i], "c", 1, &f), port[i]);
+		hb_facts_fini(&f);
+		up_turns(4);
+	}
+	assert_int_equal(listed(c), 1);
+	assert_int_equal(up_stat(c, CL_ORIG_UNTRACKED), 1);
+	for (unsigned i = 0; i < 2; i++) {
+		up_close(&d[i]);
+		(void)close(fd[i]);
+	}
+}
+
 static void
 test_no_address(void **state)
 {
@@ -190,6 +220,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_precedence, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_port_override, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_dials_list_and_forget, up_setup, up_teardown),
+		cmocka_unit_test_setup_teardown(test_list_is_full, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_no_address, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_refused, up_setup, up_teardown),
 	};

@@ -58,9 +58,10 @@ server_socket(void)
 	struct hb_text yaml = { 0 };
 	struct hb_cfg *cfg;
 
-	hb_text_addz(&yaml, "{name: tls, typed_config: {'@type': " TLS_TYPE "DownstreamTlsContext, "
-			    "common_tls_context: {alpn_protocols: [h2], tls_certificates: "
-			    "[{certificate_chain: {inline_string: ");
+	hb_text_addz(&yaml,
+		"{name: tls, typed_config: {'@type': " TLS_TYPE "DownstreamTlsContext, "
+		"common_tls_context: {alpn_protocols: [h2], tls_certificates: "
+		"[{certificate_chain: {inline_string: ");
 	hb_text_json(&yaml, leaf->chain_pem, strlen(leaf->chain_pem));
 	hb_text_addz(&yaml, "}, private_key: {inline_string: ");
 	hb_text_json(&yaml, leaf->key_pem, strlen(leaf->key_pem));
