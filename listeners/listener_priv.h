@@ -193,6 +193,7 @@ struct hb_lname {
 		uint8_t pad[56];
 	} count[];
 };
+_Static_assert(sizeof(struct hb_lcount) == 64, "a cache line a worker");
 
 /* One address on one worker. */
 struct hb_laccept {
@@ -223,7 +224,10 @@ struct hb_lworker {
 	/* Connections, pre-connections and hand-overs that point here. Other threads add. */
 	uint8_t pad[64];
 	_Atomic uint64_t pins;
+	uint8_t pad_after[56];
 };
+_Static_assert(sizeof(struct hb_lworker) - offsetof(struct hb_lworker, pins) >= 64,
+    "pins and the next worker share no line");
 
 struct hb_listener {
 	unsigned magic;

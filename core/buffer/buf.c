@@ -2,7 +2,6 @@
 #include "core/buffer/buf.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
 
 #define BLOCK_MAGIC     0x626c6f63
 #define BLOCK_MIN_BITS  8  /* smallest block: 256 bytes                                    */
@@ -23,12 +22,12 @@
 #endif
 
 /*
- * Blocks may be shared by slices of buffers that live on different threads (a split, then one half
- * handed over), hence the atomic count. Who holds the only reference may write behind its bytes.
+ * Slices that share a block stay on one thread, so the count is no atomic. Who holds the only
+ * reference may write behind its bytes.
  */
 struct hb_block {
 	unsigned magic;
-	_Atomic uint32_t refs;
+	uint32_t refs;
 	size_t cap;
 	struct hb_block *next; /* in a free list */
 	uint8_t data[];
@@ -123,7 +122,7 @@ block_new(size_t n)
 out:
 	b->magic = BLOCK_MAGIC;
 	b->next = NULL;
-	atomic_init(&b->refs, 1);
+	b->refs = 1;
 	return (b);
 }
 
@@ -133,8 +132,8 @@ block_unref(struct hb_block *b)
 	unsigned c;
 
 	HB_CHECK(b, BLOCK_MAGIC);
-	if (atomic_load_explicit(&b->refs, memory_order_acquire) != 1 &&
-		atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) != 1)
+	HB_ASSERT(b->refs > 0);
+	if (--b->refs > 0)
 		return;
 	b->magic = 0;
 	if (POOLED && b->cap <= BLOCK_MAX) {
@@ -154,7 +153,7 @@ block_unref(struct hb_block *b)
 static bool
 block_sole(const struct hb_block *b)
 {
-	return (atomic_load_explicit(&b->refs, memory_order_acquire) == 1);
+	return (b->refs == 1);
 }
 
 /* Takes over one reference to `block` (NULL = borrowed). */
@@ -394,7 +393,7 @@ hb_buf_move_n(struct hb_buf *to, struct hb_buf *from, size_t n)
 			continue;
 		}
 		if (s->block != NULL)
-			atomic_fetch_add_explicit(&s->block->refs, 1, memory_order_relaxed);
+			s->block->refs++;
 		part = slice_new(s->data, n, s->block);
 		s->data += n;
 		s->len -= n;

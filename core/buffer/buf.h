@@ -8,7 +8,8 @@
  * calls hb_buf_own, which copies exactly those: copied bytes are counted per worker
  * (hb_buf_copied), and an unblocked relay copies none.
  *
- * Not thread safe; an owned buffer may be handed to another thread as a whole.
+ * Not thread safe, and counts of blocks are no atomics: an owned buffer may be handed to another
+ * thread as a whole when none of its slices was split (hb_buf_move_n) from what stays behind.
  */
 #ifndef HB_CORE_BUFFER_BUF_H
 #define HB_CORE_BUFFER_BUF_H

@@ -40,11 +40,13 @@ has_work(const struct hb_worker_priv *p)
 static void
 take_posted(struct hb_worker_priv *p)
 {
-	struct hb_task *t = atomic_exchange_explicit(&p->posted, NULL, memory_order_acquire);
-	struct hb_task *first = NULL, *last = t;
+	struct hb_task *t, *first = NULL, *last;
 
-	if (t == NULL)
+	/* Every turn asks, few find something: the line is written only then. */
+	if (atomic_load_explicit(&p->posted, memory_order_relaxed) == NULL)
 		return;
+	t = atomic_exchange_explicit(&p->posted, NULL, memory_order_acquire);
+	last = t;
 	while (t != NULL) {
 		struct hb_task *older = t->next;
 

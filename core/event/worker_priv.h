@@ -79,6 +79,11 @@ struct hb_worker_priv {
 	_Atomic(struct hb_task *) posted; /* newest first */
 	char                     pad1[64];
 };
+/* No other field of the worker shares its line. */
+_Static_assert(offsetof(struct hb_worker_priv, posted) - offsetof(struct hb_worker_priv, io) >=
+		64 + sizeof(void *), "pad0");
+_Static_assert(sizeof(struct hb_worker_priv) - offsetof(struct hb_worker_priv, posted) >= 64 + 8,
+    "pad1");
 
 /* Adds to the end of the current turn. */
 void hb_worker_quiet(struct hb_worker *, struct hb_quiet *, void (*fn)(struct hb_quiet *));

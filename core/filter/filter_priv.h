@@ -37,6 +37,7 @@ struct hb_chain_pin {
 	struct hb_chain *chain;
 	uint8_t          pad[64];
 };
+_Static_assert(sizeof(struct hb_chain_pin) >= 64 + offsetof(struct hb_chain_pin, pad), "pad");
 #define HB_CHAIN_CLOSING (1ull << 63)
 
 struct hb_chain {
