@@ -51,10 +51,8 @@ struct hb_h2_request {
 	X(EMPTY_DATA, "empty_data", 1000u, "DATA frames without payload and without an end")      \
 	X(WINDOWS, "window_updates", 1000u, "WINDOW_UPDATE frames beyond 20 for each of our DATA frames") \
 	X(OTHER, "other_frames", 1000u, "PRIORITY frames and frames of unknown types")            \
-	X(CONTINUATIONS, "continuations", HB_H2_CONTINUATIONS, "CONTINUATION frames of one header block") \
+	X(CONTINUATIONS, "continuations", 8u, "CONTINUATION frames of one header block; no rate, this many")   \
 	X(OUTBOUND, "outbound_frames", 10000u, "frames that wait because the peer does not read")
-
-#define HB_H2_CONTINUATIONS 8u /* of one block; not an option */
 
 enum hb_h2_flood {
 #define X(e, n, d, t) HB_H2_FLOOD_##e,
@@ -79,6 +77,9 @@ enum hb_h2_count {
 	HB_H2_COUNT_MAX = HB_H2_FLOODED + HB_H2_FLOOD_MAX
 };
 
+/* Whose answers: Istio's ztunnel, or Envoy's HttpConnectionManager. */
+enum hb_h2_flavour { HB_H2_ISTIO, HB_H2_ENVOY, HB_H2_FLAVOUR_MAX };
+
 struct hb_h2_options { /* 0 = the default */
 	uint32_t streams_max;     /* server: concurrent streams; more are refused   (1024)    */
 	uint32_t stream_window;   /* bytes a peer may send ahead on one stream    (256 KiB)   */
@@ -97,17 +98,16 @@ struct hb_h2_options { /* 0 = the default */
 	uint64_t keepalive_interval_ms, keepalive_timeout_ms;
 	uint64_t idle_timeout_ms;  /* without streams, then hb_h2_drain; 0 = never              */
 	uint32_t flood[HB_H2_FLOOD_MAX]; /* see HB_H2_FLOODS                                    */
-	/* Server: the status that hb_transport_reject answers        (hb_h2_reject_status) */
-	unsigned (*reject_status)(enum hb_close_reason);
-	/* Server: what hb_transport_accept answers beside :status; borrowed, outlives the session. */
-	const struct hb_h2_header *accept_headers;
-	size_t   n_accept_headers;
+	enum hb_h2_flavour flavour; /* Server: what hb_transport_reject answers               */
 };
 
 struct hb_h2_events {
 	/* Server: a stream, connected, not accepted yet; the callee owns it (attach, or reject). */
 	void (*on_request)(void *sink, struct hb_h2 *, const struct hb_h2_request *,
 	    struct hb_transport *stream);
+	/* Server: hb_transport_accept is about to answer 200; the callee may answer by itself, with
+	 * headers (hb_h2_stream_accept). NULL = not interested. */
+	void (*on_accept)(void *sink, struct hb_h2 *, struct hb_transport *stream);
 	/* hb_h2_room may be more than before. NULL = not interested. */
 	void (*on_room)(void *sink, struct hb_h2 *);
 	/* The peer takes no new streams; those that it has go on. NULL = not interested. */
@@ -176,7 +176,10 @@ void hb_h2_stream_accept(struct hb_transport *stream, const struct hb_h2_header 
 /* Server: reject with this status and headers, instead of hb_transport_reject. Nulls *stream. */
 void hb_h2_stream_reject(struct hb_transport **stream, unsigned status,
     const struct hb_h2_header *, size_t n);
-/* The status that hb_transport_reject answers when the options say nothing else. */
-unsigned hb_h2_reject_status(enum hb_close_reason);
+/* What the sink of a session wants to find again with a stream; NULL at first. */
+void hb_h2_stream_set_user(struct hb_transport *stream, void *user);
+void *hb_h2_stream_user(const struct hb_transport *stream);
+/* The status that hb_transport_reject answers. */
+unsigned hb_h2_status(enum hb_h2_flavour, enum hb_close_reason);
 
 #endif

@@ -141,34 +141,6 @@ hb_h2__fields_request(const struct h2_fields *f, struct hb_h2_request *r, struct
 	}
 }
 
-unsigned
-hb_h2_reject_status(enum hb_close_reason reason)
-{
-	switch (reason) {
-	case HB_CLOSE_PROTOCOL_ERROR:
-		return (400);
-	case HB_CLOSE_RBAC_DENIED:
-	case HB_CLOSE_REVOKED:
-		return (403);
-	case HB_CLOSE_NO_FILTER_CHAIN:
-	case HB_CLOSE_NO_ROUTE:
-	case HB_CLOSE_UNKNOWN_SNI:
-		return (404);
-	case HB_CLOSE_RATE_LIMITED:
-		return (429);
-	case HB_CLOSE_IO_ERROR:
-	case HB_CLOSE_UPSTREAM_RESET:
-	case HB_CLOSE_TUNNEL_REJECTED:
-		return (502);
-	case HB_CLOSE_CONNECT_TIMEOUT:
-	case HB_CLOSE_ATTEMPTS_TIMEOUT:
-	case HB_CLOSE_TLS_TIMEOUT:
-		return (504);
-	default:
-		return (503);
-	}
-}
-
 /* RFC 9113 7 and 8.5: a proxy tells a reset of the connection behind it by CONNECT_ERROR. */
 uint32_t
 hb_h2__error_code(enum hb_close_reason reason)

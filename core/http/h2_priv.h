@@ -113,6 +113,7 @@ struct h2_stream {
 	struct hb_buf       rx, tx;
 	struct h2_fields   *fields; /* owned; while a header block arrives                */
 	struct h2_linger   *linger; /* owned; of finish                                   */
+	void               *user;   /* of the session's sink                               */
 	uint32_t            sent;   /* queued bytes that left since on_sent               */
 	uint32_t            opened_ms; /* low bits of the worker's clock                  */
 	uint32_t            taken;  /* since its window last changed, or bytes had to wait */
@@ -120,23 +121,23 @@ struct h2_stream {
 	int32_t             id;
 	uint16_t            status;
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
-	bool request_due;           /* on_request has to be called                        */
-	bool offered;               /* somebody owns it                                   */
-	bool responded;             /* server: HEADERS sent; client: final ones received  */
-	bool failed_status;         /* client: they were not 2xx                          */
-	bool rx_end;                /* END_STREAM received                                */
-	bool rx_end_told;
-	bool tx_end;                /* write(end)                                         */
-	bool tx_end_sent;
-	bool tx_gone;               /* the peer wants no more: writes are dropped         */
-	bool over;                  /* nghttp2 has closed it                              */
-	bool server;
-	bool headers_done;          /* the request, or the final response, is complete    */
-	bool connected_told;
-	bool stop_after_end;        /* RST_STREAM(NO_ERROR) follows our END_STREAM        */
-	bool sends;                 /* nghttp2 will ask for DATA                           */
-	bool writing;               /* the sink's write is on the stack                   */
-	bool held;                  /* bytes wait for the sink: its window has shrunk      */
+	bool request_due : 1;       /* on_request has to be called                        */
+	bool offered : 1;           /* somebody owns it                                   */
+	bool responded : 1;         /* server: HEADERS sent; client: final ones received  */
+	bool failed_status : 1;     /* client: they were not 2xx                          */
+	bool rx_end : 1;            /* END_STREAM received                                */
+	bool rx_end_told : 1;
+	bool tx_end : 1;            /* write(end)                                         */
+	bool tx_end_sent : 1;
+	bool tx_gone : 1;           /* the peer wants no more: writes are dropped         */
+	bool over : 1;              /* nghttp2 has closed it                              */
+	bool server : 1;
+	bool headers_done : 1;      /* the request, or the final response, is complete    */
+	bool connected_told : 1;
+	bool stop_after_end : 1;    /* RST_STREAM(NO_ERROR) follows our END_STREAM        */
+	bool sends : 1;             /* nghttp2 will ask for DATA                           */
+	bool writing : 1;           /* the sink's write is on the stack                   */
+	bool held : 1;              /* bytes wait for the sink: its window has shrunk      */
 };
 
 struct h2_linger {

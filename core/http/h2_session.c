@@ -19,6 +19,7 @@
 /* nghttp2's own limits on resets and answers: h2_guard.c replaces them. */
 #define RESETS_BURST     100000u
 #define RESETS_PER_S     10000u
+#define CONTINUATIONS    8u /* default of its flood */
 #define ACKS_MAX         100000u
 
 static nghttp2_session_callbacks *callbacks;
@@ -332,7 +333,7 @@ static const struct hb_transport_events lower_events = {
 /* ------------------------------------------------------------------ making */
 
 static nghttp2_option *
-make_options(void)
+make_options(bool server, uint32_t continuations)
 {
 	nghttp2_option *o;
 
@@ -343,7 +344,10 @@ make_options(void)
 	nghttp2_option_set_no_closed_streams(o, 1);
 	nghttp2_option_set_stream_reset_rate_limit(o, RESETS_BURST, RESETS_PER_S);
 	nghttp2_option_set_max_outbound_ack(o, ACKS_MAX);
-	nghttp2_option_set_max_continuations(o, HB_H2_CONTINUATIONS);
+	nghttp2_option_set_max_continuations(o, continuations);
+	/* Our answers are a status and what never changes: HPACK's table gains nothing for them. */
+	if (server)
+		nghttp2_option_set_max_deflate_dynamic_table_size(o, 0);
 	return (o);
 }
 
@@ -353,11 +357,8 @@ make_once(void)
 	HB_ASSERT(nghttp2_session_callbacks_new(&callbacks) == 0);
 	hb_h2__send_callbacks(callbacks);
 	hb_h2__recv_callbacks(callbacks);
-	options = make_options();
-	/* Our answers are a status and what never changes: a table for them gains nothing, and costs
-	 * each session a KiB. */
-	server_options = make_options();
-	nghttp2_option_set_max_deflate_dynamic_table_size(server_options, 0);
+	options = make_options(false, CONTINUATIONS);
+	server_options = make_options(true, CONTINUATIONS);
 }
 
 static void
@@ -378,7 +379,6 @@ set_options(struct hb_h2_options *to, const struct hb_h2_options *from)
 	DEFAULT(start_timeout_ms, TIMEOUT_MS);
 	DEFAULT(headers_timeout_ms, TIMEOUT_MS);
 	DEFAULT(keepalive_timeout_ms, KEEPALIVE_MS);
-	DEFAULT(reject_status, hb_h2_reject_status);
 #define X(e, n, d, t) DEFAULT(flood[HB_H2_FLOOD_##e], d);
 	HB_H2_FLOODS(X)
 #undef X
@@ -410,15 +410,18 @@ announce(struct hb_h2 *h2)
 static void
 make_session(struct hb_h2 *h2)
 {
+	uint32_t continuations = h2->opt.flood[HB_H2_FLOOD_CONTINUATIONS];
+	nghttp2_option *own = NULL, *o = h2->server ? server_options : options;
 	nghttp2_mem mem = hb_h2__mem(h2);
 	const uint8_t *p;
 
-	if (h2->server) {
-		HB_ASSERT(nghttp2_session_server_new3(
-				  &h2->ng, callbacks, h2, server_options, &mem) == 0);
+	if (continuations != CONTINUATIONS)
+		o = own = make_options(h2->server, continuations);
+	HB_ASSERT((h2->server ? nghttp2_session_server_new3(&h2->ng, callbacks, h2, o, &mem) :
+				nghttp2_session_client_new3(&h2->ng, callbacks, h2, o, &mem)) == 0);
+	nghttp2_option_del(own);
+	if (h2->server)
 		return;
-	}
-	HB_ASSERT(nghttp2_session_client_new3(&h2->ng, callbacks, h2, options, &mem) == 0);
 	/* The preface would stand in memory that is lent until the first bytes are sent: it is taken
 	 * out now, and hb_h2__send_all puts it before the first frame. */
 	HB_ASSERT(nghttp2_session_mem_send(h2->ng, &p) == (ssize_t)NGHTTP2_CLIENT_MAGIC_LEN);

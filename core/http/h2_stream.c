@@ -397,6 +397,18 @@ linger_timeout(struct hb_timer *timer)
 		hb_h2__send(h2);
 }
 
+/* 200, unless it was answered. */
+static void
+answer(struct h2_stream *s)
+{
+	struct hb_h2 *h2 = s->h2;
+
+	if (!s->responded && h2->ev != NULL && h2->ev->on_accept != NULL)
+		h2->ev->on_accept(h2->sink, h2, &s->base);
+	if (!s->responded)
+		(void)hb_h2__stream_submit(s, 200, NULL, 0, true);
+}
+
 static void
 stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 {
@@ -412,9 +424,8 @@ stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 	s->linger->stream = s;
 	hb_timer_init(&s->linger->timer, t->worker, linger_timeout);
 	hb_timer_start(&s->linger->timer, s->h2->opt.flush_timeout_ms);
-	if (s->h2->server && !s->responded)
-		(void)hb_h2__stream_submit(
-			s, 200, s->h2->opt.accept_headers, s->h2->opt.n_accept_headers, true);
+	if (s->h2->server)
+		answer(s);
 	s->tx_end = true;
 	start_tx(s);
 }
@@ -436,10 +447,9 @@ stream_accept(struct hb_transport *t)
 {
 	struct h2_stream *s = stream_of(t);
 
-	if (s->h2 == NULL || s->over || s->responded || !s->h2->server)
+	if (s->h2 == NULL || s->over || !s->h2->server)
 		return;
-	(void)hb_h2__stream_submit(
-		s, 200, s->h2->opt.accept_headers, s->h2->opt.n_accept_headers, true);
+	answer(s);
 	hb_h2__send(s->h2);
 }
 
@@ -474,7 +484,7 @@ stream_reject(struct hb_transport *t, enum hb_close_reason reason)
 	if (h2 != NULL && h2->reject_status != 0)
 		reject_with(s, h2->reject_status, h2->reject_headers, h2->n_reject_headers);
 	else
-		reject_with(s, h2 == NULL ? 0 : h2->opt.reject_status(reason), NULL, 0);
+		reject_with(s, h2 == NULL ? 0 : hb_h2_status(h2->opt.flavour, reason), NULL, 0);
 }
 
 static size_t
@@ -580,11 +590,22 @@ hb_h2_stream_accept(struct hb_transport *t, const struct hb_h2_header *headers, 
 {
 	struct h2_stream *s = stream_of(t);
 
-	HB_ASSERT(!t->dead);
 	if (s->h2 == NULL || s->over || s->responded || !s->h2->server)
 		return;
 	(void)hb_h2__stream_submit(s, 200, headers, n, true);
 	hb_h2__send(s->h2);
+}
+
+void
+hb_h2_stream_set_user(struct hb_transport *t, void *user)
+{
+	stream_of(t)->user = user;
+}
+
+void *
+hb_h2_stream_user(const struct hb_transport *t)
+{
+	return (stream_of(t)->user);
 }
 
 void

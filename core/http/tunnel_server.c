@@ -1,54 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/http/tunnel_server.h"
 
-/* ------------------------------------------------------------------ answers */
-
-static unsigned
-status_istio(enum hb_close_reason reason)
-{
-	switch (reason) {
-	case HB_CLOSE_PROTOCOL_ERROR:
-		return (400);
-	case HB_CLOSE_RBAC_DENIED:
-	case HB_CLOSE_REVOKED:
-		return (401);
-	case HB_CLOSE_RATE_LIMITED:
-		return (429);
-	case HB_CLOSE_CONNECT_TIMEOUT:
-	case HB_CLOSE_ATTEMPTS_TIMEOUT:
-	case HB_CLOSE_TLS_TIMEOUT:
-		return (504);
-	default:
-		return (503);
-	}
-}
-
-static unsigned
-status_envoy(enum hb_close_reason reason)
-{
-	switch (reason) {
-	case HB_CLOSE_PROTOCOL_ERROR:
-		return (400);
-	case HB_CLOSE_RBAC_DENIED:
-	case HB_CLOSE_REVOKED:
-		return (403);
-	case HB_CLOSE_NO_FILTER_CHAIN:
-	case HB_CLOSE_NO_ROUTE:
-	case HB_CLOSE_UNKNOWN_SNI:
-		return (404);
-	case HB_CLOSE_RATE_LIMITED:
-		return (429);
-	default:
-		return (503);
-	}
-}
-
-unsigned
-hb_tunnel_status(enum hb_tunnel_flavour flavour, enum hb_close_reason reason)
-{
-	return (flavour == HB_TUNNEL_ENVOY ? status_envoy(reason) : status_istio(reason));
-}
-
 /* ------------------------------------------------------------------ requests */
 
 static struct hb_tunnel_server *
@@ -100,7 +52,7 @@ static void
 on_request(void *sink, struct hb_h2 *h2, const struct hb_h2_request *r, struct hb_transport *stream)
 {
 	struct hb_tunnel_server *t = server_of(sink);
-	bool envoy = t->opt->flavour == HB_TUNNEL_ENVOY;
+	bool envoy = t->opt->h2.flavour == HB_H2_ENVOY;
 	struct hb_tunnel_request req = { 0 };
 	enum hb_authority_error e;
 
@@ -117,6 +69,16 @@ on_request(void *sink, struct hb_h2 *h2, const struct hb_h2_request *r, struct h
 	if (e != HB_AUTHORITY_OK)
 		req.target.port = 0;
 	t->ev->on_tunnel(t->sink, t, &req, stream);
+}
+
+static void
+on_accept(void *sink, struct hb_h2 *h2, struct hb_transport *stream)
+{
+	struct hb_tunnel_server *t = server_of(sink);
+
+	(void)h2;
+	if (t->ev->on_accept != NULL)
+		t->ev->on_accept(t->sink, t, stream);
 }
 
 static void
@@ -140,6 +102,7 @@ on_closed(void *sink, struct hb_h2 *h2, enum hb_close_reason reason)
 
 static const struct hb_h2_events events = {
 	.on_request = on_request,
+	.on_accept = on_accept,
 	.on_count = on_count,
 	.on_closed = on_closed,
 };
@@ -150,15 +113,12 @@ void
 hb_tunnel_server_start(struct hb_tunnel_server *t, struct hb_transport *lower,
 	const struct hb_tunnel_options *opt, const struct hb_tunnel_events *ev, void *sink)
 {
-	struct hb_h2_options h2 = opt->h2;
-
 	HB_ASSERT(t->magic == 0 && ev->on_tunnel != NULL && ev->on_closed != NULL);
 	t->magic = HB_TUNNEL_SERVER_MAGIC;
 	t->opt = opt;
 	t->ev = ev;
 	t->sink = sink;
-	h2.reject_status = opt->flavour == HB_TUNNEL_ENVOY ? status_envoy : status_istio;
-	t->h2 = hb_h2_new(lower, true, &h2, &events, t);
+	t->h2 = hb_h2_new(lower, true, &opt->h2, &events, t);
 }
 
 void

@@ -5,7 +5,7 @@
  *
  * A tunnel is a CONNECT request (RFC 9113 8.5) or, where configured, a POST. The stream of one that
  * is in order is handed on, not answered yet; hb_transport_accept answers 200, hb_transport_reject
- * the status of hb_tunnel_status. Other requests are answered here. docs/hbone.md has the table.
+ * the status of hb_h2_status. Other requests are answered here. docs/hbone.md has the table.
  */
 #ifndef HB_CORE_HTTP_TUNNEL_SERVER_H
 #define HB_CORE_HTTP_TUNNEL_SERVER_H
@@ -13,12 +13,8 @@
 #include "core/http/h2.h"
 #include "core/mesh/authority.h"
 
-/* Whose answers: Istio's ztunnel, or Envoy's HttpConnectionManager. */
-enum hb_tunnel_flavour { HB_TUNNEL_ISTIO, HB_TUNNEL_ENVOY };
-
 struct hb_tunnel_options { /* frozen, outlives the server */
-	struct hb_h2_options h2; /* reject_status is set by the flavour                         */
-	enum hb_tunnel_flavour flavour;
+	struct hb_h2_options h2;
 	/* POST requests whose path starts so are tunnels, too; NULL = none. */
 	const char *post_path;
 	/* Lower-case name of the header with their target; NULL = the authority. */
@@ -39,6 +35,8 @@ struct hb_tunnel_events {
 	/* The callee owns the stream. */
 	void (*on_tunnel)(void *sink, struct hb_tunnel_server *, const struct hb_tunnel_request *,
 	    struct hb_transport *stream);
+	/* As hb_h2_events. NULL = not interested. */
+	void (*on_accept)(void *sink, struct hb_tunnel_server *, struct hb_transport *stream);
 	/* No tunnel: answered with this status. NULL = not interested. */
 	void (*on_refused)(void *sink, struct hb_tunnel_server *, const struct hb_h2_request *,
 	    unsigned status, const char *why);
@@ -65,8 +63,5 @@ void hb_tunnel_server_drain(struct hb_tunnel_server *);
 void hb_tunnel_server_close(struct hb_tunnel_server *, enum hb_close_reason);
 /* Resets all; no event comes any more. Accepts one that is closed. */
 void hb_tunnel_server_abort(struct hb_tunnel_server *, enum hb_close_reason);
-
-/* What a failed tunnel is answered. */
-unsigned hb_tunnel_status(enum hb_tunnel_flavour, enum hb_close_reason);
 
 #endif

@@ -104,15 +104,13 @@ is_printable(struct hb_str s)
 {
 	const uint64_t ones = UINT64_MAX / 255, top = ones * 0x80;
 	uint64_t v, bad = 0;
-	size_t i;
 
-	for (i = 0; i + sizeof v <= s.len; i += sizeof v) {
-		memcpy(&v, s.p + i, sizeof v);
+	for (size_t i = 0; i < s.len; i += sizeof v) {
+		v = ones * ' ';
+		memcpy(&v, s.p + i, HB_MIN(s.len - i, sizeof v));
 		/* The top bit of a byte is set where it is, or the byte is below 0x20, or 0x7f. */
 		bad |= v | (((v | top) - ones * 0x20) ^ top) | ((v & ~top) + ones);
 	}
-	for (; i < s.len; i++)
-		bad |= (unsigned char)s.p[i] < 0x20 || (unsigned char)s.p[i] >= 0x7f ? top : 0;
 	return ((bad & top) == 0);
 }
 
@@ -120,7 +118,7 @@ static char *
 put_value(char *p, struct hb_str value, const char *empty)
 {
 	if (value.len == 0)
-		value = hb_str(empty);
+		return (stpcpy(p, empty) + 1);
 	value.len = HB_MIN(value.len, (size_t)HB_TCP_LABEL_MAX);
 	if (is_printable(value)) {
 		memcpy(p, value.p, value.len);

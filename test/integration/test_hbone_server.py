@@ -230,11 +230,12 @@ def test_flood_of_resets_ends_the_connection(hbone, certs, echo):
 
 def test_log_metadata_and_tunnels_page(hbone, certs, echo, tmp_path):
     log = tmp_path / "streams.log"
-    h = hbone(server(certs, log=log, response_baggage="k8s.namespace.name=default"))
+    h = hbone(server(certs, log=log, response_baggage=(
+        "k8s.namespace.name=default,k8s.deployment.name=%UPSTREAM_CLUSTER%,service.name=%FILTER_STATE(none)%")))
     with Client(h.port("hbone"), certs) as t:
         n = t.connect(authority(echo), ("baggage", "k8s.namespace.name=a"), ("baggage", "service.name=b"))
         assert t.status(n) == 200
-        assert t.streams[n].headers["baggage"] == "k8s.namespace.name=default"
+        assert t.streams[n].headers["baggage"] == "k8s.namespace.name=default,k8s.deployment.name=dst"
         t.send(n, b"12345")
         assert t.read(n, 5) == b"12345"
         row, = h.json("/tunnels?format=json")["tunnels"]

@@ -188,6 +188,7 @@ compile_floods(struct hb_cfg *cfg, const msg_floods *m, struct hb_h2_options *o)
 	FLOOD(WINDOWS, window_updates);
 	FLOOD(OTHER, other_frames);
 	FLOOD(OUTBOUND, outbound_frames);
+	FLOOD(CONTINUATIONS, continuations);
 #undef FLOOD
 }
 
@@ -302,18 +303,11 @@ compile_post(struct hb_cfg *cfg, const msg_server *m, struct hb_hbone_conf *c)
 static void
 compile_answer(struct hb_cfg *cfg, const msg_server *m, struct hb_hbone_conf *c)
 {
-	const char *s = m->response_baggage;
-
-	if (*s == '\0')
+	if (*m->response_baggage == '\0')
 		return;
-	for (; *s != '\0'; s++)
-		if (*s < ' ' || *s > '~')
-			(void)hb_cfg_error(
-				cfg, m, "response_baggage", -1, "must be printable ASCII");
-	c->baggage = hb_strdup(m->response_baggage);
-	c->answer = (struct hb_h2_header){ HB_STR("baggage"), hb_str(c->baggage) };
-	c->tunnel.h2.accept_headers = &c->answer;
-	c->tunnel.h2.n_accept_headers = 1;
+	c->baggage = hb_format_compile(cfg, m, "response_baggage", -1, hb_str(m->response_baggage));
+	if (c->baggage != NULL)
+		hb_format_omit_empty(c->baggage);
 }
 
 static void

@@ -38,7 +38,7 @@ hb_hbone_conf_fini(struct hb_hbone_conf *c)
 	for (size_t i = 0; i < c->n_keep; i++)
 		hb_free(c->keep[i]);
 	hb_free(c->keep);
-	hb_free(c->baggage);
+	hb_format_free(&c->baggage);
 	hb_free(c->post_path);
 	hb_free(c->post_target);
 	hb_free(c->label);
@@ -192,7 +192,7 @@ status_of(const void *arg, enum hb_close_reason reason)
 	case HB_CLOSE_GOAWAY:
 		return (0);
 	default:
-		return (hb_tunnel_status(c->tunnel.flavour, reason));
+		return (hb_h2_status(c->tunnel.h2.flavour, reason));
 	}
 }
 
@@ -226,16 +226,68 @@ start_stream(struct hb_hbone *s, struct hb_transport *t, struct hb_facts *f,
 	st->session = s;
 	hb_list_add_tail(&s->streams, &st->node);
 	owner.arg = st;
+	hb_h2_stream_set_user(t, st);
 	count(s, HBONE_TUNNELS, 1);
 	count(s, HBONE_ACTIVE, 1);
 	st->conn = hb_conn_start(s->worker, t, f, chain, &owner);
+}
+
+/* Members without a value are left out; false: nothing is left, or it is no header's value. */
+static bool
+trim_baggage(struct hb_text *t)
+{
+	char *to = t->p, *member = t->p, *end;
+
+	for (const char *p = t->p; p < t->p + t->len; p++)
+		if (*p < ' ' || *p > '~')
+			return (false);
+	for (; member != NULL && *member != '\0'; member = end == NULL ? NULL : end + 1) {
+		size_t n;
+
+		end = strchr(member, ',');
+		n = end == NULL ? strlen(member) : (size_t)(end - member);
+		if (n == 0 || member[n - 1] == '=')
+			continue;
+		if (to != t->p)
+			*to++ = ',';
+		memmove(to, member, n);
+		to += n;
+	}
+	t->len = (size_t)(to - t->p);
+	return (t->len > 0);
+}
+
+/* Says who answers, as far as that is known now: the way to the upstream stands. */
+static void
+on_accept(void *sink, struct hb_tunnel_server *server, struct hb_transport *t)
+{
+	struct hb_hbone *s;
+	const struct hbone_stream *st = hb_h2_stream_user(t);
+	struct hb_text text = { .cap_max = VALUE_MAX };
+	struct hb_log_entry e = { 0 };
+	struct hb_h2_header h;
+
+	(void)server;
+	HB_CAST(s, sink, HB_HBONE_MAGIC);
+	if (s->conf->baggage == NULL || s->filter == NULL)
+		return;
+	if (st != NULL && st->conn != NULL)
+		hb_conn_log_entry(st->conn, &e);
+	else
+		e.facts = hb_filter_facts(s->filter); /* a listener has taken the stream */
+	hb_format_write(s->conf->baggage, &e, &text);
+	if (text.len > 0 && trim_baggage(&text)) {
+		h = (struct hb_h2_header){ HB_STR("baggage"), hb_strn(text.p, text.len) };
+		hb_h2_stream_accept(t, &h, 1);
+	}
+	hb_text_fini(&text);
 }
 
 static void
 refuse(struct hb_hbone *s, struct hb_transport *t, const struct hb_facts *f,
 	enum hb_close_reason reason, const char *why)
 {
-	log_refused(s, f, hb_tunnel_status(s->conf->tunnel.flavour, reason), reason, why);
+	log_refused(s, f, hb_h2_status(s->conf->tunnel.h2.flavour, reason), reason, why);
 	hb_transport_reject(&t, reason);
 }
 
@@ -252,7 +304,7 @@ on_tunnel(void *sink, struct hb_tunnel_server *server, const struct hb_tunnel_re
 	(void)server;
 	HB_CAST(s, sink, HB_HBONE_MAGIC);
 	/* One form for whoever matches or decides; Envoy's routes take it as it was sent. */
-	if (s->conf->tunnel.flavour == HB_TUNNEL_ISTIO) {
+	if (s->conf->tunnel.h2.flavour == HB_H2_ISTIO) {
 		(void)hb_authority_format(&r->target, canonical, sizeof canonical);
 		authority = hb_str(canonical);
 	}
@@ -342,6 +394,7 @@ on_closed(void *sink, struct hb_tunnel_server *server, enum hb_close_reason reas
 
 static const struct hb_tunnel_events events = {
 	.on_tunnel = on_tunnel,
+	.on_accept = on_accept,
 	.on_refused = on_refused,
 	.on_count = on_count,
 	.on_closed = on_closed,

@@ -85,6 +85,7 @@ struct hb_hbone_conf { /* frozen */
 	char *label;                  /* owned; what streams are listed under              */
 	struct hb_stats *stats;       /* reference                                         */
 	struct hb_access_log *log;    /* owned; NULL = none                                */
+	struct hb_format *baggage;    /* owned; of answers; NULL = none                    */
 	char **keep;                  /* owned; headers kept as metadata, lower case       */
 	size_t n_keep;
 	bool keep_all;
@@ -93,9 +94,8 @@ struct hb_hbone_conf { /* frozen */
 	void (*choose)(const void *arg, const struct hb_tunnel_request *, struct hb_facts *,
 		struct hb_hbone_way *ret);
 	const void *arg;
-	/* Owned by the runtime once set: what tunnel.h2 and tunnel point to. */
-	struct hb_h2_header answer;
-	char *baggage, *post_path, *post_target;
+	/* Owned by the runtime once set: what tunnel points to. */
+	char *post_path, *post_target;
 };
 
 struct hb_hbone { /* context of the filter; private */

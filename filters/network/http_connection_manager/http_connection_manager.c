@@ -167,7 +167,7 @@ hcm_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **ret)
 	c->base.choose = hcm_choose;
 	c->base.arg = c;
 	c->base.keep_all = true;
-	c->base.tunnel.flavour = HB_TUNNEL_ENVOY;
+	c->base.tunnel.h2.flavour = HB_H2_ENVOY;
 	compile_http2(cfg, m, &c->base.tunnel.h2);
 	compile_filters(cfg, m, c);
 	src.idle_ms = hb_cfg_duration_ms(

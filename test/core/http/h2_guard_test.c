@@ -290,24 +290,51 @@ test_guard__late_resets(void **state)
 	assert_int_equal(w.counts[HB_H2_RX_RESET], 5);
 }
 
+/* A header block in n + 1 frames. */
 static void
-test_guard__continuations(void **state)
+send_block(uint32_t stream, unsigned n, bool whole)
 {
 	struct hb_text t = { 0 }, block = { 0 };
+
+	field(&block, ":method", "CONNECT");
+	field(&block, ":authority", "a:1");
+	frame(&t, HEADERS, 0, stream, block.p, block.len);
+	hb_text_fini(&block);
+	for (unsigned i = 1; i <= n; i++)
+		frame(&t, CONTINUATION, i == n && whole ? END_HEADERS : 0, stream, NULL, 0);
+	send_text(&t);
+}
+
+static void
+too_many(uint32_t stream, unsigned n)
+{
 	struct hb_str p;
 
-	start();
-	field(&block, ":method", "CONNECT");
-	frame(&t, HEADERS, 0, 1, block.p, block.len);
-	hb_text_fini(&block);
-	for (unsigned i = 0; i <= HB_H2_CONTINUATIONS; i++)
-		frame(&t, CONTINUATION, 0, 1, NULL, 0);
-	send_text(&t);
+	send_block(stream, n, false);
 	HBT_UNTIL(w.closed == 1);
 	assert_int_equal(w.reason, HB_CLOSE_FLOOD);
 	assert_int_equal(w.counts[HB_H2_FLOODED + HB_H2_FLOOD_CONTINUATIONS], 1);
 	HBT_UNTIL(saw(GOAWAY, 0, &p));
 	assert_int_equal(frame_u32(p, 4), CALM);
+}
+
+static void
+test_guard__continuations(void **state)
+{
+	start();
+	send_block(1, 8, true);
+	HBT_UNTIL(w.requests == 1);
+	too_many(3, 9);
+}
+
+static void
+test_guard__continuations_option(void **state)
+{
+	w.opt.flood[HB_H2_FLOOD_CONTINUATIONS] = 20;
+	start();
+	send_block(1, 20, true);
+	HBT_UNTIL(w.requests == 1);
+	too_many(3, 21);
 }
 
 /* A peer that makes us answer and does not read. */
@@ -490,6 +517,7 @@ main(void)
 		T(test_guard__leaks),
 		T(test_guard__late_resets),
 		T(test_guard__continuations),
+		T(test_guard__continuations_option),
 		T(test_guard__outbound),
 		T(test_guard__start_timeout),
 		T(test_guard__slow_headers),

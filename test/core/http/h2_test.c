@@ -237,7 +237,10 @@ test_h2__reject(void **state)
 	enum hb_close_reason denied = HB_CLOSE_RBAC_DENIED, dead = HB_CLOSE_CONNECT_REFUSED;
 	enum hb_close_reason late = HB_CLOSE_CONNECT_TIMEOUT;
 
+	rejected(&denied, 401);
+	r.server_opt.flavour = HB_H2_ENVOY;
 	rejected(&denied, 403);
+	r.server_opt.flavour = HB_H2_ISTIO;
 	rejected(&dead, 503);
 	rejected(&late, 504);
 	rejected(NULL, 418);
