@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <unwind.h>
 
 #define PANIC_HOOKS_MAX   8
 #define PANIC_FRAMES_MAX  64
@@ -136,9 +137,32 @@ static void panic_deadline(void)
 	alarm(PANIC_SECONDS_MAX);
 }
 
+struct panic_frames {
+	void *pc[PANIC_FRAMES_MAX];
+	int n;
+};
+
+static _Unwind_Reason_Code panic_frame(struct _Unwind_Context *context, void *frames)
+{
+	struct panic_frames *f = frames;
+
+	if (f->n == PANIC_FRAMES_MAX)
+		return (_URC_END_OF_STACK);
+	f->pc[f->n++] = (void *)_Unwind_GetIP(context);
+	return (_URC_NO_REASON);
+}
+
+/* backtrace(3) would load libgcc_s to call this same function, which is linked in. */
+static void panic_backtrace(void)
+{
+	struct panic_frames frames = { .n = 0 };
+
+	(void)_Unwind_Backtrace(panic_frame, &frames);
+	backtrace_symbols_fd(frames.pc, frames.n, STDERR_FILENO);
+}
+
 void hb_panic(const char *file, int line, const char *func, const char *what)
 {
-	void *frames[PANIC_FRAMES_MAX];
 	char name[16] = "";
 	long tid = syscall(SYS_gettid), first = 0;
 
@@ -155,7 +179,7 @@ void hb_panic(const char *file, int line, const char *func, const char *what)
 		    "  backtrace:\n",
 		what, file, line, func, name, tid, (long)getpid(),
 		hb_version != NULL ? hb_version : "unknown");
-	backtrace_symbols_fd(frames, backtrace(frames, PANIC_FRAMES_MAX), STDERR_FILENO);
+	panic_backtrace();
 	for (unsigned i = 0; i < panic_nhooks; i++)
 		panic_hooks[i](STDERR_FILENO);
 	abort();
@@ -176,10 +200,7 @@ void hb_panic_init(void)
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
 	struct sigaction sa = { .sa_sigaction = panic_on_signal }, old;
 	stack_t stack = { .ss_sp = panic_stack, .ss_size = sizeof panic_stack }, old_stack;
-	void *frame;
 
-	/* The first backtrace loads the unwinder, which a signal handler could not do safely. */
-	(void)backtrace(&frame, 1);
 	if (sigaltstack(NULL, &old_stack) == 0 && (old_stack.ss_flags & SS_DISABLE))
 		(void)sigaltstack(&stack, NULL);
 	/* NODEFER: a fault within the report must reach hb_panic, which then aborts. */
