@@ -39,15 +39,15 @@ cpu_look(void)
 	unsigned eax, ebx, ecx, edx;
 
 	if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx))
-		return cpu;
+		return (cpu);
 	if (ecx & bit_OSXSAVE)
 		__asm__("xgetbv" : "=a"(cpu.states), "=d"(edx) : "c"(0));
 	if (!__get_cpuid_count(7, 0, &eax, &cpu.ebx, &cpu.ecx, &edx))
-		return cpu;
+		return (cpu);
 	/* Here eax is the highest subleaf. */
 	if (eax >= 1 && __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx))
 		cpu.eax1 = eax;
-	return cpu;
+	return (cpu);
 }
 
 static bool
@@ -55,8 +55,8 @@ cpu_has_256(const struct cpu *cpu)
 {
 	unsigned vector = bit_VAES | bit_VPCLMULQDQ;
 
-	return (cpu->states & STATE_YMM) == STATE_YMM && (cpu->ebx & bit_AVX2) &&
-		(cpu->ecx & vector) == vector;
+	return ((cpu->states & STATE_YMM) == STATE_YMM && (cpu->ebx & bit_AVX2) &&
+		(cpu->ecx & vector) == vector);
 }
 
 static bool
@@ -65,8 +65,8 @@ cpu_has_512(const struct cpu *cpu)
 	unsigned avx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
 
 	/* BF16 is no need of ours: it came after the CPUs that lower their clock for AVX-512. */
-	return cpu_has_256(cpu) && (cpu->states & STATE_ZMM) == STATE_ZMM &&
-		(cpu->ebx & avx512) == avx512 && (cpu->eax1 & bit_AVX512BF16);
+	return (cpu_has_256(cpu) && (cpu->states & STATE_ZMM) == STATE_ZMM &&
+		(cpu->ebx & avx512) == avx512 && (cpu->eax1 & bit_AVX512BF16));
 }
 
 /* Four blocks at a time, then two for the rest. */
@@ -76,7 +76,7 @@ encrypt_512(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, uin
 {
 	size_t done = hb_gcm_512_encrypt(in, out, len, key, ivec, hash);
 
-	return done + hb_gcm_256_encrypt(in + done, out + done, len - done, key, ivec, hash);
+	return (done + hb_gcm_256_encrypt(in + done, out + done, len - done, key, ivec, hash));
 }
 
 static size_t
@@ -85,7 +85,7 @@ decrypt_512(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, uin
 {
 	size_t done = hb_gcm_512_decrypt(in, out, len, key, ivec, hash);
 
-	return done + hb_gcm_256_decrypt(in + done, out + done, len - done, key, ivec, hash);
+	return (done + hb_gcm_256_decrypt(in + done, out + done, len - done, key, ivec, hash));
 }
 
 static const struct hb_gcm gcm_256 = {
@@ -114,7 +114,7 @@ cpu_widths(void)
 			(unsigned)cpu_has_512(&cpu) << HB_GCM_VAES_512;
 		__atomic_store_n(&known, widths, __ATOMIC_RELAXED);
 	}
-	return widths;
+	return (widths);
 }
 
 const struct hb_gcm *
@@ -126,7 +126,7 @@ hb_gcm_get(enum hb_gcm_width width)
 		[HB_GCM_VAES_512] = &gcm_512,
 	};
 
-	return width < HB_GCM_WIDTHS && (cpu_widths() & 1u << width) ? all[width] : NULL;
+	return (width < HB_GCM_WIDTHS && (cpu_widths() & 1u << width) ? all[width] : NULL);
 }
 
 #else
@@ -134,7 +134,7 @@ hb_gcm_get(enum hb_gcm_width width)
 const struct hb_gcm *
 hb_gcm_get(enum hb_gcm_width width)
 {
-	return width == HB_GCM_AESNI ? &gcm_aesni : NULL;
+	return (width == HB_GCM_AESNI ? &gcm_aesni : NULL);
 }
 
 #endif
@@ -149,7 +149,7 @@ widest(void)
 
 	for (int width = HB_GCM_WIDTHS - 1; gcm == NULL; width--)
 		gcm = hb_gcm_get((enum hb_gcm_width)width);
-	return gcm;
+	return (gcm);
 }
 
 void
@@ -167,21 +167,21 @@ hb_gcm_current(void)
 		hb_gcm_use(NULL);
 		gcm = __atomic_load_n(&current, __ATOMIC_RELAXED);
 	}
-	return gcm;
+	return (gcm);
 }
 
 size_t
 aesni_gcm_encrypt(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, uint8_t ivec[16],
 	uint64_t *hash)
 {
-	return hb_gcm_current()->encrypt(in, out, len, key, ivec, hash);
+	return (hb_gcm_current()->encrypt(in, out, len, key, ivec, hash));
 }
 
 size_t
 aesni_gcm_decrypt(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, uint8_t ivec[16],
 	uint64_t *hash)
 {
-	return hb_gcm_current()->decrypt(in, out, len, key, ivec, hash);
+	return (hb_gcm_current()->decrypt(in, out, len, key, ivec, hash));
 }
 
 #endif

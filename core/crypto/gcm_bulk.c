@@ -44,13 +44,13 @@ struct sum {
 GCM_INLINE __m128i
 reverse_mask(void)
 {
-	return _mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+	return (_mm_set_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
 }
 
 GCM_INLINE vec
 reversed(vec v)
 {
-	return vec_shuffle(v, vec_all(reverse_mask()));
+	return (vec_shuffle(v, vec_all(reverse_mask())));
 }
 
 GCM_INLINE struct sum
@@ -61,7 +61,7 @@ product(vec x, vec power, vec fold)
 	s.lo = vec_clmul(x, power, 0x00);
 	s.hi = vec_clmul(x, power, 0x11);
 	s.mid = vec_clmul(x ^ vec_swap(x), fold, 0x00);
-	return s;
+	return (s);
 }
 
 GCM_INLINE void
@@ -82,13 +82,13 @@ reduced(const struct sum *s)
 	vec mid = s->mid ^ s->lo ^ s->hi;
 
 	mid ^= vec_swap(s->lo) ^ vec_clmul(s->lo, poly, 0x10);
-	return s->hi ^ vec_swap(mid) ^ vec_clmul(mid, poly, 0x10);
+	return (s->hi ^ vec_swap(mid) ^ vec_clmul(mid, poly, 0x10));
 }
 
 GCM_INLINE vec
 folded(vec v)
 {
-	return v ^ vec_swap(v);
+	return (v ^ vec_swap(v));
 }
 
 /* The vector of powers whose lowest is H^n (n odd), highest power in lane 0. */
@@ -99,11 +99,11 @@ load_powers(const uint8_t *table, int n)
 	__m256i v = _mm256_set_m128i(block_load(low), block_load(low + 16));
 
 #if HB_GCM_LANES == 2
-	return v;
+	return (v);
 #else
 	__m256i high = _mm256_set_m128i(block_load(low + 48), block_load(low + 64));
 
-	return _mm512_inserti64x4(_mm512_castsi256_si512(high), v, 1);
+	return (_mm512_inserti64x4(_mm512_castsi256_si512(high), v, 1));
 #endif
 }
 
@@ -152,7 +152,7 @@ counter_block(const struct gcm *g, int vector, vec key)
 {
 	vec step = vec_all(_mm_set_epi32(0, 0, 0, vector * HB_GCM_LANES));
 
-	return reversed(vec_add32(g->counter, step)) ^ key;
+	return (reversed(vec_add32(g->counter, step)) ^ key);
 }
 
 GCM_INLINE void
@@ -182,7 +182,7 @@ aes_begin(struct gcm *g, struct four *x)
 		key += 16;
 		aes_round(x, key);
 	}
-	return key;
+	return (key);
 }
 
 /* The last round, and the key stream onto the text: the text is xored into the last key. */
@@ -264,14 +264,14 @@ NAME(encrypt)(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, u
 	struct gcm g;
 
 	if (bytes == 0)
-		return 0;
+		return (0);
 	setup(&g, key, ivec, hash);
 	crypt_only(&g, in, out);
 	for (size_t i = GROUP_BYTES; i < bytes; i += GROUP_BYTES)
 		crypt_and_hash(&g, in + i, out + i, out + i - GROUP_BYTES);
 	hash_only(&g, out + bytes - GROUP_BYTES);
 	finish(&g, ivec, hash);
-	return bytes;
+	return (bytes);
 }
 
 size_t
@@ -282,12 +282,12 @@ NAME(decrypt)(const uint8_t *in, uint8_t *out, size_t len, const AES_KEY *key, u
 	struct gcm g;
 
 	if (bytes == 0)
-		return 0;
+		return (0);
 	setup(&g, key, ivec, hash);
 	for (size_t i = 0; i < bytes; i += GROUP_BYTES)
 		crypt_and_hash(&g, in + i, out + i, in + i);
 	finish(&g, ivec, hash);
-	return bytes;
+	return (bytes);
 }
 
 #endif

@@ -18,7 +18,7 @@
 GCM_INLINE __m128i
 block_load(const void *p)
 {
-	return _mm_loadu_si128((const __m128i *)p);
+	return (_mm_loadu_si128((const __m128i *)p));
 }
 
 GCM_INLINE void
@@ -44,7 +44,7 @@ typedef __m256i vec;
 GCM_INLINE vec
 vec_load(const uint8_t *p)
 {
-	return _mm256_loadu_si256((const __m256i *)(const void *)p);
+	return (_mm256_loadu_si256((const __m256i *)(const void *)p));
 }
 
 GCM_INLINE void
@@ -57,14 +57,14 @@ vec_store(uint8_t *p, vec v)
 GCM_INLINE __m128i
 vec_sum(vec v)
 {
-	return vec_first(v) ^ _mm256_extracti128_si256(v, 1);
+	return (vec_first(v) ^ _mm256_extracti128_si256(v, 1));
 }
 
 /* 0, 1, … in the lowest 32 bits of the lanes. */
 GCM_INLINE vec
 vec_numbers(void)
 {
-	return _mm256_set_epi32(0, 0, 0, 1, 0, 0, 0, 0);
+	return (_mm256_set_epi32(0, 0, 0, 1, 0, 0, 0, 0));
 }
 
 #else
@@ -84,7 +84,7 @@ typedef __m512i vec;
 GCM_INLINE vec
 vec_load(const uint8_t *p)
 {
-	return _mm512_loadu_si512(p);
+	return (_mm512_loadu_si512(p));
 }
 
 GCM_INLINE void
@@ -98,13 +98,13 @@ vec_sum(vec v)
 {
 	__m256i half = _mm512_castsi512_si256(v) ^ _mm512_extracti64x4_epi64(v, 1);
 
-	return _mm256_castsi256_si128(half) ^ _mm256_extracti128_si256(half, 1);
+	return (_mm256_castsi256_si128(half) ^ _mm256_extracti128_si256(half, 1));
 }
 
 GCM_INLINE vec
 vec_numbers(void)
 {
-	return _mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0);
+	return (_mm512_set_epi32(0, 0, 0, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 0));
 }
 
 #endif

@@ -32,7 +32,7 @@ copy(const uint8_t *from, size_t shift, size_t len)
 	uint8_t *p = hb_malloc(shift + len + (shift + len == 0));
 
 	memcpy(p + shift, from, len);
-	return p;
+	return (p);
 }
 
 static void
@@ -101,7 +101,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	size_t key_len, len;
 
 	if (size < HEAD)
-		return 0;
+		return (0);
 	key_len = EVP_AEAD_key_length(aead[data[0] % 3]);
 	len = (data[2] | (size_t)data[3] << 8) % TEXT_MAX;
 	for (size_t i = 0; i < len; i++)
@@ -119,5 +119,5 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		message(gcm, data, &ctx, text, len);
 	}
 	EVP_AEAD_CTX_cleanup(&ctx);
-	return 0;
+	return (0);
 }

@@ -17,7 +17,7 @@ load_big_endian(const uint8_t *p)
 
 	for (int i = 0; i < 8; i++)
 		v = v << 8 | p[i];
-	return v;
+	return (v);
 }
 
 void

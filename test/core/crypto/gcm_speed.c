@@ -30,7 +30,7 @@ now(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+	return ((double)t.tv_sec + 1e-9 * (double)t.tv_nsec);
 }
 
 static double
@@ -51,7 +51,7 @@ measure(const EVP_AEAD_CTX *ctx, size_t size, bool open)
 			HB_ASSERT(EVP_AEAD_CTX_seal(
 				ctx, sealed, &n, size + TAG, nonce, 12, text, size, aad, 5));
 	}
-	return (double)times * (double)size / (now() - start) / 1e9;
+	return ((double)times * (double)size / (now() - start) / 1e9);
 }
 
 static void
@@ -98,5 +98,5 @@ main(void)
 			row(&ctx, bits, sizes[i]);
 		EVP_AEAD_CTX_cleanup(&ctx);
 	}
-	return 0;
+	return (0);
 }

@@ -42,9 +42,9 @@ fill(uint8_t *p, size_t len, uint32_t seed)
 static const EVP_AEAD *
 aead_for(size_t key_len)
 {
-	return key_len == 16  ? EVP_aead_aes_128_gcm() :
-		key_len == 24 ? EVP_aead_aes_192_gcm() :
-				EVP_aead_aes_256_gcm();
+	return (key_len == 16         ? EVP_aead_aes_128_gcm() :
+			key_len == 24 ? EVP_aead_aes_192_gcm() :
+					EVP_aead_aes_256_gcm());
 }
 
 /* Both directions of one implementation against the reference: bytes, counter, hash. */
@@ -301,7 +301,7 @@ from_hex(uint8_t *out, const char *hex)
 		out[n++] = (uint8_t)((strchr(digits, tolower(hex[0])) - digits) << 4 |
 			(strchr(digits, tolower(hex[1])) - digits));
 	}
-	return n;
+	return (n);
 }
 
 static void
@@ -432,5 +432,5 @@ main(int argc, char **argv)
 	};
 
 	vector_files = argv + 1;
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return (cmocka_run_group_tests(tests, NULL, NULL));
 }
