@@ -3,8 +3,9 @@
  * AES-GCM's bulk routines: each implementation of this CPU against the slow reference, and a whole
  * message sealed by one, spoilt or not, opened by the others.
  *
- * Input: key size, shift of the buffers (a byte each), length of the text (two bytes, little-endian),
- * counter block (16), hash so far (16), key (32), and the text, repeated until it is long enough.
+ * Input: key size, shift of the buffers (a byte each), length of the text (two bytes,
+ * little-endian), counter block (16), hash so far (16), key (32), and the text, repeated until it
+ * is long enough.
  */
 #include <stddef.h>
 #include <stdint.h>

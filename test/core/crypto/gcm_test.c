@@ -42,9 +42,9 @@ fill(uint8_t *p, size_t len, uint32_t seed)
 static const EVP_AEAD *
 aead_for(size_t key_len)
 {
-	return (key_len == 16         ? EVP_aead_aes_128_gcm() :
-			key_len == 24 ? EVP_aead_aes_192_gcm() :
-					EVP_aead_aes_256_gcm());
+	if (key_len == 16)
+		return (EVP_aead_aes_128_gcm());
+	return (key_len == 24 ? EVP_aead_aes_192_gcm() : EVP_aead_aes_256_gcm());
 }
 
 /* Both directions of one implementation against the reference: bytes, counter, hash. */
