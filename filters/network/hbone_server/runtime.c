@@ -285,10 +285,12 @@ on_accept(void *sink, struct hb_tunnel_server *server, struct hb_transport *t)
 
 static void
 refuse(struct hb_hbone *s, struct hb_transport *t, const struct hb_facts *f,
-	enum hb_close_reason reason, const char *why)
+	enum hb_close_reason reason, unsigned status, const char *why)
 {
-	log_refused(s, f, hb_h2_status(s->conf->tunnel.h2.flavour, reason), reason, why);
-	hb_transport_reject(&t, reason);
+	if (status == 0)
+		status = hb_h2_status(s->conf->tunnel.h2.flavour, reason);
+	log_refused(s, f, status, reason, why);
+	hb_h2_stream_reject(&t, status, NULL, 0);
 }
 
 static void
@@ -312,13 +314,13 @@ on_tunnel(void *sink, struct hb_tunnel_server *server, const struct hb_tunnel_re
 	learn_target(&f, &r->target);
 	s->conf->choose(s->conf->arg, r, &f, &way);
 	if (way.refuse != HB_CLOSE_NONE) {
-		refuse(s, t, &f, way.refuse, way.why);
+		refuse(s, t, &f, way.refuse, way.status, way.why);
 	} else if (way.chain != NULL) {
 		start_stream(s, t, &f, way.chain);
 	} else if (hb_accept(s->worker, way.listener, t, &f) == 0) {
 		count(s, HBONE_HANDED, 1);
 	} else {
-		refuse(s, t, &f, HB_CLOSE_NO_ROUTE, "the listener does not exist");
+		refuse(s, t, &f, HB_CLOSE_NO_ROUTE, 0, "the listener does not exist");
 	}
 	hb_facts_fini(&f);
 }

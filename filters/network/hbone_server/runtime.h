@@ -75,6 +75,7 @@ struct hb_hbone_way {
 	const struct hb_chain *chain; /* NULL = to the listener                            */
 	struct hb_str listener;
 	enum hb_close_reason refuse;  /* not NONE: not at all                              */
+	unsigned status;              /* … with this answer; 0 = that of the reason        */
 	const char *why;              /* of a refusal; for the log                         */
 };
 

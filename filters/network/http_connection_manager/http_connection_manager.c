@@ -33,14 +33,19 @@ hcm_choose(const void *arg, const struct hb_tunnel_request *r, struct hb_facts *
 {
 	const struct hcm_conf *c = arg;
 	struct hb_log_entry e = { .facts = f };
-	bool forbidden;
+	struct hcm_found found = hcm_routes_find(c->routes, r->http);
 
-	way->chain = hcm_routes_find(c->routes, r->http, &forbidden);
-	if (way->chain == NULL) {
-		way->refuse = forbidden ? HB_CLOSE_RBAC_DENIED : HB_CLOSE_NO_ROUTE;
-		way->why = forbidden ? "CONNECT is not allowed here" : "route_not_found";
-		return;
+	way->chain = found.chain;
+	if (found.status != 0) {
+		way->refuse = HB_CLOSE_LOCAL_CLOSE;
+		way->status = found.status;
+		way->why = "direct_response";
+	} else if (way->chain == NULL) {
+		way->refuse = found.forbidden ? HB_CLOSE_RBAC_DENIED : HB_CLOSE_NO_ROUTE;
+		way->why = found.forbidden ? "CONNECT is not allowed here" : "route_not_found";
 	}
+	if (way->chain == NULL)
+		return;
 	for (size_t i = 0; i < c->n_state; i++)
 		hb_state_values_set(&c->state[i], f, &e);
 }
@@ -174,6 +179,8 @@ hcm_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **ret)
 		cfg, m, "stream_idle_timeout", m->stream_idle_timeout, IDLE_MS);
 	src.connect = allows_connect(cfg, m);
 	c->routes = hcm_routes_compile(cfg, m, m->route_config, &src);
+	if (c->routes != NULL && hcm_routes_post(c->routes))
+		c->base.tunnel.post_path = c->base.post_path = hb_strdup("/");
 	c->base.log = hb_access_log_compile(
 		cfg, m, "access_log", (void *const *)m->access_log, m->n_access_log, &ok);
 	if (errs->n + errs->dropped != before || !ok) {
@@ -191,8 +198,7 @@ hcm_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e
 {
 	const struct hcm_conf *c = conf;
 	struct hb_h2_request r = { .method = HB_STR("CONNECT"), .authority = facts->authority };
-	const struct hb_chain *chain;
-	bool forbidden;
+	struct hcm_found found;
 
 	if (facts->authority.len == 0) {
 		hb_explain_step(ex, "filter", "http_connection_manager", "chosen",
@@ -200,15 +206,19 @@ hcm_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e
 		hb_explain_stop(ex);
 		return;
 	}
-	chain = hcm_routes_find(c->routes, &r, &forbidden);
-	hb_explain_step(ex, "filter", "http_connection_manager",
-		chain == NULL ? "refused" : "chosen",
-		chain != NULL     ? "route %s" :
-			forbidden ? "CONNECT is not allowed here: 403%s" :
-				    "no route matches: 404%s",
-		chain == NULL ? "" : hb_chain_name(chain));
-	if (chain != NULL)
-		hb_chain_explain(chain, ex);
+	found = hcm_routes_find(c->routes, &r);
+	if (found.status != 0)
+		hb_explain_step(ex, "filter", "http_connection_manager", "refused",
+			"the route has a direct response: %u", found.status);
+	else if (found.chain == NULL)
+		hb_explain_step(ex, "filter", "http_connection_manager", "refused", "%s",
+			found.forbidden ? "CONNECT is not allowed here: 403" :
+					  "no route matches: 404");
+	else
+		hb_explain_step(ex, "filter", "http_connection_manager", "chosen", "route %s",
+			hb_chain_name(found.chain));
+	if (found.chain != NULL)
+		hb_chain_explain(found.chain, ex);
 	hb_explain_stop(ex);
 }
 

@@ -21,8 +21,13 @@ struct header_match {
 	bool present, invert, missing_is_empty;
 };
 
+enum match_kind { MATCH_CONNECT, MATCH_PREFIX, MATCH_PATH };
+
 struct route {
-	struct hb_chain *chain;      /* owned */
+	struct hb_chain *chain; /* owned; NULL = status */
+	unsigned status;        /* to be answered; 0 = chain */
+	enum match_kind kind;
+	char *path;                  /* owned; of kinds other than CONNECT */
 	struct header_match *header; /* owned */
 	size_t n_headers;
 	bool forbidden; /* CONNECT is not allowed here */
@@ -48,6 +53,7 @@ struct hcm_routes {
 	size_t n_hosts;
 	struct domain *domain; /* owned */
 	size_t n_domains;
+	bool post; /* some route takes POST requests */
 };
 
 /* ------------------------------------------------------------------ compiling: chains */
@@ -179,16 +185,54 @@ compile_connect(struct hb_cfg *cfg, const msg_action *m, const struct hcm_route_
 			continue;
 		}
 		r->forbidden = !hb_cfg_bool(u->enabled, true);
+		if (r->kind != MATCH_CONNECT &&
+			(u->connect_config == NULL || !u->connect_config->allow_post))
+			break;
 		if (u->connect_config == NULL && !r->forbidden)
 			(void)hb_cfg_error(cfg, u, "connect_config", -1,
 				"is missing: without it the request would be passed on, which is not "
 				"supported; write connect_config: {} to end the tunnel here");
 		return;
 	}
-	if (!r->forbidden)
+	if (r->kind != MATCH_CONNECT)
+		(void)hb_cfg_error(cfg, m, "upgrade_configs", -1,
+			"needs an entry of type CONNECT with connect_config: {allow_post: true}: requests "
+			"with a path are served as tunnels only");
+	else if (!r->forbidden)
 		(void)hb_cfg_error(cfg, m, "upgrade_configs", -1,
 			"needs an entry of type CONNECT with connect_config: {}, so that the tunnel ends "
 			"here");
+}
+
+static void
+compile_match(struct hb_cfg *cfg, const msg_route *m, struct route *r)
+{
+	const Envoy__Config__Route__V3__RouteMatch *match = m->match;
+
+	switch (match == NULL ? 0 : match->path_specifier_case) {
+	case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_CONNECT_MATCHER:
+		break;
+	case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PREFIX:
+		r->kind = MATCH_PREFIX;
+		r->path = hb_strdup(match->prefix);
+		break;
+	case ENVOY__CONFIG__ROUTE__V3__ROUTE_MATCH__PATH_SPECIFIER_PATH:
+		r->kind = MATCH_PATH;
+		r->path = hb_strdup(match->path);
+		break;
+	default:
+		(void)hb_cfg_error(cfg, m, "match", -1,
+			"must have a connect_matcher, or the prefix or path of POST requests that are "
+			"tunnels: others are not served");
+		return;
+	}
+	if (r->path != NULL && r->path[0] != '/')
+		(void)hb_cfg_error(cfg, match, r->kind == MATCH_PREFIX ? "prefix" : "path", -1,
+			"must start with a slash");
+	r->header = hb_calloc(match->n_headers + 1, sizeof *r->header);
+	r->n_headers = match->n_headers;
+	for (size_t i = 0; i < match->n_headers; i++)
+		compile_header(cfg, match->headers[i], &r->header[i]);
 }
 
 static void
@@ -196,19 +240,16 @@ compile_route(struct hb_cfg *cfg, const msg_route *m, const struct hcm_route_sou
 	const char *host, size_t index, struct route *r)
 {
 	char *where = hb_asprintf("%s/%zu", host, index);
-	const Envoy__Config__Route__V3__RouteMatch *match = m->match;
 
-	if (match == NULL || match->connect_matcher == NULL) {
-		(void)hb_cfg_error(cfg, m, "match", -1,
-			"must have a connect_matcher: only CONNECT requests are served");
-	} else {
-		r->header = hb_calloc(match->n_headers + 1, sizeof *r->header);
-		r->n_headers = match->n_headers;
-		for (size_t i = 0; i < match->n_headers; i++)
-			compile_header(cfg, match->headers[i], &r->header[i]);
-	}
-	if (m->action_case != ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_ROUTE) {
-		(void)hb_cfg_error(cfg, m, "route", -1, "is missing: name a cluster");
+	compile_match(cfg, m, r);
+	if (m->action_case == ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_DIRECT_RESPONSE) {
+		r->status = m->direct_response->status;
+		if (r->status < 200 || r->status > 599)
+			(void)hb_cfg_error(
+				cfg, m->direct_response, "status", -1, "must be 200 to 599");
+	} else if (m->action_case != ENVOY__CONFIG__ROUTE__V3__ROUTE__ACTION_ROUTE) {
+		(void)hb_cfg_error(cfg, m, "route", -1,
+			"is missing: name a cluster, or write a direct_response");
 	} else {
 		compile_connect(cfg, m->route, src, r);
 		if (m->route->cluster_specifier_case ==
@@ -259,8 +300,10 @@ compile_host(struct hb_cfg *cfg, const msg_host *m, const struct hcm_route_sourc
 		compile_domain(cfg, m, i, t, index);
 	h->route = hb_calloc(m->n_routes + 1, sizeof *h->route);
 	h->n_routes = m->n_routes;
-	for (size_t i = 0; i < m->n_routes; i++)
+	for (size_t i = 0; i < m->n_routes; i++) {
 		compile_route(cfg, m->routes[i], src, m->name, i, &h->route[i]);
+		t->post = t->post || h->route[i].kind != MATCH_CONNECT;
+	}
 }
 
 struct hcm_routes *
@@ -290,6 +333,7 @@ static void
 route_fini(struct route *r)
 {
 	hb_chain_free(&r->chain);
+	hb_free(r->path);
 	for (size_t i = 0; i < r->n_headers; i++) {
 		hb_free(r->header[i].name);
 		hb_string_matcher_free(&r->header[i].value);
@@ -396,23 +440,49 @@ header_matches(const struct header_match *h, const struct hb_h2_request *r)
 	return (yes);
 }
 
-const struct hb_chain *
-hcm_routes_find(const struct hcm_routes *t, const struct hb_h2_request *r, bool *ret_forbidden)
+static bool
+path_matches(const struct route *route, const struct hb_h2_request *r)
+{
+	bool connect = hb_str_eq(r->method, HB_STR("CONNECT"));
+	struct hb_str path = r->path;
+	const char *query;
+
+	if (connect || route->kind == MATCH_CONNECT)
+		return (connect && route->kind == MATCH_CONNECT);
+	if (route->kind == MATCH_PREFIX)
+		return (hb_str_starts(path, hb_str(route->path)));
+	query = path.len == 0 ? NULL : memchr(path.p, '?', path.len);
+	if (query != NULL)
+		path.len = (size_t)(query - path.p);
+	return (hb_str_eq(path, hb_str(route->path)));
+}
+
+bool
+hcm_routes_post(const struct hcm_routes *t)
+{
+	HB_CHECK(t, HCM_ROUTES_MAGIC);
+	return (t->post);
+}
+
+struct hcm_found
+hcm_routes_find(const struct hcm_routes *t, const struct hb_h2_request *r)
 {
 	const struct host *h = find_host(t, r->authority);
 	size_t k;
 
 	HB_CHECK(t, HCM_ROUTES_MAGIC);
-	*ret_forbidden = false;
 	for (size_t i = 0; h != NULL && i < h->n_routes; i++) {
 		const struct route *route = &h->route[i];
 
+		if (!path_matches(route, r))
+			continue;
 		for (k = 0; k < route->n_headers && header_matches(&route->header[k], r);)
 			k++;
 		if (k < route->n_headers)
 			continue;
-		*ret_forbidden = route->forbidden;
-		return (route->forbidden ? NULL : route->chain);
+		return ((struct hcm_found){ .chain = route->forbidden ? NULL : route->chain,
+			.status = route->status,
+			.forbidden = route->forbidden });
 	}
-	return (NULL);
+	return ((struct hcm_found){ 0 });
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * filters/network/http_connection_manager/route.h: routes of CONNECT requests, frozen. Each has a
- * filter chain: a tcp_proxy to its cluster.
+ * filters/network/http_connection_manager/route.h: routes of CONNECT requests and of tunnel POSTs,
+ * frozen. Each has a filter chain, a tcp_proxy to its cluster, or a status to answer.
  */
 #ifndef HB_FILTERS_NETWORK_HTTP_CONNECTION_MANAGER_ROUTE_H
 #define HB_FILTERS_NETWORK_HTTP_CONNECTION_MANAGER_ROUTE_H
@@ -22,11 +22,14 @@ struct hcm_route_source {
 struct hcm_routes *hcm_routes_compile(struct hb_cfg *, const void *owner_msg,
 	const Envoy__Config__Route__V3__RouteConfiguration *, const struct hcm_route_source *);
 void hcm_routes_free(struct hcm_routes **);
-/*
- * The chain of the first route that matches. NULL: none does, or (*ret_forbidden) it does not allow
- * CONNECT.
- */
-const struct hb_chain *hcm_routes_find(const struct hcm_routes *, const struct hb_h2_request *,
-	bool *ret_forbidden);
+/* Some route takes POST requests. */
+bool hcm_routes_post(const struct hcm_routes *);
+
+struct hcm_found { /* of the first route that matches; all zero when none does */
+	const struct hb_chain *chain;
+	unsigned status; /* to be answered at once                     */
+	bool forbidden;  /* it does not allow CONNECT                  */
+};
+struct hcm_found hcm_routes_find(const struct hcm_routes *, const struct hb_h2_request *);
 
 #endif

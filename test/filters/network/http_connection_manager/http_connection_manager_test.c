@@ -141,6 +141,42 @@ test_hcm__answers(void **state)
 	assert_int_equal(answer(dial("a:80")), 403);
 }
 
+/* POST requests by prefix and path, and what is answered without an upstream. */
+static void
+test_hcm__post(void **state)
+{
+#define POST_TO(m, c)                                                                         \
+	"{match: {" m "}, route: {cluster: " c ", upgrade_configs: [{upgrade_type: CONNECT, " \
+	"connect_config: {allow_post: true}}]}}"
+	struct hb_h2_request r = { .method = HB_STR("POST"),
+		.scheme = HB_STR("https"),
+		.authority = HB_STR("a:80"),
+		.path = HB_STR("/t/1?q") };
+
+	open_server(ROUTES(HOST("a", "\"*\"",
+		POST_TO("path: /t/1", "path") ", " POST_TO("prefix: /t/", "prefix") ", "
+		"{match: {prefix: /no}, direct_response: {status: 451}}, "
+		"{match: {connect_matcher: {}, headers: [{name: x, present_match: true}]}, "
+		"direct_response: {status: 421}}, " ANY_TO("connect"))));
+	assert_int_equal(answer(request(&r)), 200);
+	assert_string_equal(hbf_dialler.cluster, "path");
+	r.path = HB_STR("/t/12");
+	assert_int_equal(answer(request(&r)), 200);
+	assert_string_equal(hbf_dialler.cluster, "prefix");
+	r.path = HB_STR("/no/way");
+	assert_int_equal(answer(request(&r)), 451);
+	r.path = HB_STR("/other");
+	assert_int_equal(answer(request(&r)), 404);
+	r.method = HB_STR("PUT");
+	r.path = HB_STR("/t/1");
+	assert_int_equal(answer(request(&r)), 404);
+	goes_to("a:80", "connect");
+	r = (struct hb_h2_request){ .authority = HB_STR("a:80"),
+		.headers = &(struct hb_h2_header){ HB_STR("x"), HB_STR("") },
+		.n_headers = 1 };
+	assert_int_equal(answer(request(&r)), 421);
+}
+
 static void
 test_hcm__configuration(void **state)
 {
@@ -161,6 +197,21 @@ test_hcm__configuration(void **state)
 		ROUTES(HOST("a", "\"x:1\"", ANY_TO("c")) ", " HOST("b", "\"X:1\"", ANY_TO("c"))),
 		"is in another virtual host, too");
 	hbf_expect_error(ROUTES(HOST("a", "\"a*b\"", ANY_TO("c"))), "have one * at one end");
+	hbf_expect_error(ROUTES(HOST("a", "\"*\"", "{match: {prefix: /}, " TO("c") "}")),
+		"allow_post: true");
+	hbf_expect_error(ROUTES(HOST("a", "\"*\"", POST_TO("path: t", "c"))), "start with a slash");
+	hbf_expect_error(ROUTES(HOST("a", "\"*\"",
+				 "{match: {connect_matcher: {}}, direct_response: {status: 99}}")),
+		"must be 200 to 599");
+	hbf_expect_error(ROUTES(HOST("a", "\"*\"",
+				 "{match: {connect_matcher: {}}, route: {cluster: c, "
+				 "upgrade_configs: [{upgrade_type: CONNECT, connect_config: "
+				 "{proxy_protocol_config: {}}}]}}")),
+		"hbone does not support this field of");
+	hbf_expect_error(ROUTES(HOST("a", "\"*\"",
+				 "{match: {connect_matcher: {}}, direct_response: {status: 200, "
+				 "body: {inline_string: x}}}")),
+		"hbone does not support this field of");
 	hbf_expect_error(HCM FILTERS "    codec_type: HTTP1\n", "must be HTTP2 or AUTO");
 }
 
@@ -173,6 +224,7 @@ main(void)
 		UT(test_hcm__headers),
 		UT(test_hcm__filter_state),
 		UT(test_hcm__answers),
+		UT(test_hcm__post),
 		cmocka_unit_test(test_hcm__configuration),
 	};
 #undef UT
