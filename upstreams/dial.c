@@ -13,8 +13,9 @@ struct hb_dial {
 	unsigned magic;
 #define DIAL_MAGIC 0x37ae81d2
 	struct hb_worker *worker;
-	struct hb_dial_request rq;       /* the cluster's name is our own          */
+	struct hb_dial_request rq;       /* the name is the cluster's              */
 	struct hb_cluster_w *w;          /* pinned; NULL = no cluster              */
+	char *name;                      /* owned; of a cluster that is not there  */
 	struct hb_ep_cell *cell;         /* referenced while an attempt is made    */
 	struct hb_link *link;            /* of an attempt without a tunnel         */
 	struct hb_pool_rq *stream;       /* of one with                            */
@@ -51,7 +52,7 @@ dial_free(struct hb_dead *dead)
 	struct hb_dial *d = HB_CONTAINER(dead, struct hb_dial, dead);
 
 	HB_CHECK(d, DIAL_MAGIC);
-	hb_free((void *)(uintptr_t)d->rq.cluster.p);
+	hb_free(d->name);
 	hb_free(d->host);
 	HB_DEL(d);
 }
@@ -327,18 +328,17 @@ open_hbone(struct hb_dial *d, const struct hb_hbone_conf *hbone, const struct pl
 		.socket = hb_hbone_socket(hbone),
 		.through = hb_hbone_through(hbone),
 	};
-	struct hb_ep_addrs *addrs;
 	struct hb_text why = { 0 };
 
 	if (!hb_hbone_request_make(hbone, &subject, &d->request, &why)) {
 		not_fit(d, &why);
 		return;
 	}
-	/* An outer tunnel has a port of its own. */
-	addrs = rq.through == NULL ? hb_hbone_addrs(hbone, p->addrs) : hb_ep_addrs_copy(p->addrs);
-	rq.addrs = addrs;
+	/* An outer tunnel has a port of its own; what has no port keeps none. */
+	if (rq.through == NULL)
+		rq.port = hb_hbone_port(hbone);
+	rq.addrs = p->addrs;
 	open_stream(d, &rq, p);
-	hb_ep_addrs_free(addrs);
 }
 
 /* The caller has set d->cell. */
@@ -457,10 +457,14 @@ begin(struct hb_dial *d)
 	struct hb_cluster *c = hb_cluster_find(d->rq.cluster);
 
 	if (c == NULL) {
+		d->name = hb_strndup(
+			d->rq.cluster.p == NULL ? "" : d->rq.cluster.p, d->rq.cluster.len);
+		d->rq.cluster = hb_strn(d->name, d->rq.cluster.len);
 		fail(d, HB_CLOSE_NO_CLUSTER, "there is no cluster of this name");
 		return;
 	}
 	d->w = hb_cluster_pin(c, d->worker);
+	d->rq.cluster = hb_str(c->name);
 	if (hb_cluster_pending(c) >= c->limits[0].pending) {
 		hb_stat_inc(d->worker, c->stats, CL_RQ_PENDING_OVERFLOW);
 		fail(d, HB_CLOSE_UPSTREAM_OVERFLOW,
@@ -483,9 +487,6 @@ hb_dial__start(struct hb_worker *w, const struct hb_dial_request *rq)
 	HB_NEW(d, DIAL_MAGIC);
 	d->worker = w;
 	d->rq = *rq;
-	d->rq.cluster = hb_strn(
-		hb_strndup(rq->cluster.p == NULL ? "" : rq->cluster.p, rq->cluster.len),
-		rq->cluster.len);
 	d->begun_ms = hb_now_ms(w);
 	hb_run_init(&d->run, on_run);
 	d->starting = true;

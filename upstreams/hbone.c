@@ -24,6 +24,7 @@ typedef Hbone__TransportSockets__Hbone__Hbone__Baggage BaggageMsg;
 #define KEEPALIVE_TO_MS 20000u
 #define PATH_MAX_BYTES  1024u
 #define WINDOW_MIN      65535u
+#define OWN_HEADERS     5u /* baggage, forwarded, traceparent, x-forwarded-network, x-istio-source */
 
 struct hb_hbone_conf {
 	unsigned magic;
@@ -32,7 +33,10 @@ struct hb_hbone_conf {
 	struct hb_transport_socket *socket; /* owned; NULL = in the clear                   */
 	struct hb_hbone_conf *through;      /* owned; NULL = over TCP                       */
 	struct hb_format *authority;        /* owned; NULL = the endpoint's address         */
-	struct hb_header_adds *adds;        /* owned; NULL = none                           */
+	char *fixed; /* owned: an authority without variables, which is good; */
+	struct hb_authority fixed_parsed; /* NULL = there is none                         */
+	size_t headers_max;
+	struct hb_header_adds *adds; /* owned; NULL = none                           */
 	bool post;
 	char *path;    /* owned                                        */
 	uint16_t port; /* 0 = the endpoint's                           */
@@ -69,6 +73,7 @@ conf_free(struct hb_hbone_conf **cp)
 	hb_transport_socket_free(&c->socket);
 	if (c->authority != NULL)
 		hb_format_free(&c->authority);
+	hb_free(c->fixed);
 	hb_header_adds_free(&c->adds);
 	hb_free(c->path);
 	hb_free(c->baggage);
@@ -194,6 +199,10 @@ compile_request(struct hb_cfg *cfg, const HboneMsg *m, struct hb_hbone_conf *c)
 			r = -EINVAL;
 		else
 			hb_format_omit_empty(c->authority);
+		if (strchr(m->authority, '%') == NULL &&
+			hb_authority_parse(hb_str(m->authority), &c->fixed_parsed) ==
+				HB_AUTHORITY_OK)
+			c->fixed = hb_strdup(m->authority);
 	}
 	c->post = strcmp(m->method, "POST") == 0;
 	if (*m->method != '\0' && !c->post && strcmp(m->method, "CONNECT") != 0)
@@ -203,6 +212,7 @@ compile_request(struct hb_cfg *cfg, const HboneMsg *m, struct hb_hbone_conf *c)
 	if (*m->path != '\0' && (m->path[0] != '/' || strlen(m->path) > PATH_MAX_BYTES))
 		r = hb_cfg_error(
 			cfg, m, "path", -1, "must begin with / and have at most 1024 bytes");
+	c->headers_max = OWN_HEADERS + m->n_headers_to_add;
 	c->path = hb_strdup(*m->path == '\0' ? "/" : m->path);
 	c->adds = hb_header_adds_compile(cfg, m, "headers_to_add", (void *const *)m->headers_to_add,
 		m->n_headers_to_add, &ok);
@@ -333,6 +343,13 @@ hb_hbone_through(const struct hb_hbone_conf *c)
 	return (c->through);
 }
 
+uint16_t
+hb_hbone_port(const struct hb_hbone_conf *c)
+{
+	HB_CHECK(c, HBONE_CONF_MAGIC);
+	return (c->port);
+}
+
 struct hb_ep_addrs *
 hb_hbone_addrs(const struct hb_hbone_conf *c, const struct hb_ep_addrs *addrs)
 {
@@ -347,6 +364,22 @@ hb_hbone_addrs(const struct hb_hbone_conf *c, const struct hb_ep_addrs *addrs)
 }
 
 /* ------------------------------------------------------------------ requests */
+
+static bool
+authority_fits(const struct hb_tunnel *t, struct hb_authority *parsed, struct hb_text *why)
+{
+	enum hb_authority_error err = hb_authority_parse(t->authority, parsed);
+
+	if (err == HB_AUTHORITY_OK)
+		return (true);
+	/* A POST may do without a port; then nothing was read from it. */
+	memset(parsed, 0, sizeof *parsed);
+	if (t->post && err == HB_AUTHORITY_NO_PORT)
+		return (true);
+	hb_text_printf(why, "tunnel: authority \"%.*s\" %s", HB_STR_FMT(t->authority),
+		hb_authority_error_text(err));
+	return (false);
+}
 
 static struct hb_str
 request_header(const struct hb_facts *f, struct hb_str name)
@@ -374,27 +407,27 @@ add_baggage(const struct hb_hbone_conf *c, const struct hb_facts *f, struct hb_h
 }
 
 static void
-add_forwarded(const struct hb_facts *f, struct hb_str authority, struct hb_header_list *l)
+add_forwarded(const struct hb_facts *f, const struct hb_authority *a, struct hb_header_list *l)
 {
 	struct hb_forwarded fwd = { .host = { NULL, 0 } };
-	struct hb_authority a;
 	struct hb_text t = { 0 };
 
 	if (f != NULL)
 		fwd.from = f->remote;
-	if (hb_authority_parse(authority, &a) == HB_AUTHORITY_OK && !a.is_ip)
-		fwd.host = hb_strn(a.host, a.host_len);
+	if (!a->is_ip)
+		fwd.host = hb_strn(a->host, a->host_len);
 	hb_forwarded_format(&fwd, &t);
 	if (t.len > 0)
-		hb_header_list_add(l, HB_STR("forwarded"), hb_strn(t.p, t.len));
+		hb_header_list_put(
+			l, HB_STR("forwarded"), hb_arena_str(l->arena, hb_strn(t.p, t.len)));
 	hb_text_fini(&t);
 }
 
 static void
 add_traceparent(const struct hb_facts *f, struct hb_header_list *l)
 {
+	char *text = hb_arena_alloc(l->arena, HB_TRACEPARENT_LEN + 1);
 	struct hb_str s = request_header(f, HB_STR("traceparent"));
-	char text[HB_TRACEPARENT_LEN + 1];
 	struct hb_trace from, t;
 
 	if (s.p != NULL && hb_trace_parse(s, &from))
@@ -402,27 +435,34 @@ add_traceparent(const struct hb_facts *f, struct hb_header_list *l)
 	else
 		hb_trace_new(&t);
 	hb_trace_format(&t, text);
-	hb_header_list_add(l, HB_STR("traceparent"), hb_strn(text, HB_TRACEPARENT_LEN));
+	hb_header_list_put(l, HB_STR("traceparent"), hb_strn(text, HB_TRACEPARENT_LEN));
 }
 
-static struct hb_str
+/* With what was read from it; false: it is not fit. */
+static bool
 make_authority(const struct hb_hbone_conf *c, const struct hb_hbone_subject *s,
-	const struct hb_log_entry *e, struct hb_arena *arena)
+	const struct hb_log_entry *e, struct hb_hbone_request *r, struct hb_authority *parsed,
+	struct hb_text *why)
 {
-	char text[HB_ADDR_TEXT_MAX];
+	char addr[HB_ADDR_TEXT_MAX];
 	struct hb_text t = { 0 };
-	struct hb_str r;
 
+	if (c->fixed != NULL) {
+		r->tunnel.authority = hb_str(c->fixed);
+		*parsed = c->fixed_parsed;
+		return (true);
+	}
 	if (c->authority != NULL) {
 		hb_format_write(c->authority, e, &t);
-		r = hb_arena_str(arena, hb_strn(t.p, t.len));
+		r->tunnel.authority = hb_arena_str(&r->arena, hb_strn(t.p, t.len));
 		hb_text_fini(&t);
-		return (r);
+	} else if (s->inner.len > 0) {
+		r->tunnel.authority = hb_arena_str(&r->arena, s->inner);
+	} else {
+		(void)hb_addr_format(s->addr, addr, sizeof addr);
+		r->tunnel.authority = hb_arena_str(&r->arena, hb_str(addr));
 	}
-	if (s->inner.len > 0)
-		return (hb_arena_str(arena, s->inner));
-	(void)hb_addr_format(s->addr, text, sizeof text);
-	return (hb_arena_str(arena, hb_str(text)));
+	return (authority_fits(&r->tunnel, parsed, why));
 }
 
 bool
@@ -430,7 +470,8 @@ hb_hbone_request_make(const struct hb_hbone_conf *c, const struct hb_hbone_subje
 	struct hb_hbone_request *r, struct hb_text *why)
 {
 	static const struct hb_facts nothing;
-	struct hb_header_list l = { &r->arena, r->headers, 0, HB_HBONE_HEADERS_MAX };
+	struct hb_header_list l = { .arena = &r->arena, .cap = c->headers_max };
+	struct hb_authority parsed;
 	struct hb_log_entry e = {
 		.facts = s->facts == NULL ? &nothing : s->facts,
 		.cluster = hb_str(s->cluster->name),
@@ -439,22 +480,22 @@ hb_hbone_request_make(const struct hb_hbone_conf *c, const struct hb_hbone_subje
 	};
 
 	HB_CHECK(c, HBONE_CONF_MAGIC);
-	r->tunnel.authority = make_authority(c, s, &e, &r->arena);
 	r->tunnel.post = c->post;
 	r->tunnel.path = hb_str(c->path);
-	if (!hb_tunnel_check(&r->tunnel, why))
+	if (!make_authority(c, s, &e, r, &parsed, why))
 		return (false);
+	l.v = hb_arena_alloc(&r->arena, l.cap * sizeof *l.v);
 	add_baggage(c, s->facts, &l);
 	if (c->forwarded)
-		add_forwarded(s->facts, r->tunnel.authority, &l);
+		add_forwarded(s->facts, &parsed, &l);
 	if (c->traceparent)
 		add_traceparent(s->facts, &l);
 	if (c->network != NULL)
-		hb_header_list_add(&l, HB_STR("x-forwarded-network"), hb_str(c->network));
+		hb_header_list_put(&l, HB_STR("x-forwarded-network"), hb_str(c->network));
 	if (c->source != NULL)
-		hb_header_list_add(&l, HB_STR("x-istio-source"), hb_str(c->source));
+		hb_header_list_put(&l, HB_STR("x-istio-source"), hb_str(c->source));
 	hb_header_adds_apply(c->adds, &e, &l);
-	r->tunnel.headers = r->headers;
+	r->tunnel.headers = l.v;
 	r->tunnel.n_headers = l.n;
 	return (true);
 }
@@ -469,12 +510,7 @@ hb_hbone_request_fini(struct hb_hbone_request *r)
 bool
 hb_tunnel_check(const struct hb_tunnel *t, struct hb_text *why)
 {
-	struct hb_authority a;
-	enum hb_authority_error err = hb_authority_parse(t->authority, &a);
+	struct hb_authority unused;
 
-	if (err == HB_AUTHORITY_OK || (t->post && err == HB_AUTHORITY_NO_PORT))
-		return (true);
-	hb_text_printf(why, "tunnel: authority \"%.*s\" %s", HB_STR_FMT(t->authority),
-		hb_authority_error_text(err));
-	return (false);
+	return (authority_fits(t, &unused, why));
 }

@@ -15,7 +15,6 @@
 #include "upstreams/race.h"
 
 #define HB_HBONE_PORT        15008u
-#define HB_HBONE_HEADERS_MAX (HB_HEADER_ADDS_MAX + 5u)
 #define HB_HBONE_DEPTH_MAX   4u /* tunnels inside each other */
 
 /* How streams share connections. Frozen. */
@@ -44,6 +43,7 @@ const struct hb_tunnels_conf *hb_hbone_tunnels(const struct hb_hbone_conf *);
 const struct hb_transport_socket *hb_hbone_socket(const struct hb_hbone_conf *);
 const struct hb_hbone_conf *hb_hbone_through(const struct hb_hbone_conf *);
 /* The peer's addresses: those of the endpoint, with the port of the tunnel. Fresh memory. */
+uint16_t hb_hbone_port(const struct hb_hbone_conf *); /* 0 = the endpoint's */
 struct hb_ep_addrs *hb_hbone_addrs(const struct hb_hbone_conf *, const struct hb_ep_addrs *);
 
 /* What a request is made of. */
@@ -54,10 +54,9 @@ struct hb_hbone_subject {
 	const struct hb_addr *addr;   /* of the endpoint                */
 	struct hb_str inner;          /* authority of the tunnel that this one carries; "" = none */
 };
-/* A request; everything in `tunnel` is its own. Zeroed by the caller. */
+/* A request; what is in `tunnel` is its own or the configuration's. Zeroed by the caller. */
 struct hb_hbone_request {
 	struct hb_tunnel tunnel;
-	struct hb_header headers[HB_HBONE_HEADERS_MAX];
 	struct hb_arena arena;
 };
 /* False: the authority is not fit for a request, *why is for people. */

@@ -63,45 +63,80 @@ hb_pool_free(struct hb_cluster_w *w)
 	HB_ASSERT(hb_map_count(pool->peers) == 0 && hb_list_empty(&pool->conns));
 	w->pool = NULL;
 	hb_map_free(&pool->peers);
+	hb_text_fini(&pool->key);
 	HB_DEL(pool);
 }
 
-/* Whatever tells one peer from another within a cluster, by name. */
-static char *
-key_of(const struct hb_pool_request *rq)
+static void
+key_add_addr(struct hb_text *t, const struct hb_addr *a, uint16_t port)
 {
-	struct hb_text t = { 0 };
-	char addr[HB_ADDR_TEXT_MAX];
+	struct {
+		uint16_t port;
+		uint8_t kind, len, ip[16];
+	} k = { port != 0 ? port : a->port, a->kind, 0, { 0 } };
 
-	for (unsigned i = 0; i < rq->addrs->n; i++) {
-		(void)hb_addr_format(&rq->addrs->v[i], addr, sizeof addr);
-		hb_text_printf(&t, "address=%s;", addr);
+	if (a->kind == HB_ADDR_V4 || a->kind == HB_ADDR_V6) {
+		memcpy(k.ip, a->u.ip, a->kind == HB_ADDR_V4 ? 4 : 16);
+		hb_text_add(t, &k, sizeof k);
+	} else {
+		/* An abstract name begins with a NUL. */
+		char text[HB_ADDR_TEXT_MAX];
+
+		(void)hb_addr_format(a, text, sizeof text);
+		hb_text_add(t, text, strlen(text) + 1);
 	}
-	hb_text_printf(&t, "host=%s;socket=%p;options=%p;", rq->host, (const void *)rq->socket,
-		(const void *)rq->conf);
-	hb_transport_socket_key(rq->socket, rq->facts, hb_str(rq->host), &t);
-	return (hb_text_take(&t));
+}
+
+/* Whatever tells one peer from another within a cluster. Each new stream asks: no text is made. */
+static struct hb_str
+key_of(struct hb_pool *pool, const struct hb_pool_request *rq)
+{
+	const void *const who[] = { rq->socket, rq->conf };
+	struct hb_text *t = &pool->key;
+
+	t->len = 0;
+	hb_text_add(t, who, sizeof who);
+	for (unsigned i = 0; i < rq->addrs->n; i++)
+		key_add_addr(t, &rq->addrs->v[i], rq->port);
+	hb_text_add(t, rq->host, strlen(rq->host) + 1);
+	hb_transport_socket_key(rq->socket, rq->facts, hb_str(rq->host), t);
+	return (hb_strn(t->p, t->len));
+}
+
+static struct hb_ep_addrs *
+addrs_with_port(const struct hb_ep_addrs *from, uint16_t port)
+{
+	struct hb_ep_addrs *a = hb_ep_addrs_copy(from);
+
+	for (unsigned i = 0; port != 0 && i < a->n; i++) {
+		if (a->v[i].kind == HB_ADDR_V4 || a->v[i].kind == HB_ADDR_V6)
+			a->v[i].port = port;
+	}
+	return (a);
 }
 
 static struct pool_peer *
 peer_get(struct hb_pool *pool, const struct hb_pool_request *rq)
 {
-	char *key = key_of(rq);
-	struct pool_peer *p = hb_map_get(pool->peers, hb_str(key));
+	struct hb_str key = key_of(pool, rq);
+	struct pool_peer *p = hb_map_get(pool->peers, key);
 
 	if (p != NULL) {
-		hb_free(key);
 		HB_CHECK(p, POOL_PEER_MAGIC);
 		return (p);
 	}
 	HB_NEW(p, POOL_PEER_MAGIC);
 	p->pool = pool;
-	p->key = key;
+	p->key = hb_malloc(key.len);
+	memcpy(p->key, key.p, key.len);
+	p->key_len = key.len;
+	p->addrs = addrs_with_port(rq->addrs, rq->port);
+	p->host = hb_strdup(rq->host);
 	p->limit = HB_POOL_STREAMS;
 	hb_list_init(&p->conns);
 	hb_list_init(&p->waiting);
 	hb_run_init(&p->run, dispatch_run);
-	(void)hb_map_put(pool->peers, hb_str(key), p);
+	(void)hb_map_put(pool->peers, key, p);
 	return (p);
 }
 
@@ -112,8 +147,10 @@ hb_pool__peer_check(struct pool_peer *p)
 	if (p->n_conns > 0 || p->n_requests > 0 || p->busy)
 		return;
 	hb_run_cancel(&p->run);
-	(void)hb_map_del(p->pool->peers, hb_str(p->key));
+	(void)hb_map_del(p->pool->peers, hb_strn(p->key, p->key_len));
 	hb_free(p->key);
+	hb_ep_addrs_free(p->addrs);
+	hb_free(p->host);
 	HB_DEL(p);
 }
 
@@ -164,7 +201,7 @@ report(struct hb_pool_rq *q)
 {
 	struct hb_pool_result res = {
 		.reason = q->reason,
-		.addr = q->addrs->v[0],
+		.addr = q->rq.addrs->v[0],
 		.timeout = q->timeout,
 		.text = q->text,
 	};
@@ -263,11 +300,12 @@ add_header(void *arg, struct hb_str name, struct hb_str value)
 static void
 tell_response(struct hb_pool_rq *q, struct hb_transport *t)
 {
-	struct answer a = { .n = 0 };
 	unsigned status = hb_h2_stream_status(t);
+	struct answer a;
 
 	if (status == 0 || q->rq.on_response == NULL)
 		return;
+	a.n = 0;
 	hb_h2_stream_response(t, add_header, &a);
 	q->rq.on_response(q->rq.arg, status, a.v, a.n);
 }
@@ -391,25 +429,24 @@ static void
 open_stream(struct pool_conn *c, struct hb_pool_rq *q)
 {
 	const struct hb_tunnel *tun = q->rq.tunnel;
-	struct hb_h2_header *headers = hb_calloc(tun->n_headers + 1, sizeof *headers);
 	struct hb_h2_request r = {
 		.authority = tun->authority,
-		.headers = headers,
+		.headers = (const struct hb_h2_header *)(const void *)tun->headers,
 		.n_headers = tun->n_headers,
 	};
 
+	_Static_assert(sizeof(struct hb_header) == sizeof(struct hb_h2_header) &&
+			offsetof(struct hb_header, value) == offsetof(struct hb_h2_header, value),
+		"one header, two names");
 	if (tun->post) {
 		r.method = HB_STR("POST");
 		r.scheme = HB_STR("https");
 		r.path = tun->path.len > 0 ? tun->path : HB_STR("/");
 	}
-	for (size_t i = 0; i < tun->n_headers; i++)
-		headers[i] = (struct hb_h2_header){ tun->headers[i].name, tun->headers[i].value };
 	stop_waiting(q);
 	q->conn = c;
 	q->t = hb_h2_open(c->h2, &r);
 	HB_ASSERT(q->t != NULL);
-	hb_free(headers);
 	hb_transport_attach(q->t, &stream_events, q);
 	(void)hb_pool__stream_watch(c, q->t);
 	hb_timer_start(&q->timer, q->rq.conf->answer_ms);
@@ -579,26 +616,27 @@ hb_pool_open(const struct hb_pool_request *rq)
 	HB_NEW(q, HB_POOL_RQ_MAGIC);
 	q->rq = *rq;
 	q->worker = rq->w->worker;
-	q->addrs = hb_ep_addrs_copy(rq->addrs);
-	q->host = hb_strdup(rq->host);
-	q->rq.host = q->host;
-	q->rq.addrs = q->addrs;
 	hb_list_init(&q->node);
 	hb_run_init(&q->run, on_run);
 	hb_timer_init(&q->timer, q->worker, on_timer);
 	if (!rq->shared) {
+		q->rq.addrs = q->addrs = hb_ep_addrs_copy(rq->addrs);
+		q->rq.host = q->host = hb_strdup(rq->host);
 		q->conn = hb_pool__conn_new(pool, NULL, q);
 		q->conn->only = q;
 		return (q);
 	}
 	q->peer = peer_get(pool, rq);
+	q->rq.addrs = q->peer->addrs;
+	q->rq.host = q->peer->host;
 	hb_list_add_tail(&q->peer->waiting, &q->node);
 	q->peer->n_requests++;
 	q->peer->n_waiting++;
-	/* Waiting for a connection ends with that; this is for the room on one. */
-	hb_timer_start(&q->timer, wait_ms(q));
 	if (!q->peer->busy)
 		dispatch(q->peer);
+	/* Waiting for a connection ends with that; this is for the room on one. */
+	if (hb_list_linked(&q->node))
+		hb_timer_start(&q->timer, wait_ms(q));
 	return (q);
 }
 

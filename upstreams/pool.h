@@ -42,6 +42,7 @@ struct hb_pool_request { /* all of it outlives the request, but for what is said
 	const struct hb_tunnels_conf *conf;
 	const struct hb_tunnel *tunnel;
 	const struct hb_ep_addrs *addrs;    /* copied                                          */
+	uint16_t port;                      /* shared: of addrs instead of their own; 0 = keeps */
 	const struct hb_ep_conf *ep;        /* NULL = not a configured endpoint; of the cluster */
 	const struct hb_transport_socket *socket; /* NULL = bytes in the clear                 */
 	const struct hb_hbone_conf *through; /* outer tunnel; NULL = none                      */

@@ -367,14 +367,14 @@ hb_pool__conn_new(struct hb_pool *pool, struct pool_peer *peer, const struct hb_
 	struct hb_link_request rq = {
 		.w = pool->w,
 		.cell = q->rq.cell,
-		.addrs = q->addrs,
+		.addrs = q->rq.addrs,
 		.ep = q->rq.ep,
 		.socket = q->rq.socket,
 		.through = q->rq.through,
 		.authority = q->rq.tunnel->authority,
 		.connect_ms = pool->w->cluster->connect_timeout_ms,
 		.handshake_ms = q->rq.conf->handshake_ms,
-		.host = q->host,
+		.host = q->rq.host,
 		.done = on_link,
 	};
 	struct pool_conn *c;
@@ -387,7 +387,7 @@ hb_pool__conn_new(struct hb_pool *pool, struct pool_peer *peer, const struct hb_
 	c->conf = q->rq.conf;
 	c->socket = q->rq.socket;
 	c->generation = hb_transport_socket_generation(c->socket);
-	c->host = hb_strdup(q->host);
+	c->host = hb_strdup(q->rq.host);
 	hb_facts_init(&c->facts);
 	rq.facts = q->rq.facts;
 	/* A shared one may be made for somebody who does not wait for it to the end. */

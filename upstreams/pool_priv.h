@@ -19,6 +19,7 @@ struct hb_pool {
 #define HB_POOL_MAGIC 0x5d21f08c
 	struct hb_cluster_w *w;  /* its owner                             */
 	struct hb_map *peers;    /* by key                                */
+	struct hb_text key;      /* scratch                               */
 	struct hb_list conns;    /* every pool_conn that is not over      */
 	struct hb_upconn_pool changes; /* joined while there are conns    */
 	struct hb_list idle;     /* of those, without streams; the one used longest ago first */
@@ -31,7 +32,10 @@ struct pool_peer {
 	unsigned magic;
 #define POOL_PEER_MAGIC 0x2b67e9f1
 	struct hb_pool *pool;
-	char *key;               /* owned */
+	char *key;               /* owned; with key_len binary bytes */
+	size_t key_len;
+	struct hb_ep_addrs *addrs; /* owned; of all who want it */
+	char *host;              /* owned, the same */
 	struct hb_list conns;    /* that may take streams, now or once connected */
 	struct hb_list waiting;  /* requests without a stream                   */
 	uint32_t n_conns, n_connecting, n_waiting;
@@ -77,8 +81,8 @@ struct hb_pool_rq {
 	struct hb_pool_request rq;
 	struct hb_worker *worker;
 	struct pool_peer *peer;  /* NULL when not shared                      */
-	struct hb_ep_addrs *addrs; /* owned                                   */
-	char *host;              /* owned                                     */
+	struct hb_ep_addrs *addrs; /* owned; NULL = the peer's                */
+	char *host;              /* owned, the same                           */
 	struct hb_list node;     /* in peer->waiting                          */
 	struct pool_conn *conn;  /* referenced with t; or not shared          */
 	struct hb_transport *t;  /* the stream, not answered yet              */

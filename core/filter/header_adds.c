@@ -143,6 +143,13 @@ hb_header_list_add(struct hb_header_list *l, struct hb_str name, struct hb_str v
 		hb_arena_str(l->arena, value) };
 }
 
+void
+hb_header_list_put(struct hb_header_list *l, struct hb_str name, struct hb_str value)
+{
+	if (l->n < l->cap)
+		l->v[l->n++] = (struct hb_header){ name, value };
+}
+
 /* Takes away what has this name; false = nothing had. */
 static bool
 take_away(struct hb_header_list *l, struct hb_str name)

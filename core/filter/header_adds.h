@@ -28,6 +28,8 @@ struct hb_header_list {
 };
 /* One more, copied; without blanks around it. Left out when it cannot be a header's value. */
 void hb_header_list_add(struct hb_header_list *, struct hb_str name, struct hb_str value);
+/* One more, borrowed, of a value that is fit as it is. */
+void hb_header_list_put(struct hb_header_list *, struct hb_str name, struct hb_str value);
 /* As each entry's append_action says; `adds` may be NULL. */
 void hb_header_adds_apply(const struct hb_header_adds *, const struct hb_log_entry *,
     struct hb_header_list *);

@@ -255,17 +255,18 @@ void
 hb_forwarded_format(const struct hb_forwarded *f, struct hb_text *t)
 {
 	char addr[HB_ADDR_TEXT_MAX];
-	bool quote;
+	bool brackets, quote;
 
 	if (f->from.kind != HB_ADDR_V4 && f->from.kind != HB_ADDR_V6)
 		return;
-	if (f->from.port != 0) {
+	brackets = f->from.port == 0 && f->from.kind == HB_ADDR_V6;
+	if (f->from.port != 0)
 		(void)hb_addr_format(&f->from, addr, sizeof addr);
-		hb_text_printf(t, "for=\"%s\"", addr);
-	} else {
+	else
 		(void)hb_addr_format_ip(&f->from, addr, sizeof addr);
-		hb_text_printf(t, f->from.kind == HB_ADDR_V4 ? "for=\"%s\"" : "for=\"[%s]\"", addr);
-	}
+	hb_text_addz(t, brackets ? "for=\"[" : "for=\"");
+	hb_text_addz(t, addr);
+	hb_text_addz(t, brackets ? "]\"" : "\"");
 	if (!host_valid(f->host))
 		return;
 	quote = memchr(f->host.p, ':', f->host.len) != NULL;
