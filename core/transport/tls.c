@@ -99,7 +99,9 @@ piece(const struct hb_buf *buf, uint8_t stage[RECORD_MAX], size_t room, size_t *
 static size_t
 plaintext_room(const struct hb_tls *t)
 {
-	return ((HB_SCRATCH_SIZE - t->enc_len) / (RECORD_MAX + RECORD_EXTRA) * RECORD_MAX);
+	uint32_t all = HB_MIN(HB_SCRATCH_SIZE, hb_tls_batch_records * (RECORD_MAX + RECORD_EXTRA));
+
+	return ((all - HB_MIN(all, t->enc_len)) / (RECORD_MAX + RECORD_EXTRA) * RECORD_MAX);
 }
 
 /* Takes all of buf. The sink may have ended us when it returns. */
@@ -335,6 +337,9 @@ fill_info(struct hb_tls *t)
 	t->info.alpn = hb_strn(alpn, n);
 	t->info.sni = hb_str(t->sni);
 	t->info.resumed = SSL_session_reused(t->ssl) != 0;
+	if (t->info.resumed)
+		hb_tls__resumed(t);
+	hb_tls__peer_unref(&t->offered);
 	t->info.peer = t->peer == NULL ? NULL : t->peer->info;
 	t->info.local = t->cred == NULL ? NULL : t->cred->info[0];
 }
@@ -409,7 +414,8 @@ classify(struct hb_tls *t)
 		return ((enum hb_close_reason)t->verdict);
 	if (alert != 0) {
 		if (alert == SSL_AD_HANDSHAKE_FAILURE)
-			hb_tls__failure(t, "the peer sent alert 40 (handshake failure): no version, "
+			hb_tls__failure(t,
+				"the peer sent alert 40 (handshake failure): no version, "
 				"cipher suite or key exchange group in common (X25519MLKEM768 alone "
 				"is not supported)");
 		hb_tls__failure(
@@ -425,7 +431,8 @@ classify(struct hb_tls *t)
 		return (HB_CLOSE_TLS_NO_CERT);
 	}
 	if (!t->secured && no_group(error)) {
-		hb_tls__failure(t, "the peer accepts none of our key exchange groups (X25519MLKEM768 "
+		hb_tls__failure(t,
+			"the peer accepts none of our key exchange groups (X25519MLKEM768 "
 			"alone is not supported; ecdh_curves has the configured ones)");
 		return (HB_CLOSE_TLS_NO_GROUP);
 	}
@@ -610,11 +617,13 @@ start(struct hb_tls *t)
 		return;
 	}
 	pause_lower(t, false);
-	if (!t->ctx->server)
+	if (!t->ctx->server) {
+		hb_tls__session_offer(t);
 		handshake(t);
-	else
+	} else {
 		/* The handshake needs bytes, and a stream's client sends none before its 200. */
 		accept_lower(t);
+	}
 }
 
 static void
@@ -727,6 +736,7 @@ tls_free(struct hb_transport *base)
 	hb_buf_fini(&t->out);
 	hb_buf_fini(&t->early);
 	hb_tls__peer_unref(&t->peer);
+	hb_tls__peer_unref(&t->offered);
 	hb_free(t->sni);
 	hb_free(t->failure);
 	t->base.magic = 0;

@@ -21,6 +21,10 @@ struct hb_tls_ctx;
 
 enum hb_tls_version { HB_TLS_AUTO, HB_TLS_1_0, HB_TLS_1_1, HB_TLS_1_2, HB_TLS_1_3 };
 
+#define HB_TLS_TICKET_KEY          80u
+#define HB_TLS_SESSION_TIMEOUT     7200u
+#define HB_TLS_SESSION_TIMEOUT_MAX 86400u
+
 struct hb_tls_cert { /* PEM texts, copied */
 	struct hb_str chain, key, password;
 	const char   *chain_file, *key_file; /* for messages and /certs; NULL = inline */
@@ -67,7 +71,16 @@ struct hb_tls_config {
 	                                          * name of the server must cover it; then `sans`
 	                                          * is not asked                              */
 	bool bare_fin_is_end;                    /* accept a missing close_notify as an end   */
-	bool no_tickets;
+	bool no_tickets;                         /* server: nothing is resumed                */
+	const struct hb_str *ticket_keys;        /* server: HB_TLS_TICKET_KEY bytes each, the
+	                                          * first one seals; none = those of the process,
+	                                          * see hb_tls_tickets_rotate                 */
+	size_t n_ticket_keys;
+	uint32_t session_timeout_s;              /* server: from the full handshake on; 0 =
+	                                          * HB_TLS_SESSION_TIMEOUT, and at most
+	                                          * HB_TLS_SESSION_TIMEOUT_MAX                */
+	uint32_t max_sessions;                   /* client: peers whose sessions each worker
+	                                          * keeps; 0 = nothing is resumed             */
 	uint64_t handshake_timeout_ms;           /* 0 = 15000                                 */
 };
 
@@ -102,13 +115,17 @@ bool hb_tls_recheck(struct hb_transport *, const struct hb_tls_ctx *now);
  * sink. From the run queue. */
 void hb_tls_end(struct hb_transport *, enum hb_close_reason);
 
+/* Control thread, now and then (seconds since 1970): every hour tickets get a new key. Old ones open
+ * what is out for another day. */
+void hb_tls_tickets_rotate(int64_t now_s);
+
 /* What a TLS transport knows after on_secured; borrowed until it is gone. */
 struct hb_tls_info {
 	const char *version;       /* "TLSv1.3"                                               */
 	const char *cipher;        /* "TLS_AES_128_GCM_SHA256"                                */
 	struct hb_str alpn;        /* chosen protocol; empty = none                           */
 	struct hb_str sni;         /* server name sent or received; lower case                */
-	bool resumed;
+	bool resumed;              /* the peer proved itself in an earlier handshake          */
 	const struct hb_cert_info *peer; /* NULL = the peer sent no certificate               */
 	const struct hb_cert_info *local; /* the certificate we used; NULL = none             */
 	bool peer_verified;        /* peer is of a chain that our trust verifies              */
@@ -132,6 +149,8 @@ enum hb_tls_counter {
 	HB_TLS_CHAIN_HITS,
 	HB_TLS_CHAIN_MISSES,
 	HB_TLS_CHAINS_EVICTED, /* for lack of room                                            */
+	HB_TLS_RESUMED,        /* handshakes, of both sides                                   */
+	HB_TLS_TICKETS_REFUSED, /* a full handshake followed                                  */
 	HB_TLS_COUNTER_MAX
 };
 /* Of one worker; any thread. */

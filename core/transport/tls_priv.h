@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * core/transport/tls_priv.h: what the files of TLS share: tls.c (the transport), tls_bio.c, tls_ctx.c (the
- * configuration), tls_verify.c (who may come in), tls_cache.c (chains that have verified).
+ * configuration), tls_verify.c (who may come in), tls_cache.c (chains that have verified), tls_ticket.c
+ * and tls_session.c (resumption by a server, by a client).
  */
 #ifndef HB_CORE_TRANSPORT_TLS_PRIV_H
 #define HB_CORE_TRANSPORT_TLS_PRIV_H
@@ -28,16 +29,28 @@ struct hb_tls_ctx {
 	size_t                  alpn_len;
 	char                   *sni;
 	bool                    accept_untrusted, require_sni, bare_fin_is_end, sni_is_identity;
+	bool                    require_peer_cert;
+	bool                    shared_tickets; /* the keys of the process are used           */
+	struct hb_tls_tickets  *tickets; /* owned; keys that were given, NULL = none          */
+	uint32_t                session_timeout_s, max_sessions;
 	uint64_t                handshake_timeout_ms;
 	const struct hb_rules  *rules;   /* NULL = none                                       */
 	struct hb_tls_users    *users;   /* n_users of them                                   */
 	unsigned                n_users;
 };
 
-/* Transports of one worker, on a cache line of its own. */
+/* Of one worker, on a cache line of its own. */
 struct hb_tls_users {
-	_Alignas(64) _Atomic size_t n;
+	_Alignas(64) _Atomic size_t n;     /* transports                                      */
+	struct hb_tls_sessions *sessions;  /* owned; NULL = none yet                          */
 };
+
+/*
+ * Records that are encrypted before they are written, at most. 1 = one system call writes one record,
+ * and reading takes its header, then the rest of it: the pattern of others, for comparison. The
+ * symbol is weak: test/bench/per_record.c has another value. 16 fill the scratch memory.
+ */
+extern const unsigned hb_tls_batch_records;
 
 #define HB_TLS_CHAIN_MAX 32u /* certificates that a peer may send */
 #define HB_TLS_CHAIN_KEY 32u
@@ -91,6 +104,8 @@ struct hb_tls {
 	uint8_t                  verdict; /* enum hb_close_reason that verification decided   */
 	const struct hb_credential *cred; /* ours, of ctx; NULL = none                        */
 	struct hb_tls_peer      *peer;   /* NULL = it showed no certificate                   */
+	struct hb_tls_peer      *offered; /* of the session that a client wants to resume     */
+	int64_t                  since_s; /* of that session: when its peer proved itself     */
 	char                    *sni;
 	char                    *failure;
 	struct hb_tls_info       info;
@@ -106,6 +121,12 @@ enum ssl_verify_result_t hb_tls__verify(SSL *, uint8_t *ret_alert);
 /* Pins, names and rules of ctx; the reason is noted, *ret_alert fits it. */
 enum hb_close_reason hb_tls__judge_names(struct hb_tls *, const struct hb_tls_ctx *,
     const struct hb_tls_peer *, uint8_t *ret_alert);
+
+/* A client would let in the server with this chain; only a chain that is remembered. */
+bool hb_tls__would_admit(struct hb_tls *, const STACK_OF(CRYPTO_BUFFER) *);
+
+/* The handshake has resumed the session that was offered: its peer is in. */
+void hb_tls__resumed(struct hb_tls *);
 
 /* See hb_tls_recheck. */
 bool hb_tls__recheck(struct hb_tls *, const struct hb_tls_ctx *now);
@@ -129,6 +150,21 @@ struct hb_tls_peer *hb_tls__chain_find(struct hb_worker *, const uint8_t key[HB_
 /* Remembers a peer whose chain has verified. */
 void hb_tls__chain_keep(struct hb_worker *, const uint8_t key[HB_TLS_CHAIN_KEY],
     struct hb_tls_peer *, const struct hb_verdict *);
+
+/* ------------------------------------------------------------------ tls_ticket.c */
+
+/* With these keys (none: with those of the process). Control thread. */
+void hb_tls__tickets_start(struct hb_tls_ctx *, const struct hb_str *given, size_t n);
+void hb_tls__tickets_stop(struct hb_tls_ctx *);
+extern const SSL_TICKET_AEAD_METHOD hb_tls__tickets;
+
+/* ------------------------------------------------------------------ tls_session.c */
+
+/* Keeps a client's session, or false. */
+bool hb_tls__session_keep(struct hb_tls *, SSL_SESSION *);
+/* Offers the newest session that is kept for this peer, if it would be let in. */
+void hb_tls__session_offer(struct hb_tls *);
+void hb_tls__sessions_free(struct hb_tls_sessions **);
 
 /* ------------------------------------------------------------------ the connection */
 

@@ -73,9 +73,15 @@ rules_allow(struct hb_tls *t, const struct hb_tls_ctx *ctx, const struct hb_tls_
 	if (answer == HB_RULES_DENIED)
 		*ret_alert = SSL_AD_ACCESS_DENIED;
 	hb_tls__failure(t, "%s", text);
-	HB_LOG(TLS, INFO, "peer refused by identity rules", "peer=%s subject=%s reason=%s",
-		ctx->server ? "client" : "server", peer->info->subject, text);
 	return (false);
+}
+
+static void
+log_refusal(const struct hb_tls *t, const struct hb_tls_ctx *ctx)
+{
+	if (ctx->rules != NULL)
+		HB_LOG(TLS, INFO, "peer refused by identity rules", "peer=%s subject=%s reason=%s",
+			ctx->server ? "client" : "server", t->peer->info->subject, t->failure);
 }
 
 enum hb_close_reason
@@ -195,6 +201,8 @@ hb_tls__verify(SSL *ssl, uint8_t *ret_alert)
 	reason = judge_chain(t, chain, n, ret_alert);
 	if (reason == HB_CLOSE_NONE)
 		reason = hb_tls__judge_names(t, t->ctx, t->peer, ret_alert);
+	if (reason == HB_CLOSE_TLS_SAN)
+		log_refusal(t, t->ctx);
 	if (reason == HB_CLOSE_NONE)
 		admitted(t, t->ctx);
 	else if (!t->ctx->accept_untrusted || t->peer == NULL)
@@ -203,6 +211,47 @@ hb_tls__verify(SSL *ssl, uint8_t *ret_alert)
 }
 
 /* ------------------------------------------------------------------ again */
+
+bool
+hb_tls__would_admit(struct hb_tls *t, const STACK_OF(CRYPTO_BUFFER) * sk)
+{
+	CRYPTO_BUFFER *chain[HB_TLS_CHAIN_MAX];
+	size_t i, n = sk == NULL ? 0 : sk_CRYPTO_BUFFER_num(sk);
+	uint8_t key[HB_TLS_CHAIN_KEY], unused;
+	struct hb_tls_peer *peer;
+	bool ok;
+
+	if (t->ctx->trust == NULL)
+		return (true);
+	if (n == 0 || n > HB_TLS_CHAIN_MAX)
+		return (false);
+	for (i = 0; i < n; i++)
+		chain[i] = sk_CRYPTO_BUFFER_value(sk, i);
+	hb_tls__chain_key(t->ctx->trust, purpose_of_peer(t->ctx), chain, n, key);
+	peer = hb_tls__chain_find(t->base.worker, key, wall_s(t));
+	if (peer == NULL)
+		return (false);
+	ok = hb_tls__judge_names(t, t->ctx, peer, &unused) == HB_CLOSE_NONE;
+	hb_tls__peer_unref(&peer);
+	hb_free(t->failure);
+	t->failure = NULL;
+	return (ok);
+}
+
+void
+hb_tls__resumed(struct hb_tls *t)
+{
+	HB_SHOWN_ADD(hb_tls__worker(t->base.worker)->counters[HB_TLS_RESUMED], 1);
+	if (!t->ctx->server)
+		return; /* hb_tls__verify was asked again */
+	HB_ASSERT(t->peer == NULL);
+	t->peer = t->offered;
+	t->offered = NULL;
+	if (t->peer == NULL)
+		return;
+	t->info.chain_cached = true;
+	admitted(t, t->ctx);
+}
 
 /* Beside trust. Contexts of one configuration have the same pointers. */
 static bool
@@ -228,8 +277,12 @@ hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
 		now->trust, t->peer->chain, t->peer->n, purpose_of_peer(now), wall_s(t));
 	if (v.error != 0)
 		(void)bad_chain(t, &v, &unused);
-	if (v.error != 0 || hb_tls__judge_names(t, now, t->peer, &unused) != HB_CLOSE_NONE)
+	if (v.error != 0)
 		return (false);
+	if (hb_tls__judge_names(t, now, t->peer, &unused) != HB_CLOSE_NONE) {
+		log_refusal(t, now);
+		return (false);
+	}
 	admitted(t, now);
 	return (true);
 }

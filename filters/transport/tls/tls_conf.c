@@ -11,6 +11,9 @@
 /* A dial's connect_timeout rules, which may be longer than the default of a handshake. */
 #define UPSTREAM_HANDSHAKE_MS (24u * 3600u * 1000u)
 #define CERTS_MAX             64u
+#define TICKET_KEYS_MAX       16u
+#define SESSIONS_DEFAULT      256u
+#define SESSIONS_MAX          100000u
 
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext CommonMsg;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext UpstreamMsg;
@@ -456,6 +459,57 @@ judges_nobody(const struct hb_tls_config *c)
 	return (c->trust == NULL && c->n_cert_hashes + c->n_spki_hashes == 0);
 }
 
+void
+hb_tls_conf_ticket_keys(struct hb_tls_conf *c)
+{
+	for (size_t i = 0; i < c->n_tickets; i++)
+		c->ticket_keys[i] = bytes(&c->tickets[i]);
+	c->tls.ticket_keys = c->ticket_keys;
+	c->tls.n_ticket_keys = c->n_tickets;
+}
+
+static void
+ticket_keys(struct build *b,
+	const Envoy__Extensions__TransportSockets__Tls__V3__TlsSessionTicketKeys *m)
+{
+	struct hb_tls_conf *c = b->conf;
+
+	if (m->n_keys == 0 || m->n_keys > TICKET_KEYS_MAX) {
+		b->r = hb_cfg_error(
+			b->cfg, m, "keys", -1, "needs 1 to %u entries", TICKET_KEYS_MAX);
+		return;
+	}
+	c->tickets = hb_calloc(m->n_keys, sizeof c->tickets[0]);
+	c->ticket_keys = hb_calloc(m->n_keys, sizeof c->ticket_keys[0]);
+	c->n_tickets = m->n_keys;
+	for (size_t i = 0; i < m->n_keys; i++) {
+		source(b, m, "keys", m->keys[i], &c->tickets[i]);
+		if (c->tickets[i].good != NULL && c->tickets[i].good->text.len != HB_TLS_TICKET_KEY)
+			b->r = hb_cfg_error(b->cfg, m, "keys", (int)i,
+				"has %zu bytes; a key has %u (head -c %u /dev/urandom makes one)",
+				c->tickets[i].good->text.len, HB_TLS_TICKET_KEY, HB_TLS_TICKET_KEY);
+	}
+	hb_tls_conf_ticket_keys(c);
+	hb_tls_reload_digest(c->ticket_keys, c->n_tickets, c->tickets_seen);
+}
+
+static void
+resumption(struct build *b, const DownstreamMsg *m)
+{
+	struct hb_tls_config *c = &b->conf->tls;
+	uint64_t ms = hb_cfg_duration_ms(b->cfg, m, "session_timeout", m->session_timeout,
+		HB_TLS_SESSION_TIMEOUT * UINT64_C(1000));
+
+	c->no_tickets = ms < 1000 ||
+		(m->session_ticket_keys_type_case ==
+				ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__SESSION_TICKET_KEYS_TYPE_DISABLE_STATELESS_SESSION_RESUMPTION &&
+			m->disable_stateless_session_resumption);
+	c->session_timeout_s = (uint32_t)HB_MIN(ms / 1000, HB_TLS_SESSION_TIMEOUT_MAX);
+	if (m->session_ticket_keys_type_case ==
+		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__DOWNSTREAM_TLS_CONTEXT__SESSION_TICKET_KEYS_TYPE_SESSION_TICKET_KEYS)
+		ticket_keys(b, m->session_ticket_keys);
+}
+
 struct hb_tls_conf *
 hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 {
@@ -467,6 +521,7 @@ hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 	c = &b.conf->tls;
 	c->require_peer_cert = hb_cfg_bool(m->require_client_certificate, false);
 	c->require_sni = hb_cfg_bool(m->require_sni, false);
+	resumption(&b, m);
 	if (m->common_tls_context == NULL || m->common_tls_context->n_tls_certificates == 0)
 		b.r = hb_cfg_error(cfg, m,
 			m->common_tls_context == NULL ? NULL : "common_tls_context", -1,
@@ -495,6 +550,8 @@ hb_tls_conf_upstream(struct hb_cfg *cfg, const void *msg)
 	if (*m->sni != '\0')
 		c->sni = b.conf->sni = hb_strdup(m->sni);
 	c->sni_is_identity = m->auto_sni_san_validation;
+	c->max_sessions = hb_cfg_u32(
+		cfg, m, "max_session_keys", m->max_session_keys, 0, SESSIONS_MAX, SESSIONS_DEFAULT);
 	c->handshake_timeout_ms = UPSTREAM_HANDSHAKE_MS;
 	b.conf->auto_host_sni = m->auto_host_sni;
 	if (m->common_tls_context != NULL)
@@ -538,6 +595,10 @@ hb_tls_conf_unref(struct hb_tls_conf *c)
 	pairs_fini(c);
 	source_fini(&c->ca);
 	source_fini(&c->crl);
+	for (size_t i = 0; i < c->n_tickets; i++)
+		source_fini(&c->tickets[i]);
+	hb_free(c->tickets);
+	hb_free(c->ticket_keys);
 	hb_trust_free(&c->trust);
 	hb_rules_free(&c->rules);
 	for (size_t i = 0; i < c->n_names; i++) {

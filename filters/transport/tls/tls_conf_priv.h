@@ -57,6 +57,10 @@ struct hb_tls_conf {
 	struct hb_credential   **creds; /* the pairs' good ones, for tls                   */
 	struct hb_tls_source     ca, crl;
 	uint8_t                  ca_seen[32], crl_seen[32];
+	struct hb_tls_source    *tickets; /* n_tickets; keys of session tickets            */
+	size_t                   n_tickets;
+	struct hb_str           *ticket_keys;   /* bytes of the same, for tls              */
+	uint8_t                  tickets_seen[32];
 	struct hb_trust         *trust; /* owned; NULL = peers are not verified            */
 	struct hb_rules         *rules; /* owned; NULL = none                              */
 	size_t                   n_names;
@@ -70,6 +74,8 @@ struct hb_tls_conf {
 /* NULL after reporting every error. */
 struct hb_tls_conf *hb_tls_conf_downstream(struct hb_cfg *, const void *msg);
 struct hb_tls_conf *hb_tls_conf_upstream(struct hb_cfg *, const void *msg);
+/* What tls has of the ticket keys follows the sources. */
+void hb_tls_conf_ticket_keys(struct hb_tls_conf *);
 /* The owner lets go; connections may still use its contexts. */
 void hb_tls_conf_free(struct hb_tls_conf **);
 

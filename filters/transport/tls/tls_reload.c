@@ -52,8 +52,8 @@ static struct {
 	struct hb_list dirty, retired;
 	size_t n_confs, n_retired;
 	struct hb_run run;
-	bool queued;        /* run is in the run queue */
-	bool trust_changed; /* live connections must be looked at again */
+	bool queued;           /* run is in the run queue */
+	bool trust_changed;    /* live connections must be looked at again */
 	bool upstream_changed; /* … those to upstreams */
 	struct hb_identity_tick tick;
 	unsigned ticks;
@@ -347,6 +347,38 @@ look_at_trust(struct hb_tls_conf *c, struct hb_tls_source *s, uint8_t seen[32], 
 	return (hb_blob_ref(hb_file_blob(&s->user, &why)));
 }
 
+/* Every key of session tickets was read and some have changed: *ret is for the caller. */
+static bool
+look_at_tickets(struct hb_tls_conf *c, struct hb_blob ***ret)
+{
+	struct hb_str *texts = hb_calloc(c->n_tickets + 1, sizeof texts[0]);
+	const char *file = NULL, *why = NULL;
+	bool same;
+
+	for (size_t i = 0; i < c->n_tickets; i++) {
+		if (!text_now(&c->tickets[i], &texts[i]))
+			why = texts[i].p;
+		else if (texts[i].len != HB_TLS_TICKET_KEY)
+			why = "a key of session tickets has 80 bytes";
+		if (why != NULL && file == NULL)
+			file = c->tickets[i].file;
+	}
+	same = c->n_tickets == 0 || looked_at(c->tickets_seen, texts, c->n_tickets);
+	hb_free(texts);
+	if (same)
+		return (false);
+	if (file != NULL) {
+		refuse("tickets", file, c->tickets_seen, why);
+		return (false);
+	}
+	*ret = hb_calloc(c->n_tickets, sizeof **ret);
+	for (size_t i = 0; i < c->n_tickets; i++)
+		(*ret)[i] = hb_blob_ref(c->tickets[i].user.file == NULL ?
+				c->tickets[i].good :
+				hb_file_blob(&c->tickets[i].user, &why));
+	return (true);
+}
+
 /* ------------------------------------------------------------------ the next context */
 
 /* Parts that are better than those in use; what is NULL stays. */
@@ -354,6 +386,7 @@ struct next {
 	struct hb_credential **creds; /* n_pairs; owned ones where they are new */
 	struct hb_blob *ca, *crl;
 	struct hb_trust *trust;
+	struct hb_blob **tickets; /* n_tickets, all owned */
 	bool any;
 };
 
@@ -377,6 +410,7 @@ next_look(struct hb_tls_conf *c, struct next *n)
 		n->creds[i] = look_at_pair(&c->pairs[i]);
 		n->any |= n->creds[i] != NULL;
 	}
+	n->any |= look_at_tickets(c, &n->tickets);
 	n->ca = look_at_trust(c, &c->ca, c->ca_seen, (struct hb_str){ 0 });
 	n->crl = look_at_trust(c, &c->crl, c->crl_seen, text_of(n->ca, &c->ca));
 	if (n->ca == NULL && n->crl == NULL)
@@ -394,6 +428,9 @@ next_fini(const struct hb_tls_conf *c, struct next *n)
 	for (size_t i = 0; i < c->n_pairs; i++)
 		hb_credential_free(&n->creds[i]);
 	hb_free(n->creds);
+	for (size_t i = 0; n->tickets != NULL && i < c->n_tickets; i++)
+		hb_blob_free(&n->tickets[i]);
+	hb_free(n->tickets);
 	hb_blob_free(&n->ca);
 	hb_blob_free(&n->crl);
 	hb_trust_free(&n->trust);
@@ -403,6 +440,7 @@ static struct hb_tls_ctx *
 next_ctx(const struct hb_tls_conf *c, const struct next *n, struct hb_err *reterr)
 {
 	struct hb_credential **creds = hb_calloc(c->n_pairs + 1, sizeof creds[0]);
+	struct hb_str *keys = hb_calloc(c->n_tickets + 1, sizeof keys[0]);
 	struct hb_tls_config tls = c->tls;
 	struct hb_tls_ctx *ctx;
 
@@ -411,7 +449,12 @@ next_ctx(const struct hb_tls_conf *c, const struct next *n, struct hb_err *reter
 	tls.credentials = creds;
 	if (n->trust != NULL)
 		tls.trust = n->trust;
+	for (size_t i = 0; n->tickets != NULL && i < c->n_tickets; i++) {
+		keys[i] = hb_strn(n->tickets[i]->text.p, n->tickets[i]->text.len);
+		tls.ticket_keys = keys;
+	}
 	ctx = hb_tls_ctx_new(&tls, reterr);
+	hb_free(keys);
 	hb_free(creds);
 	return (ctx);
 }
@@ -463,6 +506,9 @@ adopt(struct hb_tls_conf *c, struct next *n)
 		adopt_credential(&c->pairs[i], &n->creds[i]);
 		c->creds[i] = c->pairs[i].good;
 	}
+	for (size_t i = 0; n->tickets != NULL && i < c->n_tickets; i++)
+		adopt_source(&c->tickets[i], &n->tickets[i]);
+	hb_tls_conf_ticket_keys(c);
 	if (n->trust == NULL)
 		return;
 	hb_trust_serves(n->trust, true);
@@ -559,6 +605,7 @@ on_tick(struct hb_identity_tick *t)
 {
 	(void)t;
 	sweep();
+	hb_tls_tickets_rotate(wall_s());
 	if (all.ticks++ % EXPIRY_EVERY == 0)
 		hb_identity_check_expiry(wall_s());
 	idle();
@@ -584,6 +631,8 @@ hb_tls_reload_start(struct hb_tls_conf *c)
 	}
 	watch(&c->ca);
 	watch(&c->crl);
+	for (size_t i = 0; i < c->n_tickets; i++)
+		watch(&c->tickets[i]);
 	if (c->trust != NULL)
 		hb_trust_serves(c->trust, true);
 	if (all.n_confs++ == 0)
@@ -603,6 +652,8 @@ hb_tls_reload_stop(struct hb_tls_conf *c)
 		hb_file_unwatch(&c->pairs[i].password.user);
 		hb_credential_serves(c->pairs[i].good, false);
 	}
+	for (size_t i = 0; i < c->n_tickets; i++)
+		hb_file_unwatch(&c->tickets[i].user);
 	hb_file_unwatch(&c->ca.user);
 	hb_file_unwatch(&c->crl.user);
 	if (c->trust != NULL)

@@ -13,7 +13,11 @@
 	X(TLS_CHAIN_MISSES, "verified_chain_misses", GAUGE,                                                     \
 		"Chains that had to be verified, since the start.")                                             \
 	X(TLS_CHAINS_EVICTED, "verified_chains_evicted", GAUGE,                                                 \
-		"Chains forgotten for lack of room, since the start.")
+		"Chains forgotten for lack of room, since the start.")                                          \
+	X(TLS_RESUMED, "sessions_resumed", GAUGE,                                                               \
+		"Handshakes of both sides that resumed a session, since the start.")                            \
+	X(TLS_TICKETS_REFUSED, "tickets_refused", GAUGE,                                                        \
+		"Session tickets of clients that led to a full handshake, since the start.")
 
 enum tls_stat { TLS_STATS(HB_STAT_ENUM) TLS_STAT_MAX };
 HB_STAT_FAMILY(tls_family, "tls", "hbone_tls", NULL, TLS_STATS);

@@ -18,6 +18,7 @@
 static struct hbt_pki pki;
 static SSL_CTX *client;
 static struct hb_tls_ctx *server;
+static SSL_SESSION *session; /* the newest that the server gave */
 
 static int
 setup(void **state)
@@ -32,13 +33,14 @@ setup(void **state)
 	c.n_certs = 1;
 	c.trust_pem = hb_str(pki.root->pem);
 	server = hbt_tls_ctx(&c);
-	client = hbt_tls_client_ctx(pki.client, NULL);
+	client = hbt_tls_client_ctx(pki.client, &session);
 	return (0);
 }
 
 static int
 teardown(void **state)
 {
+	SSL_SESSION_free(session);
 	SSL_CTX_free(client);
 	hb_tls_ctx_free(&server);
 	hbt_pki_fini(&pki);
@@ -47,14 +49,17 @@ teardown(void **state)
 }
 
 static void
-cost(const char *what)
+cost(const char *what, bool resume)
 {
 	enum { N = 1000 };
 	struct hbt_tls_client c;
 	int64_t t0 = hbt_cpu_ns(), others = 0;
 
 	for (unsigned i = 0; i < N; i++) {
-		assert_true(hbt_tls_client_connect(&c, client, server, NULL));
+		SSL_SESSION *offer = resume ? session : NULL;
+
+		assert_true(hbt_tls_client_connect(&c, client, server, offer));
+		assert_int_equal(c.info->resumed, resume);
 		hbt_tls_client_fini(&c);
 		others += c.cpu_ns;
 	}
@@ -66,9 +71,10 @@ static void
 test_cost__handshakes(void **state)
 {
 	hb_tls_set_verified_chains(0);
-	cost("full");
+	cost("full", false);
 	hb_tls_set_verified_chains(HB_TLS_VERIFIED_CHAINS);
-	cost("full, chain remembered");
+	cost("full, chain remembered", false);
+	cost("resumed", true);
 }
 
 static void
