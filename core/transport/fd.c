@@ -113,7 +113,9 @@ try_shut(struct hb_fdt *f)
 	if (!f->base.write_ended || f->write_shut || f->queue.len > 0 || f->connecting ||
 		f->write_failed != 0)
 		return;
-	f->fops->half_close(f);
+	/* When both directions are over the transport closes, which sends the end as well. */
+	if (f->base.dead || !f->base.read_ended || !f->fops->socket)
+		f->fops->half_close(f);
 	f->write_shut = true;
 	if (!f->base.dead)
 		hb_transport_write_flushed(&f->base);
@@ -222,9 +224,12 @@ read_once(struct hb_fdt *f, uint8_t *scratch)
 {
 	struct hb_slice slice;
 	struct hb_buf buf = { NULL, NULL, 0 };
-	ssize_t n = f->fops->read(f, scratch, HB_SCRATCH_SIZE);
+	size_t want = f->read_max == 0 ? HB_SCRATCH_SIZE : f->read_max;
+	ssize_t n = f->fops->read(f, scratch, want);
 
 	if (n > 0) {
+		if ((size_t)n < want && f->fops->socket && !f->ending && !f->hup)
+			hb_fdt__again(f, HB_DIR_READ);
 		hb_buf_borrow(&buf, &slice, scratch, (size_t)n);
 		hb_transport_emit_data(&f->base, &buf, false);
 		return (true);
@@ -407,6 +412,7 @@ hb_fdt__events(struct hb_fdt *f, unsigned events)
 	if (events & (HB_IO_READ | HB_IO_HUP)) {
 		f->readable = true;
 		f->hup = f->hup || (events & HB_IO_HUP);
+		f->ending = f->ending || (events & HB_IO_END);
 		if (is_raw(f, HB_DIR_READ))
 			raw_event(f, HB_DIR_READ, events);
 		else

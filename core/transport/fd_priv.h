@@ -27,6 +27,8 @@ struct hb_fdt;
 struct hb_fdt_ops {
 	/* Closing with unread bytes is a reset: finish waits for the peer's end. */
 	bool linger_reads;
+	/* A stream socket: a read of less than was asked for has emptied it, and closing sends the end. */
+	bool socket;
 	ssize_t (*read)(struct hb_fdt *, void *p, size_t n);
 	ssize_t (*write)(struct hb_fdt *, const struct iovec *iov, int n);
 	/* > 0 bytes wait, 0 = the end waits, -1 EAGAIN or the error. Takes nothing. */
@@ -65,11 +67,13 @@ struct hb_fdt {
 	struct hb_fdt_linger    *linger; /* owned; NULL until finish              */
 	struct hb_fdt_raw       *raw;    /* owned; [2] by enum hb_dir, or NULL    */
 	uint32_t                 flush_timeout_ms;
+	uint32_t                 read_max;     /* of one read; 0 = scratch memory */
 	int                      error;        /* first errno; 0 = none           */
 	int                      write_failed; /* errno of the failed write       */
 	bool connecting;
 	bool readable, writable; /* not seen EAGAIN since                         */
 	bool hup;                /* the kernel reported a hang-up or an error     */
+	bool ending;             /* the peer's end waits behind what is to be read */
 	bool eof;                /* read gave 0                                   */
 	bool write_shut;         /* half_close was done                           */
 	bool released;

@@ -32,6 +32,8 @@ tcp_write(struct hb_fdt *f, const struct iovec *iov, int n)
 {
 	struct msghdr m = { .msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n };
 
+	if (n == 1)
+		return (send(f->in.fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL));
 	return (sendmsg(f->in.fd, &m, MSG_NOSIGNAL));
 }
 
@@ -57,16 +59,17 @@ tcp_hangup_error(struct hb_fdt *f)
 static int
 tcp_connect_result(struct hb_fdt *f)
 {
-	int err = tcp_hangup_error(f);
 	struct sockaddr_storage peer;
 	socklen_t len = sizeof peer;
+	int err;
 
-	if (err != 0)
-		return (err);
-	/* A wake-up before the connection stands would otherwise pass for success. */
-	if (getpeername(f->in.fd, (struct sockaddr *)&peer, &len) != 0)
-		return (errno == ENOTCONN ? EINPROGRESS : errno);
-	return (0);
+	if (getpeername(f->in.fd, (struct sockaddr *)&peer, &len) == 0)
+		return (0);
+	if (errno != ENOTCONN)
+		return (errno);
+	/* It failed, or this is a wake-up before the connection stands. */
+	err = tcp_hangup_error(f);
+	return (err == 0 ? EINPROGRESS : err);
 }
 
 static void
@@ -126,6 +129,7 @@ tcp_reason(const struct hb_fdt *f, int err)
 
 static const struct hb_fdt_ops tcp_fops = {
 	.linger_reads = true,
+	.socket = true,
 	.read = tcp_read,
 	.write = tcp_write,
 	.peek = tcp_peek,
@@ -375,6 +379,14 @@ int
 hb_tcp_fd(const struct hb_transport *t)
 {
 	return (tcp_of(t)->in.fd);
+}
+
+void
+hb_tcp_read_at_most(struct hb_transport *t, uint32_t n)
+{
+	HB_ASSERT(n <= HB_SCRATCH_SIZE);
+	if (t->ops == &tcp_ops)
+		tcp_of(t)->read_max = n;
 }
 
 int

@@ -59,6 +59,9 @@ struct hb_transport *hb_tcp_connect(struct hb_worker *, const struct hb_tcp_conn
 
 /* For a tcp transport only. fd stays owned by it. */
 int hb_tcp_fd(const struct hb_transport *);
+/* For measurements: one system call reads n bytes at most, 1 … HB_SCRATCH_SIZE; 0 = as many as there
+ * are. Does nothing to a transport that is no socket. */
+void hb_tcp_read_at_most(struct hb_transport *, uint32_t n);
 int hb_tcp_errno(const struct hb_transport *);
 /*
  * Takes the descriptor out of a connected transport that has read nothing it did not unread and

@@ -4,6 +4,7 @@
  * into scratch memory, so neither side has a buffer of its own.
  */
 #include <openssl/bio.h>
+#include "core/transport/tcp.h"
 #include "core/transport/tls_priv.h"
 
 static struct hb_tls *
@@ -25,6 +26,8 @@ bio_read(BIO *bio, char *dst, int cap)
 	if (cap <= 0)
 		return (0);
 	if (t->in.len == 0) {
+		if (hb_tls_batch_records == 1 && t->lower != NULL)
+			hb_tcp_read_at_most(t->lower, (uint32_t)cap);
 		BIO_set_retry_read(bio);
 		return (-1);
 	}
