@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import socket
 import subprocess
 
 import pytest
@@ -127,6 +128,45 @@ def test_credit_outlasts_the_window(hbone, certs, origin):
     check(0, r, "download", 1, 2)
     if r["bytes"] < 1 << 30:
         pytest.skip(f"this machine is too slow for more than a window: {r['bytes']} bytes")
+
+
+@pytest.mark.parametrize("via", ("tls", "h2"))
+def test_resumed_handshakes(hbone, certs, origin, via):
+    """Every one but the first of each connection, and that is over before the window."""
+    h = proxied(hbone, certs, origin) if via == "tls" else hbone(tunnels.server(certs))
+    port = h.port("tls" if via == "tls" else "hbone")
+    options = ("--authority", f"127.0.0.1:{origin}", "--connections", 3, *ids(certs))
+    code, r = load("connect", via, port, *options)
+    check(code, r, "connect", 3)
+    assert r["resumed"] == 0
+    code, r = load("connect", via, port, "--resume", *options)
+    check(code, r, "connect", 3)
+    assert r["resumed"] == r["operations"]
+
+
+def test_origin_of_proxies_that_speak_http(origin):
+    """Some open their half by an HTTP/1.1 CONNECT."""
+    with socket.create_connection(("127.0.0.1", origin), timeout=10) as s:
+        s.sendall(b"CONNECT a.example:1 HTTP/1.1\r\nhost: a.example:1\r\n\r")
+        s.sendall(b"\nE")
+        assert net.read_exactly(s, 19) == b"HTTP/1.1 200 OK\r\n\r\n"
+        s.sendall(b"back")
+        assert net.read_exactly(s, 4) == b"back"
+
+
+def test_origin_sends_as_many_as_it_is_told(origin):
+    with socket.create_connection(("127.0.0.1", origin), timeout=10) as s:
+        s.sendall(net.client_hello("a.example") + b"d\0\0\0\0")
+        s.sendall((3 << 20).to_bytes(4, "big"))
+        assert len(net.read_all(s)) == 3 << 20
+
+
+def test_nothing_happens_is_an_error(cleanup):
+    """A proxy that accepts and is silent."""
+    s = net.Server(lambda s: s.recv(1 << 20) and s.recv(1))
+    cleanup(s.close)
+    code, r = load("echo", "raw", s.port)
+    assert code == 1 and r["errors"] == 1 and "nothing happened" in r["error"], r
 
 
 def test_count_ends_the_window(hbone, certs, origin):

@@ -107,3 +107,20 @@ load_blind_begin(struct load_conn *c)
 	if (hb_tcp_is_raw(c->tcp, HB_DIR_READ))
 		take(c, c->tcp, HB_DIR_READ, 0);
 }
+
+/* Not by hb_h2_close: the session knows of no answer and would reset what has ended in order. */
+void
+load_blind_end(struct load_conn *c)
+{
+	struct hb_h2 *const sessions[] = { c->inner, c->h2 };
+	struct hb_buf none = { NULL, NULL, 0 };
+
+	for (unsigned i = 0; i < HB_ARRAY_LEN(sessions); i++) {
+		struct hb_transport *t = sessions[i] == NULL ? NULL : hb_h2_lower(sessions[i]);
+
+		if (t == NULL || t->dead || t->write_ended)
+			continue;
+		hb_transport_write(t, &none, true);
+		return;
+	}
+}

@@ -5,7 +5,7 @@
 #include "test/bench/load/load.h"
 
 #define WINDOW      (1u << 30) /* blind.c gives it back in time */
-#define FLUSH_MS    2000u
+#define FLUSH_MS    60000u /* longer than closing may take: nothing is reset */
 #define UPLOAD_HIGH (2u * LOAD_CHUNK)
 
 static const struct hb_transport_events lane_events;
@@ -25,7 +25,7 @@ read_pem(const char *path, struct hb_text *ret, struct hb_err *reterr)
 }
 
 int
-load_tls_init(struct load_run *run, struct hb_err *reterr)
+load_tls_new(struct load_run *run, struct hb_tls_ctx **ret, struct hb_err *reterr)
 {
 	static const char *const h2[] = { "h2" };
 	const struct load_options *o = run->o;
@@ -42,6 +42,7 @@ load_tls_init(struct load_run *run, struct hb_err *reterr)
 		.n_sans = o->peer == NULL ? 0 : 1,
 		.sni = o->sni,
 		.min = HB_TLS_1_3,
+		.max_sessions = o->resume ? (unsigned)o->connections : 0,
 	};
 	int r = read_pem(o->ca, &ca, reterr);
 
@@ -53,8 +54,8 @@ load_tls_init(struct load_run *run, struct hb_err *reterr)
 		config.trust_pem = hb_strn(ca.p, ca.len);
 		pair.chain = hb_strn(cert.p, cert.len);
 		pair.key = hb_strn(key.p, key.len);
-		run->tls = hb_tls_ctx_new(&config, reterr);
-		r = run->tls == NULL ? -EINVAL : 0;
+		*ret = hb_tls_ctx_new(&config, reterr);
+		r = *ret == NULL ? -EINVAL : 0;
 	}
 	hb_text_fini(&ca);
 	hb_text_fini(&cert);
@@ -333,7 +334,7 @@ session_on(struct load_conn *c, struct hb_transport *lower)
 	/* The endpoint is ours, and what the proxy does often is what is measured. */
 	for (unsigned i = 0; i < HB_H2_FLOOD_MAX; i++)
 		h.flood[i] = UINT32_MAX;
-	return (hb_h2_new(hb_tls_new(lower, c->run->tls, NULL), false, &h, &session_events, c));
+	return (hb_h2_new(hb_tls_new(lower, c->tls, NULL), false, &h, &session_events, c));
 }
 
 /* ------------------------------------------------------------------ connections */
@@ -384,7 +385,7 @@ load_conn_start(struct load_conn *c)
 		lane_attach(&c->lanes[0], c->tcp);
 		break;
 	case LOAD_TLS:
-		lane_attach(&c->lanes[0], hb_tls_new(c->tcp, run->tls, NULL));
+		lane_attach(&c->lanes[0], hb_tls_new(c->tcp, c->tls, NULL));
 		break;
 	case LOAD_H2:
 	case LOAD_DOUBLE:
@@ -410,9 +411,9 @@ load_conn_end(struct load_conn *c, bool now)
 		for (uint64_t i = 0; i < c->run->o->streams; i++)
 			load_lane_finish(&c->lanes[i]);
 		if (c->inner != NULL)
-			hb_h2_close(&c->inner, HB_CLOSE_DONE);
+			hb_h2_abort(&c->inner, HB_CLOSE_DONE);
 		if (c->h2 != NULL)
-			hb_h2_close(&c->h2, HB_CLOSE_DONE);
+			hb_h2_abort(&c->h2, HB_CLOSE_DONE);
 	} else if (c->inner != NULL) {
 		hb_h2_drain(c->inner);
 	} else if (c->h2 != NULL) {
@@ -448,7 +449,13 @@ tcp_gone(struct hb_transport_watch *w, enum hb_close_reason ended, uint64_t in, 
 void
 load_conn_init(struct load_conn *c, struct load_run *run)
 {
+	struct hb_err err;
+
 	c->run = run;
+	c->tls = run->tls;
+	/* A session is resumed once: side by side on one context they would run out. */
+	if (run->tls != NULL && run->o->resume)
+		HB_ASSERT(load_tls_new(run, &c->tls, &err) == 0);
 	c->watch.gone = tcp_gone;
 	c->lanes = hb_calloc(run->o->streams, sizeof *c->lanes);
 	hb_run_init(&c->task, conn_task);
@@ -456,4 +463,12 @@ load_conn_init(struct load_conn *c, struct load_run *run)
 		c->lanes[i].conn = c;
 		hb_run_init(&c->lanes[i].run, lane_run);
 	}
+}
+
+void
+load_conn_fini(struct load_conn *c)
+{
+	if (c->tls != NULL && c->tls != c->run->tls)
+		hb_tls_ctx_free(&c->tls);
+	hb_free(c->lanes);
 }

@@ -28,7 +28,7 @@ struct load_options {
 	const char *listen[LOAD_LISTEN_MAX];
 	size_t      n_listen;
 	uint64_t    connections, streams, seconds_us, warmup_us, count, max_frame, timeout_us;
-	bool        honest, help;
+	bool        honest, resume, unchecked, help;
 	int         pids[LOAD_PIDS_MAX];
 	size_t      n_pids;
 };
@@ -54,6 +54,7 @@ struct load_conn {
 	struct load_run     *run;
 	struct hb_transport *tcp;   /* the lowest, owned by what lies on it; NULL = gone */
 	struct hb_transport_watch watch; /* of `tcp` where blind.c needs to know         */
+	struct hb_tls_ctx   *tls;   /* the run's, or, to have sessions of its own to resume, owned */
 	struct hb_h2        *h2;    /* owned; NULL = none                            */
 	struct hb_h2        *inner; /* double: the session inside; owned             */
 	int32_t              outer_id; /* double: the stream that carries `inner`   */
@@ -67,6 +68,7 @@ struct load_conn {
 	bool                 blind;
 	uint64_t             taken, credited; /* blind: ciphertext bytes             */
 	uint64_t             looked_at; /* `taken` when it was looked at last        */
+	unsigned             quiet;     /* times that it was the same                */
 	struct hb_run        task;
 };
 
@@ -132,8 +134,9 @@ bool load_stopping(const struct load_run *);
 uint64_t load_now_ns(void);
 
 /* conn.c */
-int  load_tls_init(struct load_run *, struct hb_err *reterr);
+int  load_tls_new(struct load_run *, struct hb_tls_ctx **ret, struct hb_err *reterr);
 void load_conn_init(struct load_conn *, struct load_run *);
+void load_conn_fini(struct load_conn *);
 void load_conn_start(struct load_conn *);
 /* Lets go of the connection once its lanes are over; `now`: at once. */
 void load_conn_end(struct load_conn *, bool now);
@@ -146,6 +149,8 @@ void load_lane_next(struct load_lane *);
 
 /* blind.c: from now on what arrives is counted and dropped below the lowest session. */
 void load_blind_begin(struct load_conn *);
+/* Its streams are over: ends the connection, at once or, from the inside out, in two calls. */
+void load_blind_end(struct load_conn *);
 
 /* hello.c */
 int load_hello(const char *sni, struct hb_text *ret, struct hb_err *reterr);

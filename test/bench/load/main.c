@@ -10,8 +10,8 @@ static const char help[] =
 	"standard output, errors on standard error, exit code 1 when there was any.\n"
 	"\n"
 	"load serve --listen ADDR [--listen ADDR...]\n"
-	"    Plain TCP endpoint. Skips a TLS ClientHello record if there is one; then the first byte says\n"
-	"    what the client wants: D source, d + 8 bytes (big endian) that many bytes, U sink that answers\n"
+	"    Plain TCP endpoint. Skips a TLS ClientHello record, and answers an HTTP/1.1 CONNECT, if there\n"
+	"    is one; then a byte says what the client wants: D source, d + 8 bytes (big endian) that many bytes, U sink that answers\n"
 	"    its count (8 bytes) at the end, E echo, X and I one byte. Prints\n"
 	"    {\"ready\":true,\"listen\":[...]}; ends on SIGTERM.\n"
 	"\n"
@@ -34,6 +34,9 @@ static const char help[] =
 	"  --count N              end the window after N operations\n"
 	"  --max-frame BYTES      MAX_FRAME_SIZE of HTTP/2 that we accept (16384)\n"
 	"  --honest               download: decrypt, and count payload instead of ciphertext\n"
+	"  --unchecked            upload: do not wait for the endpoint's count (a proxy that cannot pass a\n"
+	"                         half-closed stream on never gives it)\n"
+	"  --resume               connect by tls and h2: resume TLS sessions (\"resumed\" counts those)\n"
 	"  --timeout S            for all connections to be open (10)\n"
 	"  --pid PID              (repeat) also report the CPU time of this process in the window\n"
 	"\n"
@@ -71,6 +74,8 @@ static const struct option options[] = {
 	{ "--count", NUMBER, AT(count), 1, UINT32_MAX },
 	{ "--max-frame", NUMBER, AT(max_frame), 16384, 16777215 },
 	{ "--honest", FLAG, AT(honest), 0, 0 },
+	{ "--unchecked", FLAG, AT(unchecked), 0, 0 },
+	{ "--resume", FLAG, AT(resume), 0, 0 },
 	{ "--pid", PIDS, 0, 1, INT32_MAX },
 	{ "--help", FLAG, AT(help), 0, 0 },
 };

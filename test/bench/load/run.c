@@ -11,6 +11,7 @@
 #define OPENING_AT_ONCE 64u
 #define ERRORS_MAX      100u /* then it makes no sense to go on */
 #define TICK_MS         10u
+#define QUIET_TICKS     10u
 #define CLOSING_MS      3000u
 
 static const char *const vias[] = { "raw", "sni", "tls", "h2", "double" };
@@ -148,6 +149,8 @@ window_ends(struct load_run *run)
 	run->window_resumed = run->resumed - run->window_resumed;
 	if (run->usage.gone)
 		load_error(run, "a process given by --pid is gone");
+	if (run->window_bytes + run->window_operations == 0)
+		load_error(run, "nothing happened in the window");
 }
 
 static void
@@ -194,11 +197,14 @@ closing(struct load_run *run)
 			continue;
 		if (late && run->mode->kind == LOAD_UPLOAD)
 			load_error(run, "an upload was not answered in time");
-		if (late || (c->blind && c->looked_at == c->taken))
+		c->quiet = c->looked_at == c->taken ? c->quiet + 1 : 0;
+		c->looked_at = c->taken;
+		if (late)
 			load_conn_end(c, true);
 		else
 			idle = false;
-		c->looked_at = c->taken;
+		if (c->blind && !late && c->quiet % QUIET_TICKS == QUIET_TICKS - 1)
+			load_blind_end(c);
 	}
 	if (late || (idle && hb_transport_lingering(run->w) == 0))
 		run->phase = LOAD_DONE;
@@ -343,7 +349,7 @@ complete(struct load_run *run, struct load_options *o, struct hb_err *reterr)
 		return (hb_err_set(reterr, -EINVAL, "--cert and --key belong together"));
 	if (run->via == LOAD_SNI)
 		return (load_hello(o->sni, &run->hello, reterr));
-	return (run->via >= LOAD_TLS ? load_tls_init(run, reterr) : 0);
+	return (run->via >= LOAD_TLS ? load_tls_new(run, &run->tls, reterr) : 0);
 }
 
 static void
@@ -354,7 +360,7 @@ finish(struct load_run *run)
 		hb_worker_turn(run->w, false);
 	hb_timer_stop(&run->timer);
 	for (uint64_t i = 0; i < run->o->connections; i++)
-		hb_free(run->conns[i].lanes);
+		load_conn_fini(&run->conns[i]);
 	hb_free(run->conns);
 	if (run->tls != NULL)
 		hb_tls_ctx_free(&run->tls);

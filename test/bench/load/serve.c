@@ -38,6 +38,8 @@ struct end {
 	uint32_t skip;   /* START: bytes of the record that are still to come */
 	uint8_t head[8]; /* START: the record's header; LENGTH: the number */
 	uint8_t n_head;
+	bool http;       /* START: inside the head of an HTTP/1.1 request */
+	uint8_t n_blank; /* … bytes of CR LF CR LF at its end */
 	bool bounded;
 	uint64_t n;    /* SOURCE: to send, when bounded; SINK: came; REQUEST: its last bytes */
 	uint8_t *rest; /* BACK: what the socket did not take; owned */
@@ -241,27 +243,51 @@ command(int fd, const uint8_t *p, size_t n)
 	}
 }
 
-/* Skips a ClientHello that a passthrough has brought along; then the command. */
-static void
-start(int fd, const uint8_t *p, size_t n)
+/* Bytes of a ClientHello that a passthrough has brought along. */
+static size_t
+skip_record(struct end *e, const uint8_t *p, size_t n)
 {
-	struct end *e = &ends[fd];
+	size_t at = 0, skipped;
 
-	while (n > 0 && (e->n_head > 0 ? e->n_head < HEADER : *p == 0x16)) {
-		e->head[e->n_head++] = *p++;
-		n--;
+	while (at < n && (e->n_head > 0 ? e->n_head < HEADER : p[at] == 0x16)) {
+		e->head[e->n_head++] = p[at++];
 		if (e->n_head == HEADER)
 			e->skip = (uint32_t)e->head[3] << 8 | e->head[4];
 	}
-	if (n > 0 && e->skip > 0) {
-		size_t skipped = HB_MIN(n, (size_t)e->skip);
+	skipped = HB_MIN(n - at, (size_t)e->skip);
+	e->skip -= (uint32_t)skipped;
+	return (at + skipped);
+}
 
-		e->skip -= (uint32_t)skipped;
-		p += skipped;
-		n -= skipped;
+/* Bytes of the CONNECT request by which some proxies open their half; it is answered. */
+static size_t
+skip_request(int fd, const uint8_t *p, size_t n)
+{
+	static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n", blank[] = "\r\n\r\n";
+	struct end *e = &ends[fd];
+	size_t at = 0;
+
+	if (!e->http && n > 0 && p[0] == 'C')
+		e->http = true;
+	while (e->http && at < n) {
+		e->n_blank = p[at] == blank[e->n_blank] ? e->n_blank + 1 : p[at] == '\r';
+		at++;
+		if (e->n_blank == sizeof blank - 1) {
+			e->http = false;
+			(void)send(fd, ok, sizeof ok - 1, MSG_NOSIGNAL);
+		}
 	}
-	if (n > 0)
-		command(fd, p, n);
+	return (at);
+}
+
+static void
+start(int fd, const uint8_t *p, size_t n)
+{
+	size_t skipped = skip_record(&ends[fd], p, n);
+
+	skipped += skip_request(fd, p + skipped, n - skipped);
+	if (skipped < n)
+		command(fd, p + skipped, n - skipped);
 	else
 		watch(fd, EPOLLIN);
 }
