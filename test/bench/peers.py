@@ -9,6 +9,8 @@ import socket
 import subprocess
 import time
 
+from ca import Authority
+
 CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
 SERVER_ID = "spiffe://cluster.local/ns/default/sa/server"
 DEADLINE = 20            # seconds, for what should take less than one
@@ -29,6 +31,8 @@ class Peer:
     argv: object
     ways: dict
     version: tuple = ()
+    env: object = None              # the values -> more environment
+    port: int = None                # it has one port, so that one at a time can run
 
     def path(self):
         return shutil.which(self.program) if self.program else None
@@ -67,12 +71,20 @@ PEERS = {
     "haproxy": _haproxy("HAProxy", {"passthrough": ("haproxy-passthrough.cfg", {"GLOBAL": "", "SPLICE": ""})}),
     "haproxy-splice": _haproxy("HAProxy, splice, 1 MiB pipes", {
         "passthrough": ("haproxy-passthrough.cfg", _PIPES), "passthrough-reno": ("haproxy-passthrough.cfg", _PIPES)}),
-    "haproxy-tuned": _haproxy("HAProxy, 64 KiB buffers, 8 MiB windows", {"terminate": ("haproxy-terminate.cfg", {})}),
+    "haproxy-tuned": _haproxy("HAProxy, 64 KiB buffers", {"terminate": ("haproxy-terminate.cfg", {})}),
     "nginx": Peer("nginx", "nginx", lambda p, config, v: [p, "-c", config, "-p", v["FOLDER"]], {
         "passthrough": ("nginx.conf", {})}, ("-v",)),
-    "nghttpx": Peer("nghttpx, 16 and 32 MiB windows", "nghttpx", _nghttpx, {"terminate": (None, {})}, ("--version",)),
+    "nghttpx": Peer("nghttpx, 16 MiB windows", "nghttpx", _nghttpx, {"terminate": (None, {})}, ("--version",)),
     "h2o": Peer("h2o", "h2o", lambda p, config, v: [p, "-c", config], {"terminate": ("h2o.conf", {})}, ("--version",)),
 }
+
+# One worker and its main thread. It signs nothing itself: `CA` is ours.
+_ZTUNNEL = {"PROXY_MODE": "dedicated", "PROXY_WORKLOAD_INFO": "default/bench/server", "ZTUNNEL_WORKER_THREADS": "1", "RUST_LOG": "off",
+            "XDS_ADDRESS": "", "DNS_PROXY_ADDR": "127.0.0.1:15053", "ALT_CA_HOSTNAME": "bench.example", "NODE_NAME": "bench",
+            "CLUSTER_ID": "bench"}
+PEERS["ztunnel"] = Peer("ztunnel", "ztunnel", lambda p, config, v: [p], {"terminate": ("ztunnel.yaml", {})}, ("version",), port=15008,
+                        env=lambda v: {**_ZTUNNEL, "LOCAL_XDS_PATH": v["CONFIG"], "CA_ADDRESS": f"https://127.0.0.1:{v['CA']}",
+                                       "CA_ROOT_CA": f"{v['CERTS']}/root.pem", "AUTH_TOKEN": f"{v['CERTS']}/token"})
 
 
 def available(name):
@@ -120,6 +132,7 @@ def make_certificates(folder):
                  "-out", folder / f"{name}.pem", "-extfile", folder / "ext", "-extensions", "v")
         both = (folder / f"{name}.pem").read_bytes() + (folder / f"{name}.key").read_bytes()
         (folder / f"{name}-both.pem").write_bytes(both)
+    (folder / "token").write_text("bench", encoding="ascii")
     return folder
 
 
@@ -134,13 +147,14 @@ def pin(pid, cores):
 class Process:
     """A program on `cores`. Its output goes to a file; `started` is the time just before its exec (monotonic ns)."""
 
-    def __init__(self, argv, log, cores, stdin=subprocess.DEVNULL, stdout=None):
+    def __init__(self, argv, log, cores, stdin=subprocess.DEVNULL, stdout=None, env=None):
         self.log = pathlib.Path(log)
         own = os.sched_getaffinity(0)
         with open(self.log, "wb") as out:
             os.sched_setaffinity(0, cores)
             self.started = time.monotonic_ns()
-            self.process = subprocess.Popen(argv, stdin=stdin, stdout=stdout or out, stderr=out)
+            self.process = subprocess.Popen(argv, stdin=stdin, stdout=stdout or out, stderr=out,
+                                            env={**os.environ, **(env or {})})
             os.sched_setaffinity(0, own)
         self.pid = self.process.pid
 
@@ -183,6 +197,7 @@ class Stage:
         self.certs = make_certificates(self.folder / "certs")
         self.port = 2000
         self.running = {}
+        self.authority = Authority(self.certs, SERVER_ID) if available("ztunnel") else None
         self.origin_port = self.next_port()
         self.origin = Process([load, "serve", "--listen", f"127.0.0.1:{self.origin_port}"], self.folder / "origin.log", cores)
         self.origin.wait_for(self.origin_port)
@@ -196,7 +211,9 @@ class Stage:
         peer = PEERS[name]
         folder = self.folder / f"{name}-{way}"
         folder.mkdir(exist_ok=True)
-        port = self.next_port()
+        if peer.port and (name, way) in self.running:
+            self.running.pop((name, way))[0].stop()
+        port = peer.port or self.next_port()
         values = {"PORT": port, "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
         if way == "originate":
             values["TERMINATOR"] = self.get("hbone", "terminate")[1]
@@ -207,8 +224,10 @@ class Stage:
             for word, value in {**values, **more}.items():
                 text = text.replace(f"@{word}@", str(value))
             config.write_text(text, encoding="utf-8")
-        process = Process(peer.argv(peer.path(), str(config), {k: str(v) for k, v in values.items()}), folder / "log", self.cores)
-        return process, port
+        values |= {"CONFIG": config, "CA": self.authority.port if self.authority else 0}
+        values = {k: str(v) for k, v in values.items()}
+        return Process(peer.argv(peer.path(), str(config), values), folder / "log", self.cores,
+                       env=peer.env(values) if peer.env else None), port
 
     def get(self, name, way):
         """One that runs until `stop_all`: (process, port)."""
