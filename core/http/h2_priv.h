@@ -12,6 +12,8 @@
 #define H2_SLICES_MAX 64u
 /* So many header fields are listed on the stack. */
 #define H2_HEADERS_FEW 32u
+/* Writes up to this size wait for the end of the turn. */
+#define H2_SMALL_WRITE 4096u
 /* Payload of our DATA frames at most. */
 #define H2_FRAME_MAX  (64u * 16384u - 9u)
 
@@ -120,6 +122,7 @@ struct h2_stream {
 	uint32_t            grown;  /* its window, above stream_window                    */
 	int32_t             id;
 	uint16_t            status;
+	uint16_t            quiet;  /* of tx: put off by us, its sender need not hear of it */
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
 	bool request_due : 1;       /* on_request has to be called                        */
 	bool offered : 1;           /* somebody owns it                                   */
@@ -148,6 +151,7 @@ struct h2_linger {
 /* Session, for streams. */
 void hb_h2__mark(struct h2_stream *);          /* something to tell: from the run queue  */
 void hb_h2__send(struct hb_h2 *);              /* frames that are ready, if it may       */
+void hb_h2__send_soon(struct hb_h2 *);         /* … from the run queue, all in one       */
 void hb_h2__credit(struct hb_h2 *, size_t n);  /* connection credit for n bytes          */
 void hb_h2__detach(struct h2_stream *);        /* leaves the session's lists             */
 

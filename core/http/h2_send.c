@@ -105,20 +105,31 @@ hb_h2__send(struct hb_h2 *h2)
 	}
 }
 
+void
+hb_h2__send_soon(struct hb_h2 *h2)
+{
+	HB_CHECK(h2, HB_H2_MAGIC);
+	if (!h2->dead)
+		hb_run_soon(h2->worker, &h2->run);
+}
+
 static int
 on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *header, size_t n,
 	nghttp2_data_source *source, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+	size_t quiet;
 
 	(void)source;
 	HB_ASSERT(s != NULL && frame->data.padlen == 0 && n <= s->tx.len);
 	memcpy(hb_buf_reserve(&h2->out, FRAME_HEADER), header, FRAME_HEADER);
 	hb_buf_commit(&h2->out, FRAME_HEADER);
 	hb_buf_move_n(&h2->out, &s->tx, n);
-	s->sent += (uint32_t)n;
-	if (!s->writing && n > 0)
+	quiet = HB_MIN(n, (size_t)s->quiet);
+	s->quiet -= (uint16_t)quiet;
+	s->sent += (uint32_t)(n - quiet);
+	if (!s->writing && n > quiet)
 		hb_h2__mark(s);
 	/* A batch is handed on before the next frame, not in the middle of one. */
 	return (0);

@@ -68,6 +68,9 @@ hb_h2__stream_reset(struct h2_stream *s, uint32_t error_code)
 {
 	if (s->h2 == NULL || s->over)
 		return;
+	/* nghttp2 drops what was written and has not gone; what was put off counts as gone. */
+	if (s->quiet > 0)
+		hb_h2__send(s->h2);
 	(void)nghttp2_submit_rst_stream(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, error_code);
 }
 
@@ -344,12 +347,29 @@ start_tx(struct h2_stream *s)
 	hb_h2__send(s->h2);
 }
 
+/*
+ * A write that is not worth a record and a system call of its own: it goes at the end of this turn,
+ * with what the session's other streams have by then.
+ */
+static bool
+put_off(struct h2_stream *s)
+{
+	if (s->tx.len > H2_SMALL_WRITE)
+		return (false);
+	hb_buf_own(&s->tx);
+	s->quiet = (uint16_t)s->tx.len;
+	hb_h2__stream_send(s);
+	hb_h2__send_soon(s->h2);
+	return (true);
+}
+
 static void
 stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 {
 	struct h2_stream *s = stream_of(t);
-	size_t queued = s->tx.len;
+	size_t queued = s->tx.len - s->quiet;
 	uint32_t sent = s->sent;
+	bool first;
 
 	if (s->h2 == NULL || s->over || s->tx_gone) {
 		hb_buf_fini(buf);
@@ -358,7 +378,10 @@ stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 		return;
 	}
 	s->tx_end = end;
+	first = s->tx.len == 0;
 	hb_buf_move(&s->tx, buf);
+	if (first && put_off(s))
+		return;
 	s->writing = true;
 	start_tx(s);
 	s->writing = false;
@@ -394,7 +417,7 @@ linger_timeout(struct hb_timer *timer)
 	hb_h2__stream_reset(s, NGHTTP2_CANCEL);
 	bury(s);
 	if (h2 != NULL)
-		hb_h2__send(h2);
+		hb_h2__send_soon(h2);
 }
 
 /* 200, unless it was answered. */
@@ -427,7 +450,8 @@ stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 	if (s->h2->server)
 		answer(s);
 	s->tx_end = true;
-	start_tx(s);
+	hb_h2__stream_send(s);
+	hb_h2__send_soon(s->h2);
 }
 
 static void
@@ -439,7 +463,7 @@ stream_abort(struct hb_transport *t, enum hb_close_reason reason)
 	hb_h2__stream_reset(s, hb_h2__error_code(reason));
 	bury(s);
 	if (h2 != NULL)
-		hb_h2__send(h2);
+		hb_h2__send_soon(h2);
 }
 
 static void
@@ -450,7 +474,7 @@ stream_accept(struct hb_transport *t)
 	if (s->h2 == NULL || s->over || !s->h2->server)
 		return;
 	answer(s);
-	hb_h2__send(s->h2);
+	hb_h2__send_soon(s->h2);
 }
 
 static void
@@ -465,14 +489,14 @@ reject_with(struct h2_stream *s, unsigned status, const struct hb_h2_header *hea
 	if (!h2->server || s->responded) {
 		hb_h2__stream_reset(s, NGHTTP2_CANCEL);
 		bury(s);
-		hb_h2__send(h2);
+		hb_h2__send_soon(h2);
 		return;
 	}
 	discard(s);
 	/* RFC 9113 8.1: the whole answer first, then NO_ERROR so that the client stops sending. */
 	s->stop_after_end = true;
 	(void)hb_h2__stream_submit(s, status, headers, n, false);
-	hb_h2__send(h2);
+	hb_h2__send_soon(h2);
 }
 
 static void
@@ -512,7 +536,7 @@ stream_closed(struct hb_transport *t)
 		hb_h2__stream_reset(s, NGHTTP2_CANCEL);
 	bury(s);
 	if (h2 != NULL)
-		hb_h2__send(h2);
+		hb_h2__send_soon(h2);
 }
 
 static void
@@ -524,7 +548,7 @@ stream_run(struct hb_transport *t)
 	hb_h2__stream_tell(s);
 	/* Credit that the sink's reading gave back. */
 	if (h2 != NULL)
-		hb_h2__send(h2);
+		hb_h2__send_soon(h2);
 }
 
 static const struct hb_transport_ops stream_ops = {
@@ -593,7 +617,7 @@ hb_h2_stream_accept(struct hb_transport *t, const struct hb_h2_header *headers, 
 	if (s->h2 == NULL || s->over || s->responded || !s->h2->server)
 		return;
 	(void)hb_h2__stream_submit(s, 200, headers, n, true);
-	hb_h2__send(s->h2);
+	hb_h2__send_soon(s->h2);
 }
 
 void

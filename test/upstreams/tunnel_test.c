@@ -579,7 +579,7 @@ test_server_speaks_first(void **state)
 	PEER_UNTIL(&p, s.ends == 1);
 	assert_true(hbt_gotz(&s, "220 ready"));
 	hbt_writez(&s, "quit", true);
-	PEER_UNTIL(&p, s.closed == 1);
+	PEER_UNTIL(&p, s.closed == 1 && p.stream[0]->ends == 1);
 	assert_true(hbt_gotz(p.stream[0], "quit"));
 	hbt_sink_fini(&s);
 }
