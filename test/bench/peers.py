@@ -91,6 +91,15 @@ def available(name):
     return name in PEERS and (name == "direct" or PEERS[name].path() is not None)
 
 
+def render(name, way, values):
+    """The configuration file of a peer, filled in."""
+    template, more = PEERS[name].ways[way]
+    text = (CONFIGS / template).read_text(encoding="utf-8")
+    for word, value in {**values, **more}.items():
+        text = text.replace(f"@{word}@", str(value))
+    return text
+
+
 def version(name):
     peer = PEERS[name]
     if not peer.version:
@@ -217,13 +226,10 @@ class Stage:
         values = {"PORT": port, "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
         if way == "originate":
             values["TERMINATOR"] = self.get("hbone", "terminate")[1]
-        template, more = peer.ways[way]
+        template = peer.ways[way][0]
         config = folder / (template or "none")
         if template:
-            text = (CONFIGS / template).read_text(encoding="utf-8")
-            for word, value in {**values, **more}.items():
-                text = text.replace(f"@{word}@", str(value))
-            config.write_text(text, encoding="utf-8")
+            config.write_text(render(name, way, values), encoding="utf-8")
         values |= {"CONFIG": config, "CA": self.authority.port if self.authority else 0}
         values = {k: str(v) for k, v in values.items()}
         return Process(peer.argv(peer.path(), str(config), values), folder / "log", self.cores,
