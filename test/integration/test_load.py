@@ -36,7 +36,9 @@ def load(mode, via, port, *options):
     """The report of a short run: (exit code, JSON)."""
     p = start(mode, via, port, "--seconds", 0.2, "--warmup", 0.05, *options)
     code = p.wait()
-    return code, json.loads(next(x for x in reversed(p.lines) if x and x.startswith("{")))
+    found = [x for x in p.lines if x and '"errors"' in x]
+    assert len(found) == 1, (code, p.output())
+    return code, json.loads(found[0])
 
 
 def check(code, r, mode, connections, streams=1):
@@ -47,7 +49,7 @@ def check(code, r, mode, connections, streams=1):
         assert r["operations"] == connections * streams
         return
     assert (r["operations"] > 0) == (mode not in BULK), r
-    assert 0.19 < r["seconds"] < 5, r
+    assert 0.1 < r["seconds"] < 5, r
     assert 0 < r["own_cpu_ns"] < r["seconds"] * 1.5e9
     if mode in BULK:
         assert r["latency_us"] is None
@@ -187,7 +189,7 @@ def test_a_proxy_that_dies_is_an_error(hbone, certs, origin, mode):
     h.process.kill()
     h.process.wait()
     code = p.wait()
-    r = json.loads([x for x in p.lines if x and '"errors"' in x][-1])
+    r = json.loads(next(x for x in p.lines if x and '"errors"' in x))
     assert code == 1 and r["errors"] >= 2, p.output()
     assert re.search(r"lost|refused|reset|opened", r["error"]), r
 
