@@ -7,8 +7,8 @@
  * EAGAIN (budget, back-pressure) remembers that the descriptor is still ready.
  *
  * Two implementations behind this header, chosen per process by hb_io_backend before workers are
- * made: `epoll` (an edge-triggered epoll set of our own, nested in the uv loop through one
- * uv_poll_t: one epoll_ctl a descriptor, hb_io_again is a no-op) and `uv` (one uv_poll_t a
+ * made: `epoll` (an edge-triggered epoll set of our own, in which the uv loop's set is nested: one
+ * epoll_ctl a descriptor, one system call a wake-up, hb_io_again is a no-op) and `uv` (one uv_poll_t a
  * descriptor, portable, re-armed by hb_io_again).
  */
 #ifndef HB_CORE_EVENT_IO_H
@@ -19,6 +19,10 @@
 #define HB_IO_READ  1u
 #define HB_IO_WRITE 2u
 #define HB_IO_HUP   4u /* both directions are over, or an error: read to learn which */
+/* The peer's end waits behind what there is to read. Not every backend tells; one that does not says READ
+ * anew after hb_io_again while an end waits. So who reads a socket and gets less than asked for may call
+ * hb_io_again without having seen EAGAIN, unless END or HUP was reported. */
+#define HB_IO_END   8u
 
 enum hb_io_backend { HB_IO_EPOLL, HB_IO_UV };
 /* Before hb_workers_init. Default: HB_IO_EPOLL on Linux, else HB_IO_UV. */

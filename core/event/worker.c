@@ -148,6 +148,9 @@ on_prepare(uv_prepare_t *h)
 	struct hb_worker_priv *p = w->priv;
 	uint64_t next = p->fake ? UINT64_MAX : hb_wheel_next(&p->wheel), now = uv_now(&p->loop);
 
+	/* own_turn sees to it. */
+	if (p->waits)
+		return;
 	if (next != p->armed_ms) {
 		p->armed_ms = next;
 		if (next == UINT64_MAX)
@@ -309,6 +312,57 @@ drain(struct hb_worker *w)
 	return (any);
 }
 
+static void
+on_woken(struct hb_worker *w)
+{
+	struct hb_worker_priv *p = w->priv;
+
+	uv_update_time(&p->loop);
+	if (!p->fake && hb_wheel_next(&p->wheel) <= uv_now(&p->loop))
+		hb_wheel_run(w, uv_now(&p->loop));
+}
+
+static int
+own_timeout(const struct hb_worker_priv *p)
+{
+	uint64_t next = p->fake ? UINT64_MAX : hb_wheel_next(&p->wheel), now = uv_now(&p->loop);
+	int uv = uv_backend_timeout(&p->loop);
+
+	if (has_work(p) || next <= now)
+		return (0);
+	if (next == UINT64_MAX || (uv >= 0 && (uint64_t)uv < next - now))
+		return (uv);
+	return ((int)HB_MIN(next - now, (uint64_t)INT_MAX));
+}
+
+/* One turn without the uv loop, which is entered only when it has something to do. */
+static void
+own_turn(struct hb_worker *w)
+{
+	struct hb_worker_priv *p = w->priv;
+
+	p->wall_valid = p->fake;
+	if (hb_io_ops()->wait(w, own_timeout(p), on_woken) || uv_backend_timeout(&p->loop) == 0)
+		(void)uv_run(&p->loop, UV_RUN_NOWAIT); /* with on_check */
+	else
+		end_of_turn(w);
+}
+
+static void
+own_loop(struct hb_worker *w)
+{
+	struct hb_worker_priv *p = w->priv;
+
+	current = w;
+	p->inside = p->waits = true;
+	hb_io_ops()->wait_begin(w);
+	while (!p->stopped)
+		own_turn(w);
+	hb_io_ops()->wait_end(w);
+	p->inside = p->waits = p->stopped = false;
+	current = NULL;
+}
+
 static void *
 worker_main(void *arg)
 {
@@ -317,7 +371,10 @@ worker_main(void *arg)
 
 	(void)snprintf(name, sizeof name, "hb-worker-%u", w->index);
 	(void)pthread_setname_np(pthread_self(), name);
-	run_loop(w, UV_RUN_DEFAULT);
+	if (hb_io_ops()->wait != NULL)
+		own_loop(w);
+	else
+		run_loop(w, UV_RUN_DEFAULT);
 	return (NULL);
 }
 
@@ -371,7 +428,10 @@ static void
 on_stop_task(struct hb_task *t)
 {
 	hb_free(t);
-	uv_stop(&current->priv->loop);
+	if (current->priv->waits)
+		current->priv->stopped = true;
+	else
+		uv_stop(&current->priv->loop);
 }
 
 static void

@@ -38,7 +38,9 @@ struct hb_worker {
 	unsigned magic;
 #define HB_WORKER_MAGIC 0x6b1f0d35
 	uint32_t               index; /* read-only: 0 … count-1, or HB_WORKER_CONTROL            */
-	uv_loop_t             *loop;  /* read-only: for rooms that need a uv handle (admin, DNS) */
+	/* read-only: for rooms that need a uv handle (admin, DNS); of the control thread, for a worker's
+	 * thread enters its uv loop only when that has something to do */
+	uv_loop_t             *loop;
 	void                  *slot[HB_SLOT_MAX]; /* see enum hb_worker_slot                     */
 	struct hb_worker_priv *priv;
 };

@@ -54,6 +54,7 @@ struct hb_worker_priv {
 	bool      started; /* the thread runs and is not joined                */
 	bool      inside;  /* uv_run is on the stack: the cached time is fresh */
 	bool      stopped; /* hb_control_stop came, perhaps before the loop    */
+	bool      waits;   /* the thread waits by hb_io_ops.wait               */
 
 	struct hb_task  *backlog, **backlog_tail; /* taken from `posted`, in order */
 	struct hb_list   run;
@@ -108,6 +109,15 @@ struct hb_io_ops {
 	void (*again)(struct hb_io *, unsigned events); /* NULL = nothing to do */
 	/* The descriptor is closed next when `closing`. */
 	void (*stop)(struct hb_io *, bool closing);
+	/*
+	 * NULL: the uv loop waits. Else a worker's thread turns its loop itself: wait_begin, then wait
+	 * as often as it likes (at most timeout_ms, -1 = for ever): calls `woken` when the time is
+	 * known, then the callbacks; true = the uv loop has something to do. wait_end gives the waiting
+	 * back to the uv loop.
+	 */
+	void (*wait_begin)(struct hb_worker *);
+	bool (*wait)(struct hb_worker *, int timeout_ms, void (*woken)(struct hb_worker *));
+	void (*wait_end)(struct hb_worker *);
 };
 
 #ifdef __linux__
