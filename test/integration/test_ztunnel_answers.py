@@ -43,13 +43,13 @@ def row_of(beginning):
 
 # ------------------------------------------------------------------ configurations
 
-def manager(certs, *, methods=True, connect=True, domain="*", cluster="dst", clusters=(), listeners=(), most=100):
+def manager(certs, *, methods=True, connect=True, domain="*", cluster="dst", clusters=(), listeners=(), most=100, direct=None):
     """Envoy's form of tunnels.server()."""
     action = {"cluster": cluster, "timeout": "0s"}
     if connect:
         action["upgrade_configs"] = [{"upgrade_type": "CONNECT", "connect_config": {}}]
     routes = {"name": "r", "virtual_hosts": [{"name": "v", "domains": [domain], "routes": [
-        {"match": {"connect_matcher": {}}, "route": action}]}]}
+        {"match": {"connect_matcher": {}}, **({"direct_response": {"status": direct}} if direct else {"route": action})}]}]}
     router = c.typed("router", "envoy.extensions.filters.http.router.v3.Router")
     hcm = c.typed("hcm", "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
                   stat_prefix="t", codec_type="HTTP2", route_config=routes, http_filters=[router],
@@ -123,6 +123,10 @@ def no_upgrade(certs, kind, x):
     return manager(certs, methods=False, connect=False)
 
 
+def direct(certs, kind, x):
+    return manager(certs, direct=418)
+
+
 def no_listener(certs, kind, x):
     return server(certs, listener="nobody")
 
@@ -164,6 +168,7 @@ CASES = {
     "denied by a policy": (denied, {"open": to("{echo}"), "closed": to("{closed}")}),
     "no filter chain, no route": (no_chain, {"any": to("{echo}")}),
     "CONNECT is not among `upgrade_configs`": (no_upgrade, {"any": to("{echo}")}),
+    "the route has a `direct_response`": (direct, {"any": to("{echo}")}),
     "the listener that takes the streams does not exist": (no_listener, {"any": to("{echo}")}),
     "no cluster, no endpoint": (plain, {
         "refused": to("{closed}"), "no name": to("nobody.example:80")}),
@@ -235,7 +240,7 @@ PAIRS = [pytest.param(row, kind, id=f"{kind}-{i}") for i, row in enumerate(CASES
 def test_documented(hbone, certs, addresses, row, kind):
     """docs/hbone.md, "What is answered". The connection goes on after each of them."""
     make, requests = CASES[row]
-    want = ROWS[row_of(row)][FILTERS.index(kind)]
+    want = ROWS[row_of(row)][FILTERS.index(kind)].replace("its status", "418")
     h = hbone(make(certs, kind, addresses))
     with wire.client(h.port("hbone"), certs) as w:
         w.until(lambda: w.all(wire.SETTINGS, 0)[1:])  # ours are acknowledged, too: limits hold

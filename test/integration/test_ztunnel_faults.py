@@ -126,6 +126,8 @@ def test_reset_of_the_application(hbone, certs, dial, origin, when):
     if when == "data":
         assert w.status(1) == 200 and w.read(1, 4) == b"part"
         w.send(wire.DATA, 0, 1, b"x")
+    if when == "accept" and w.status(1) == 503:
+        return  # it came before we knew of the connection
     assert w.code(1) == wire.CONNECT_ERROR
     assert not w.ended(1)
 
@@ -308,22 +310,21 @@ def test_refusals_are_counted(hbone, certs, dial, origin):
 @pytest.mark.skipif(SLOW != 1, reason="sanitizers count memory in another way")
 def test_buffers_of_idle_tunnels_are_gone(hbone, certs, dial, origin):
     """ztunnel's copy buffers stay as large as the traffic made them. A hundred tunnels that have moved bytes, and now are
-    idle, cost as much as they did before."""
+    idle, hold less than 4 KiB each: when they are gone, so much less is allocated."""
     h, target = hbone(server(certs, http2={"max_concurrent_streams": 100}), "--concurrency", "1"), origin()
     w = dial(h)
     streams = range(1, 201, 2)
     for stream in streams:
         tunnel(w, stream, target)
-
-    def move(streams):
+    for _ in range(16):
         for stream in streams:
             w.send(wire.DATA, 0, stream, bytes(65536))
         for stream in streams:
             w.until(lambda n=stream: len(w.data[n]) >= 65536)
             w.data[stream] = b""
-    for _ in range(16):
-        move(streams[:10])  # what a worker needs once
-    before = h.stat("server.memory_allocated")
-    for _ in range(16):
-        move(streams)
-    until(lambda: h.stat("server.memory_allocated") <= before + 90 * 1024, "memory to be given back")
+    idle = h.stat("server.memory_allocated")
+    for stream in streams:
+        w.rst(stream, wire.CANCEL)
+    h.expect_stat("hbone_server.t.tunnels_active", 0)
+    held = idle - h.stat("server.memory_allocated")
+    assert held < len(streams) * 4096, held
