@@ -80,9 +80,10 @@ uint64_t hb_buf_copied(void);
  * high / 2 after that. high 0 = never.
  */
 struct hb_watermark {
-	size_t high;
-	bool   above; /* read-only */
+	uint32_t high : 31; /* HB_WATERMARK_MAX at most */
+	uint32_t above : 1; /* read-only                */
 };
+#define HB_WATERMARK_MAX 0x7fffffffu
 /* Returns +1 = now above, -1 = now below, 0 = no change. */
 static inline int
 hb_watermark_set(struct hb_watermark *w, size_t level)

@@ -165,11 +165,9 @@ facade_end(struct hb_conn *c)
 	if (c->facade == NULL)
 		return (true);
 	ft = &c->facade->base;
-	if (!(c->flags & HB_CF_GONE)) {
-		hb_buf_fini(&ft->unread);
-		ft->unread_end = false;
-	}
-	if (c->told == HB_CLOSE_DONE && ft->unread_end)
+	if (!(c->flags & HB_CF_GONE))
+		hb_transport_unread_drop(ft);
+	if (c->told == HB_CLOSE_DONE && hb_transport_unread_end(ft))
 		return (false); /* facade.c asks again when the end was delivered */
 	if (c->told == HB_CLOSE_DONE && !(ft->read_ended && ft->write_ended))
 		c->told = HB_CLOSE_LOCAL_CLOSE; /* a filter has kept an end for itself */
@@ -613,9 +611,9 @@ hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 	/* It waits for the terminal filter to take or to pass on the rest; no longer. */
 	c->flags &= ~(HB_CF_LINGER | HB_CF_GONE);
 	hb_conn__end_soon(c);
-	if (c->facade != NULL && c->facade->base.unread.len > 0) {
-		hb_buf_fini(&c->facade->base.unread);
-		c->facade->base.unread_end = false;
+	if (c->facade != NULL && c->facade->base.unread != NULL &&
+		c->facade->base.unread->buf.len > 0) {
+		hb_transport_unread_drop(&c->facade->base);
 		hb_transport_run_soon(&c->facade->base);
 	}
 }

@@ -424,8 +424,7 @@ hb_tcp_take_fd(struct hb_transport **tp, struct hb_buf *ret_unread, bool *ret_en
 	HB_ASSERT(f->queue.len == 0 && !t->write_ended && f->raw == NULL);
 	if (f->error != 0)
 		return (-f->error);
-	hb_buf_move(ret_unread, &t->unread);
-	*ret_end = t->unread_end;
+	hb_transport_unread_take(t, ret_unread, ret_end);
 	hb_io_stop(&f->in);
 	t->dead = true;
 	f->released = true;

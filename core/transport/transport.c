@@ -81,13 +81,59 @@ can_tell(const struct hb_transport *t)
 static bool
 has_unread(const struct hb_transport *t)
 {
-	return (t->unread.len > 0 || t->unread_end);
+	return (t->unread != NULL);
+}
+
+static size_t
+unread_len(const struct hb_transport *t)
+{
+	return (t->unread == NULL ? 0 : t->unread->buf.len);
+}
+
+static struct hb_transport_unread *
+unread_of(struct hb_transport *t)
+{
+	if (t->unread == NULL)
+		t->unread = hb_calloc(1, sizeof *t->unread);
+	return (t->unread);
+}
+
+bool
+hb_transport_unread_end(const struct hb_transport *t)
+{
+	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	return (t->unread != NULL && t->unread->end);
+}
+
+void
+hb_transport_unread_take(struct hb_transport *t, struct hb_buf *to, bool *ret_end)
+{
+	struct hb_transport_unread *u = t->unread;
+
+	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	*ret_end = u != NULL && u->end;
+	if (u == NULL)
+		return;
+	t->unread = NULL;
+	hb_buf_move(to, &u->buf);
+	hb_free(u);
+}
+
+void
+hb_transport_unread_drop(struct hb_transport *t)
+{
+	struct hb_buf buf = { NULL, NULL, 0 };
+	bool end;
+
+	hb_transport_unread_take(t, &buf, &end);
+	hb_buf_fini(&buf);
 }
 
 void
 hb_transport_run_soon(struct hb_transport *t)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	HB_ASSERT(!t->buried);
 	hb_run_soon(t->worker, &t->run);
 }
 
@@ -184,7 +230,7 @@ deliver_closed(struct hb_transport *t)
 	void *sink = t->sink;
 
 	HB_ASSERT(reason != HB_CLOSE_NONE);
-	HB_ASSERT(t->unread.len == 0);
+	HB_ASSERT(unread_len(t) == 0);
 	event_begin(t);
 	t->dead = true;
 	ev->on_closed(sink, t, reason);
@@ -198,9 +244,9 @@ deliver_closed(struct hb_transport *t)
 static bool
 closed_deliverable(const struct hb_transport *t)
 {
-	if (t->close_due == HB_CLOSE_NONE || !can_tell(t) || t->unread.len > 0 || t->due != 0)
+	if (t->close_due == HB_CLOSE_NONE || !can_tell(t) || unread_len(t) > 0 || t->due != 0)
 		return (false);
-	return (!t->unread_end || t->close_due != HB_CLOSE_DONE);
+	return (!hb_transport_unread_end(t) || t->close_due != HB_CLOSE_DONE);
 }
 
 static void
@@ -221,10 +267,9 @@ static void
 deliver_unread(struct hb_transport *t)
 {
 	struct hb_buf buf = { NULL, NULL, 0 };
-	bool end = t->unread_end;
+	bool end;
 
-	hb_buf_move(&buf, &t->unread);
-	t->unread_end = false;
+	hb_transport_unread_take(t, &buf, &end);
 	deliver_data(t, &buf, end);
 }
 
@@ -310,10 +355,11 @@ hb_transport_unread(struct hb_transport *t, struct hb_buf *buf, bool end)
 	HB_ASSERT(!end || t->read_ended);
 	t->bytes_in -= HB_MIN(t->bytes_in, (uint64_t)buf->len);
 	hb_buf_own(buf);
-	hb_buf_move_front(&t->unread, buf);
+	if (buf->len > 0)
+		hb_buf_move_front(&unread_of(t)->buf, buf);
 	if (end) {
 		t->read_ended = false;
-		t->unread_end = true;
+		unread_of(t)->end = true;
 	}
 	hb_transport_run_soon(t);
 }
@@ -346,7 +392,7 @@ let_go(struct hb_transport *t)
 	t->ev = NULL;
 	t->sink = NULL;
 	t->due = 0;
-	hb_buf_fini(&t->unread);
+	hb_transport_unread_drop(t);
 	if (t->close_due == HB_CLOSE_NONE)
 		return (true);
 	t->ops->closed(t);
@@ -432,7 +478,7 @@ hb_transport_set_high(struct hb_transport *t, size_t bytes)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	HB_ASSERT(!t->dead);
-	t->out.high = bytes;
+	t->out.high = (uint32_t)HB_MIN(bytes, (size_t)HB_WATERMARK_MAX) & HB_WATERMARK_MAX;
 	if (bytes == 0)
 		t->out.above = false;
 	else
@@ -520,7 +566,7 @@ hb_transport_emit_data(struct hb_transport *t, struct hb_buf *buf, bool end)
 		return;
 	}
 	HB_ASSERT(t->close_due == HB_CLOSE_NONE);
-	HB_ASSERT(!t->unread_end);
+	HB_ASSERT(!hb_transport_unread_end(t));
 	if (buf->len == 0 && !end)
 		return;
 	if (hb_transport_can_read(t)) {
@@ -529,8 +575,8 @@ hb_transport_emit_data(struct hb_transport *t, struct hb_buf *buf, bool end)
 	}
 	HB_ASSERT(!t->read_ended);
 	hb_buf_own(buf);
-	hb_buf_move(&t->unread, buf);
-	t->unread_end = end;
+	hb_buf_move(&unread_of(t)->buf, buf);
+	unread_of(t)->end = end;
 	hb_transport_run_soon(t);
 }
 
@@ -616,7 +662,7 @@ hb_transport_bury(struct hb_transport *t, void (*free_fn)(struct hb_transport *)
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	HB_ASSERT(t->dead);
 	hb_run_cancel(&t->run);
-	hb_buf_fini(&t->unread);
+	hb_transport_unread_drop(t);
 	if (t->lingering) {
 		struct hb_transport_state *s = hb_transport_state(t->worker);
 
@@ -626,5 +672,6 @@ hb_transport_bury(struct hb_transport *t, void (*free_fn)(struct hb_transport *)
 	}
 	t->ev = NULL;
 	t->free_fn = free_fn;
+	t->buried = true;
 	hb_dead_add(t->worker, &t->dead_node, dead_free);
 }

@@ -115,10 +115,17 @@ struct hb_transport_ops {
 	void (*settled)(struct hb_transport *);
 };
 
-/* Embedded first in every implementation. */
+/* Bytes to deliver before anything else, and perhaps the end behind them. */
+struct hb_transport_unread {
+	struct hb_buf buf;
+	bool          end;
+};
+
+/* Embedded first in every implementation; a tunnel has three, so it is packed. */
 struct hb_transport {
 	unsigned magic;
 #define HB_TRANSPORT_MAGIC 0x74a91c52
+	uint32_t read_disabled;                 /* counter; new transports start at 1       */
 	const struct hb_transport_ops    *ops;
 	struct hb_worker                 *worker;
 	const struct hb_transport_events *ev;   /* of the sink                              */
@@ -126,26 +133,27 @@ struct hb_transport {
 		void *sink;
 		void (*free_fn)(struct hb_transport *); /* private: after bury                  */
 	};
-	struct hb_watermark               out;  /* of queued bytes                          */
-	uint32_t read_disabled;                 /* counter; new transports start at 1       */
+	uint64_t bytes_in, bytes_out;           /* delivered to / accepted from the sink    */
+	struct hb_transport_watch  *watch;      /* NULL = nobody                            */
+	struct hb_transport_unread *unread;     /* private: owned; NULL = nothing           */
+	union {
+		struct hb_run  run;             /* delivers `unread` and late events        */
+		struct hb_dead dead_node;       /* after bury                               */
+	};
+	uint32_t sent_due;                      /* private: on_sent to deliver              */
 	uint16_t busy;                          /* depth of events being delivered          */
 	uint16_t in_call;                       /* depth of calls of the sink into a slot   */
-	bool connected, secured;                /* the event was delivered                  */
-	bool read_ended;                        /* on_data(end) was delivered               */
-	bool write_ended;                       /* write(end) was called                    */
-	bool write_flushed;                     /* … and handed on: hb_transport_write_flushed */
-	bool dead;                              /* on_closed, finish or abort has happened  */
-	bool lingering;                         /* finish was called, not buried yet        */
-	bool told_above;                        /* private: level that the sink knows       */
+	struct hb_watermark out;                /* of queued bytes                          */
 	uint8_t due;                            /* private: connected, secured to deliver   */
 	uint8_t close_due;                      /* private: reason of a waiting on_closed   */
-	uint32_t sent_due;                      /* private: on_sent to deliver              */
-	uint64_t bytes_in, bytes_out;           /* delivered to / accepted from the sink    */
-	struct hb_buf unread;                   /* to deliver before anything else          */
-	bool          unread_end;
-	struct hb_transport_watch *watch;        /* NULL = nobody                           */
-	struct hb_run run;                      /* delivers `unread` and late events        */
-	struct hb_dead dead_node;
+	bool connected : 1, secured : 1;        /* the event was delivered                  */
+	bool read_ended : 1;                    /* on_data(end) was delivered               */
+	bool write_ended : 1;                   /* write(end) was called                    */
+	bool write_flushed : 1;                 /* … and handed on: hb_transport_write_flushed */
+	bool dead : 1;                          /* on_closed, finish or abort has happened  */
+	bool lingering : 1;                     /* finish was called, not buried yet        */
+	bool told_above : 1;                    /* private: level that the sink knows       */
+	bool buried : 1;                        /* private                                  */
 };
 
 #define HB_TRANSPORT_HIGH_DEFAULT (1024u * 1024u)
@@ -214,6 +222,10 @@ void hb_transport_emit_sent(struct hb_transport *, size_t n);
 /* Tells the level of the queue; emits the watermark event when it crosses. */
 void hb_transport_level(struct hb_transport *, size_t queued);
 bool hb_transport_can_read(const struct hb_transport *);
+/* What was unread, or waits because reading was disabled: an end behind it? Drop it; take it. */
+bool hb_transport_unread_end(const struct hb_transport *);
+void hb_transport_unread_drop(struct hb_transport *);
+void hb_transport_unread_take(struct hb_transport *, struct hb_buf *to, bool *ret_end);
 /* The end that was written is on the wire. When the read direction has ended too (now or later)
  * the base calls emit_closed(DONE). */
 void hb_transport_write_flushed(struct hb_transport *);
