@@ -114,8 +114,10 @@ struct h2_stream {
 	struct hb_list      dirty;  /* in h2->dirty                                       */
 	struct hb_buf       rx, tx;
 	struct h2_fields   *fields; /* owned; while a header block arrives                */
-	struct h2_linger   *linger; /* owned; of finish                                   */
-	void               *user;   /* of the session's sink                               */
+	union {
+		void             *user;   /* of the session's sink                           */
+		struct h2_linger *linger; /* owned; once `lingers`                           */
+	};
 	uint32_t            sent;   /* queued bytes that left since on_sent               */
 	uint32_t            opened_ms; /* low bits of the worker's clock                  */
 	uint32_t            taken;  /* since its window last changed, or bytes had to wait */
@@ -140,6 +142,7 @@ struct h2_stream {
 	bool stop_after_end : 1;    /* RST_STREAM(NO_ERROR) follows our END_STREAM        */
 	bool sends : 1;             /* nghttp2 will ask for DATA                           */
 	bool writing : 1;           /* the sink's write is on the stack                   */
+	bool lingers : 1;           /* finish was called                                   */
 	bool held : 1;              /* bytes wait for the sink: its window has shrunk      */
 };
 

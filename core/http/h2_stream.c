@@ -52,10 +52,10 @@ bury(struct h2_stream *s)
 {
 	if (s->h2 != NULL)
 		hb_h2__detach(s);
-	if (s->linger != NULL) {
+	if (s->lingers) {
 		hb_timer_stop(&s->linger->timer);
 		hb_free(s->linger);
-		s->linger = NULL;
+		s->lingers = false;
 	}
 	/* Borrowed bytes would not live until the dead list is freed. */
 	hb_buf_fini(&s->rx);
@@ -443,12 +443,13 @@ stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 		return;
 	}
 	discard(s);
+	if (s->h2->server)
+		answer(s);
 	s->linger = hb_calloc(1, sizeof *s->linger);
+	s->lingers = true;
 	s->linger->stream = s;
 	hb_timer_init(&s->linger->timer, t->worker, linger_timeout);
 	hb_timer_start(&s->linger->timer, s->h2->opt.flush_timeout_ms);
-	if (s->h2->server)
-		answer(s);
 	s->tx_end = true;
 	hb_h2__stream_send(s);
 	hb_h2__send_soon(s->h2);
