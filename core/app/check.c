@@ -62,11 +62,11 @@ explain_address(struct hb_str text, const char *what, struct hb_addr *ret, struc
 static void
 explain_alpn(struct hb_facts *f, struct hb_str list)
 {
-	while (list.len > 0 && f->n_alpn < HB_FACTS_ALPN_MAX) {
+	while (list.len > 0) {
 		const char *comma = memchr(list.p, ',', list.len);
 		size_t n = comma == NULL ? list.len : (size_t)(comma - list.p);
 
-		f->alpn[f->n_alpn++] = hb_arena_str(&f->arena, hb_strn(list.p, n));
+		(void)hb_facts_alpn_add(f, hb_strn(list.p, n));
 		list = hb_strn(list.p + n, list.len - n);
 		if (list.len > 0)
 			list = hb_strn(list.p + 1, list.len - 1);

@@ -30,10 +30,10 @@ void hb_io_backend(enum hb_io_backend);
 
 struct hb_io {
 	int               fd; /* not owned: closing it is the caller's, after hb_io_stop */
+	unsigned          generation;
 	struct hb_worker *worker;
 	void (*fn)(struct hb_io *, unsigned events);
 	void             *priv;
-	unsigned          generation;
 };
 
 /*

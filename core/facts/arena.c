@@ -2,55 +2,79 @@
 #include "core/facts/facts.h"
 
 /*
- * Blocks double up to a limit: the first one holds what most connections need (a server name, a
- * few offers, one identity), and a large value gets a block of its own.
+ * Blocks double up to a limit: the first one holds what every connection has (a server name), most
+ * need no second one. What is large gets a block of its own, behind the one that is being filled.
  */
-#define BLOCK_FIRST 512u
+#define BLOCK_FIRST 104u /* with its head one of malloc's sizes */
 #define BLOCK_MAX   8192u
-#define ALIGNMENT   16u
+#define ALIGNMENT   8u
 
 struct block {
 	struct block *next;
-	size_t cap, used;
+	uint32_t cap, used;
 	_Alignas(ALIGNMENT) char data[];
 };
 
 static struct block *
-block_new(struct hb_arena *a, size_t n)
+block_new(size_t cap)
+{
+	struct block *b;
+
+	HB_ASSERT(cap <= INT32_MAX);
+	b = hb_calloc(1, sizeof *b + cap);
+	b->cap = (uint32_t)cap;
+	return (b);
+}
+
+/* The block that n bytes, which head has no room for, go to. */
+static struct block *
+block_for(struct hb_arena *a, size_t n)
 {
 	struct block *head = a->head, *b;
-	size_t cap = head == NULL ? BLOCK_FIRST : HB_MIN(head->cap * 2, (size_t)BLOCK_MAX);
+	size_t cap = head == NULL ? BLOCK_FIRST : HB_MIN(head->cap * 2u, BLOCK_MAX);
 
-	cap = HB_MAX(cap, n);
-	HB_ASSERT(cap < SIZE_MAX - sizeof *b);
-	b = hb_calloc(1, sizeof *b + cap);
-	b->cap = cap;
+	if (head != NULL && n > cap / 2) {
+		b = block_new(n);
+		b->next = head->next;
+		head->next = b;
+		return (b);
+	}
+	b = block_new(HB_MAX(cap, n));
 	b->next = head;
 	a->head = b;
 	return (b);
 }
 
+static void *
+take(struct hb_arena *a, size_t n, size_t alignment)
+{
+	struct block *b = a->head;
+	size_t at = b == NULL ? 0 : (b->used + alignment - 1) & ~(alignment - 1);
+
+	if (b == NULL || at + n > b->cap) {
+		b = block_for(a, n);
+		at = 0;
+	}
+	b->used = (uint32_t)(at + n);
+	a->used += n;
+	return (b->data + at);
+}
+
 void *
 hb_arena_alloc(struct hb_arena *a, size_t n)
 {
-	struct block *b = a->head;
-	void *p;
-
-	HB_ASSERT(n <= SIZE_MAX - ALIGNMENT);
-	n = HB_MAX((n + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1), (size_t)ALIGNMENT);
-	if (b == NULL || b->cap - b->used < n)
-		b = block_new(a, n);
-	p = b->data + b->used;
-	b->used += n;
-	a->used += n;
-	return (p);
+	HB_ASSERT(n <= INT32_MAX - ALIGNMENT);
+	return (take(a, HB_MAX((n + ALIGNMENT - 1) & ~(size_t)(ALIGNMENT - 1), (size_t)ALIGNMENT),
+		ALIGNMENT));
 }
 
 struct hb_str
 hb_arena_str(struct hb_arena *a, struct hb_str s)
 {
-	char *p = hb_arena_alloc(a, s.len + 1);
+	char *p;
 
+	HB_ASSERT(s.len < INT32_MAX - ALIGNMENT);
+	p = take(a, s.len + 1, 1);
 	if (s.len > 0)
 		memcpy(p, s.p, s.len);
 	return (hb_strn(p, s.len));

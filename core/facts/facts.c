@@ -37,6 +37,25 @@ hb_facts_fini(struct hb_facts *f)
 	memset(f, 0, sizeof *f);
 }
 
+bool
+hb_facts_alpn_add(struct hb_facts *f, struct hb_str name)
+{
+	unsigned n = f->n_alpn;
+	struct hb_str *more;
+
+	if (n >= HB_FACTS_ALPN_MAX)
+		return (false);
+	/* Most clients offer one or two; the array doubles when it is full. */
+	if (n == 0 || (n > 1 && (n & (n - 1)) == 0)) {
+		more = hb_arena_alloc(&f->arena, HB_MAX(2 * n, 2u) * sizeof *more);
+		for (unsigned i = 0; i < n; i++)
+			more[i] = f->alpn[i];
+		f->alpn = more;
+	}
+	f->alpn[f->n_alpn++] = hb_arena_str(&f->arena, name);
+	return (true);
+}
+
 static struct hb_fact_entry *
 entry_find(struct hb_fact_entry *list, struct hb_str ns, struct hb_str key)
 {
@@ -236,10 +255,8 @@ hb_facts_copy(struct hb_facts *to, const struct hb_facts *from)
 	to->local_restored = from->local_restored;
 	to->transport_protocol = str_copy(to, from->transport_protocol);
 	to->sni = str_copy(to, from->sni);
-	to->n_alpn = from->n_alpn;
-	HB_ASSERT(from->n_alpn <= HB_FACTS_ALPN_MAX);
 	for (unsigned i = 0; i < from->n_alpn; i++)
-		to->alpn[i] = str_copy(to, from->alpn[i]);
+		(void)hb_facts_alpn_add(to, from->alpn[i]);
 	to->alpn_chosen = str_copy(to, from->alpn_chosen);
 	to->authority = str_copy(to, from->authority);
 	to->principal = str_copy(to, from->principal);

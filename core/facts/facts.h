@@ -25,10 +25,11 @@ enum hb_addr_kind { HB_ADDR_NONE, HB_ADDR_V4, HB_ADDR_V6, HB_ADDR_UNIX, HB_ADDR_
 struct hb_addr {
 	uint8_t  kind; /* enum hb_addr_kind */
 	uint16_t port; /* host order        */
+	/* Packed: a connection knows four addresses, and 4 bytes each would only align the name. */
 	union {
 		uint8_t     ip[16];    /* network order; V4 uses the first four */
 		const char *name;      /* borrowed: unix path or internal name  */
-	} u;
+	} __attribute__((packed, aligned(4))) u;
 };
 
 #define HB_ADDR_TEXT_MAX 128
@@ -61,12 +62,12 @@ struct hb_cidr {
 int  hb_cidr_parse(struct hb_str prefix, unsigned len, struct hb_cidr *ret, struct hb_err *reterr);
 bool hb_cidr_contains(const struct hb_cidr *, const struct hb_addr *);
 
-/* Bytes of one owner, freed together. Blocks come only on first use. */
+/* Bytes of one owner, freed together. Blocks come only on first use, at most 2 GiB in all. */
 struct hb_arena {
 	void  *head; /* private */
 	size_t used; /* bytes handed out */
 };
-void *hb_arena_alloc(struct hb_arena *, size_t n); /* zeroed, aligned to 16 */
+void *hb_arena_alloc(struct hb_arena *, size_t n); /* zeroed, aligned to 8 */
 HB_EXPORT struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* copy, NUL-terminated */
 void  hb_arena_fini(struct hb_arena *);
 /* Copies an address together with the name that it borrows. */
@@ -106,8 +107,9 @@ struct hb_facts {
 	bool            local_restored;
 	struct hb_str   transport_protocol; /* "tls" or "raw_buffer"                                  */
 	struct hb_str   sni;             /* lower case; from the ClientHello or the TLS transport     */
-	struct hb_str   alpn[HB_FACTS_ALPN_MAX]; /* offered by the client, in its order               */
+	struct hb_str  *alpn;            /* n_alpn, offered by the client, in its order: _alpn_add    */
 	uint8_t         n_alpn;
+	bool            tls_resumed;     /* the handshake resumed a session                           */
 	struct hb_str   alpn_chosen;     /* after a handshake of ours                                 */
 	struct hb_str   authority;       /* of a tunnel stream                                        */
 	struct hb_str   principal;       /* SPIFFE id of the verified peer; "" = none                 */
@@ -120,6 +122,8 @@ struct hb_facts {
 
 void hb_facts_init(struct hb_facts *);
 void hb_facts_fini(struct hb_facts *);
+/* One more protocol that the client offers; copied. False: HB_FACTS_ALPN_MAX are there. */
+bool hb_facts_alpn_add(struct hb_facts *, struct hb_str name);
 /* Sets the parent and takes a reference to what it belongs to. Once. */
 void hb_facts_set_parent(struct hb_facts *, const struct hb_facts *parent, struct hb_facts_owner *);
 /*

@@ -15,14 +15,15 @@
 #include "core/stats/access_log.h"
 #include "core/transport/tls.h"
 
-#define ID_WORKER_SHIFT 44 /* ids stay below 2^53: exact in JSON */
-#define WALK_SLICE      256u /* connections that decide again in one turn */
+#define ID_WORKER_SHIFT 44    /* ids stay below 2^53: exact in JSON */
+#define WALK_SLICE      256u  /* connections that decide again in one turn */
 #define WALK_US         1000u /* and how long that may take */
 
 struct conn_worker {
 	unsigned magic;
 #define CONN_WORKER_MAGIC 0x2a6fd1c3
 	struct hb_list conns;
+	struct hb_list owners; /* hb_conn_owned */
 	uint64_t count, seq;
 	struct hb_list *cursor; /* next one to decide again; NULL = no walk */
 	struct hb_run walk;
@@ -43,6 +44,7 @@ conn_worker(struct hb_worker *w)
 	if (HB_UNLIKELY(s == NULL)) {
 		HB_NEW(s, CONN_WORKER_MAGIC);
 		hb_list_init(&s->conns);
+		hb_list_init(&s->owners);
 		hb_run_init(&s->walk, walk_run);
 		w->slot[HB_SLOT_FILTER] = s;
 	}
@@ -58,7 +60,7 @@ hb_conn_worker_fini(struct hb_worker *w)
 	if (s == NULL)
 		return;
 	HB_CHECK(s, CONN_WORKER_MAGIC);
-	HB_ASSERT(s->count == 0);
+	HB_ASSERT(s->count == 0 && hb_list_empty(&s->owners));
 	hb_run_cancel(&s->walk);
 	w->slot[HB_SLOT_FILTER] = NULL;
 	HB_DEL(s);
@@ -70,6 +72,57 @@ next_id(struct hb_worker *w, struct conn_worker *s)
 	uint64_t high = w->index == HB_WORKER_CONTROL ? 0 : w->index + 1;
 
 	return (high << ID_WORKER_SHIFT | ++s->seq);
+}
+
+/* ------------------------------------------------------------------ owners */
+
+static bool
+owner_equal(const struct hb_conn_owner *a, const struct hb_conn_owner *b)
+{
+	return (a->on_closed == b->on_closed && a->on_secured == b->on_secured &&
+		a->listener_name == b->listener_name && a->log == b->log &&
+		a->buffer_high == b->buffer_high && a->status_of == b->status_of &&
+		a->status_arg == b->status_arg && a->inbound == b->inbound);
+}
+
+/* Listeners and tunnel servers, few: a connection refers to what it shares with its like. */
+static struct hb_conn_owned *
+owner_get(struct conn_worker *s, const struct hb_conn_owner *o)
+{
+	struct hb_conn_owner want = *o;
+	struct hb_conn_owned *found;
+	struct hb_list *n;
+
+	want.arg = NULL;
+	if (want.buffer_high == 0)
+		want.buffer_high = HB_TRANSPORT_HIGH_DEFAULT;
+	HB_LIST_FOREACH (n, &s->owners) {
+		found = HB_LIST_ENTRY(n, struct hb_conn_owned, node);
+		if (owner_equal(&found->o, &want))
+			goto out;
+	}
+	found = hb_calloc(1, sizeof *found);
+	found->o = want;
+	hb_list_init(&found->node);
+out:
+	if (hb_list_linked(&found->node))
+		hb_list_del(&found->node);
+	hb_list_add_head(&s->owners, &found->node);
+	found->conns++;
+	return (found);
+}
+
+static void
+owner_put(struct hb_conn_owned **op)
+{
+	struct hb_conn_owned *o = *op;
+
+	*op = NULL;
+	HB_ASSERT(o->conns > 0);
+	if (--o->conns > 0)
+		return;
+	hb_list_del(&o->node);
+	hb_free(o);
 }
 
 /* ------------------------------------------------------------------ the observer */
@@ -195,14 +248,14 @@ log_end(struct hb_conn *c)
 {
 	struct hb_log_entry e;
 
-	if (c->owner.log != NULL) {
+	if (c->owner->o.log != NULL) {
 		hb_conn_log_entry(c, &e);
-		hb_access_log_write(c->worker, c->owner.log, &e);
+		hb_access_log_write(c->worker, c->owner->o.log, &e);
 	}
 	HB_LOG(CONN, DEBUG, "closed",
 		"id=%llu listener=%s chain=%s reason=%s rx=%llu tx=%llu age_ms=%llu",
 		(unsigned long long)c->id,
-		c->owner.listener_name == NULL ? "" : c->owner.listener_name, c->chain->name,
+		c->owner->o.listener_name == NULL ? "" : c->owner->o.listener_name, c->chain->name,
 		hb_close_info(c->reason)->name, (unsigned long long)c->bytes_in,
 		(unsigned long long)c->bytes_out,
 		(unsigned long long)(hb_now_ms(c->worker) - c->start_ms));
@@ -243,6 +296,7 @@ conn_free(struct hb_facts_owner *o)
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	hb_chain__unpin(c->chain, c->worker);
+	owner_put(&c->owner);
 	hb_facts_fini(&c->facts);
 	HB_DEL(c);
 }
@@ -272,8 +326,8 @@ conn_end(struct hb_dead *d)
 		hb_conn__hold_free(c, c->holds);
 	log_end(c);
 	observe_end(c);
-	if (c->owner.on_closed != NULL)
-		c->owner.on_closed(c->owner.arg, c, c->reason);
+	if (c->owner->o.on_closed != NULL)
+		c->owner->o.on_closed(c->owner_arg, c, c->reason);
 	let_go(c);
 	if (s->cursor == &c->node)
 		s->cursor = c->node.next;
@@ -392,6 +446,7 @@ learn_tls(struct hb_conn *c)
 		return;
 	facts->tls_version = info->version;
 	facts->tls_cipher = info->cipher;
+	facts->tls_resumed = info->resumed;
 	facts->peer_cert = info->peer;
 	facts->local_cert = info->local;
 	facts->alpn_chosen = arena_copy(c, info->alpn);
@@ -422,8 +477,8 @@ conn_on_secured(void *sink, struct hb_transport *t)
 	c->flags |= HB_CF_SECURED;
 	handshake_stop(c);
 	learn_tls(c);
-	if (c->owner.on_secured != NULL)
-		c->owner.on_secured(c->owner.arg, c);
+	if (c->owner->o.on_secured != NULL)
+		c->owner->o.on_secured(c->owner_arg, c);
 	hb_conn__leave(c);
 }
 
@@ -543,9 +598,8 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	c->magic = HB_CONN_MAGIC;
 	c->chain = chain;
 	c->worker = w;
-	c->owner = *owner;
-	if (c->owner.buffer_high == 0)
-		c->owner.buffer_high = HB_TRANSPORT_HIGH_DEFAULT;
+	c->owner = owner_get(s, owner);
+	c->owner_arg = owner->arg;
 	c->id = next_id(w, s);
 	c->start_ms = hb_now_ms(w);
 	c->start_us = hb_wall_us(w);
@@ -562,8 +616,8 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 		c->flags |= HB_CF_WRAPPED;
 	hb_transport_attach(c->t, &conn_events, c);
 	/* What holds less by its nature (a pair: one batch) keeps its own limit. */
-	if (c->t->out.high >= HB_MIN(c->owner.buffer_high, (size_t)HB_TRANSPORT_HIGH_DEFAULT))
-		hb_transport_set_high(c->t, c->owner.buffer_high);
+	if (c->t->out.high >= HB_MIN(c->owner->o.buffer_high, (size_t)HB_TRANSPORT_HIGH_DEFAULT))
+		hb_transport_set_high(c->t, c->owner->o.buffer_high);
 	if (!c->t->secured)
 		handshake_start(c);
 	if (c->t->connected) {
@@ -655,8 +709,8 @@ walk_run(struct hb_run *r)
 	struct hb_conn *c;
 
 	HB_CHECK(s, CONN_WORKER_MAGIC);
-	for (unsigned n = 0; n < WALK_SLICE && s->cursor != &s->conns &&
-		hb_now_us(w) - began < WALK_US; n++) {
+	for (unsigned n = 0;
+		n < WALK_SLICE && s->cursor != &s->conns && hb_now_us(w) - began < WALK_US; n++) {
 		c = HB_LIST_ENTRY(s->cursor, struct hb_conn, node);
 		s->cursor = s->cursor->next;
 		hb_conn_revalidate(c);
@@ -732,7 +786,7 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 	HB_CHECK(c, HB_CONN_MAGIC);
 	*ret = (struct hb_conn_view){
 		.id = c->id,
-		.listener = c->owner.listener_name == NULL ? "" : c->owner.listener_name,
+		.listener = c->owner->o.listener_name == NULL ? "" : c->owner->o.listener_name,
 		.chain = c->chain->name,
 		.state = state_of(c),
 		.facts = &c->facts,
@@ -744,7 +798,7 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 		.reason = c->reason,
 		.detail = c->detail,
 		.tls_failure = c->tls_failure,
-		.inbound = c->owner.inbound,
+		.inbound = c->owner->o.inbound,
 	};
 }
 
@@ -761,10 +815,11 @@ detail_of(const struct hb_conn *c)
 static unsigned
 response_code(const struct hb_conn *c)
 {
-	if (c->owner.status_of == NULL)
+	if (c->owner->o.status_of == NULL)
 		return (0);
-	return (c->flags & HB_CF_ACCEPTED ? 200 :
-					    c->owner.status_of(c->owner.status_arg, c->reason));
+	return (c->flags & HB_CF_ACCEPTED ?
+			200 :
+			c->owner->o.status_of(c->owner->o.status_arg, c->reason));
 }
 
 void
@@ -783,7 +838,7 @@ hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 		.reason = c->reason,
 		.detail = detail_of(c),
 		.chain_name = hb_str(c->chain->name),
-		.listener_name = hb_str(c->owner.listener_name),
+		.listener_name = hb_str(c->owner->o.listener_name),
 		.downstream_tls_failure = hb_str(c->tls_failure),
 		.response_code = response_code(c),
 	};
@@ -817,7 +872,7 @@ hb_conn_panic_hook(int fd)
 	n = snprintf(line, sizeof line,
 		"connection %llu: %s -> %s listener=%s chain=%s state=%s flags=%x depth=%u rx=%llu tx=%llu\n",
 		(unsigned long long)c->id, remote, local,
-		c->owner.listener_name == NULL ? "" : c->owner.listener_name, c->chain->name,
+		c->owner->o.listener_name == NULL ? "" : c->owner->o.listener_name, c->chain->name,
 		state_of(c), c->flags, c->depth, (unsigned long long)c->bytes_in,
 		(unsigned long long)c->bytes_out);
 	if (n > 0)

@@ -383,7 +383,7 @@ run_hold(struct hb_conn *c, struct hb_conn_hold *h)
 static void
 tell_level(struct hb_conn *c)
 {
-	size_t high = c->owner.buffer_high;
+	size_t high = c->owner->o.buffer_high;
 	size_t limit = c->flags & HB_CF_TOLD_ABOVE ? high / 2 + 1 : high;
 	bool above = (c->flags & HB_CF_ABOVE) ||
 		(c->holds != NULL && held_bytes(c, HB_DIR_WRITE) >= limit);

@@ -179,7 +179,7 @@ hb_conn__facade_new(struct hb_conn *c)
 	hb_transport_init(&fc->base, &facade_ops, c->worker);
 	/* Its first sink need not hear of what the chain has heard already. */
 	fc->base.connected = fc->base.secured = true;
-	fc->base.out.high = c->t == NULL ? c->owner.buffer_high : c->t->out.high;
+	fc->base.out.high = c->t == NULL ? c->owner->o.buffer_high : c->t->out.high;
 	fc->conn = c;
 	c->facade = fc;
 	c->flags |= HB_CF_TAKEN | HB_CF_FACADE_OFF;

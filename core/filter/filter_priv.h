@@ -104,6 +104,13 @@ struct hb_conn_upstream {
 	uint64_t sent, received;
 };
 
+/* What all connections of a listener or filter have in common; `o.arg` is not used. */
+struct hb_conn_owned {
+	struct hb_list node;  /* of the worker's, those used last first */
+	uint64_t conns;
+	struct hb_conn_owner o;
+};
+
 struct hb_conn {
 	unsigned magic;
 #define HB_CONN_MAGIC 0x51cc0b7e
@@ -118,7 +125,8 @@ struct hb_conn {
 	struct hb_conn_facade *facade; /* its sink owns it; NULL when not taken or let go    */
 	struct hb_conn_hold   *holds; /* owned                                              */
 	struct hb_conn_handshake *handshake; /* owned; until secured                        */
-	struct hb_conn_owner   owner;
+	struct hb_conn_owned  *owner; /* a reference                                        */
+	void                  *owner_arg;
 	void                  *seen;  /* the observer's; NULL = it wants to know nothing   */
 	struct hb_list         node;  /* of the worker's list                               */
 	union {

@@ -33,7 +33,7 @@ both_ended(const struct hb_pump *p)
 static uint64_t
 patience_ms(const struct hb_pump *p)
 {
-	uint64_t idle = p->opt.idle_timeout_ms, half = p->opt.half_close_timeout_ms;
+	uint64_t idle = p->idle_ms, half = p->half_ms;
 
 	if (both_ended(p))
 		return (idle != 0 ? idle : HB_FLUSH_TIMEOUT_MS);
@@ -120,7 +120,7 @@ follow_reset(struct hb_pump *p)
 	struct hb_pump_reset *r = p->reset;
 	struct hb_transport *to = p->t[hb_pump_other(r->by)];
 	size_t ours = ours_left(p), left = ours + hb_tcp_unacked(to);
-	uint64_t now_ms = hb_now_ms(p->worker);
+	uint64_t now_ms = hb_now_ms(p->idle.worker);
 
 	if (now_ms >= r->deadline_ms && left < r->left && ++r->rounds < RESET_ROUNDS_MAX) {
 		r->left = left;
@@ -144,7 +144,7 @@ begin_reset(struct hb_pump *p, enum hb_pump_side by, enum hb_close_reason reason
 
 	r->reason = reason;
 	r->by = by;
-	r->deadline_ms = hb_now_ms(p->worker) + HB_FLUSH_TIMEOUT_MS;
+	r->deadline_ms = hb_now_ms(p->idle.worker) + HB_FLUSH_TIMEOUT_MS;
 	p->reset = r;
 	r->left = ours_left(p) + hb_tcp_unacked(p->t[hb_pump_other(by)]);
 	hb_transport_read_disable(p->t[hb_pump_other(by)], 1);
@@ -225,7 +225,7 @@ hb_pump__progress(struct hb_pump *p, enum hb_pump_side from, size_t n)
 static void
 consider_splice(struct hb_pump *p, struct hb_pump_dir *d, size_t n)
 {
-	if (p->opt.splice_off)
+	if (p->splice_off)
 		return;
 	if (n < HB_PUMP_FULL_READ) {
 		d->full_reads = 0;
@@ -233,7 +233,7 @@ consider_splice(struct hb_pump *p, struct hb_pump_dir *d, size_t n)
 	}
 	/* Not from here: the transport is in the middle of its read. */
 	if (++d->full_reads >= HB_PUMP_SPLICE_AFTER)
-		hb_run_soon(p->worker, &p->run);
+		hb_run_soon(p->idle.worker, &p->run);
 }
 
 /*
@@ -334,7 +334,7 @@ on_sent(void *sink, struct hb_transport *t, size_t n)
 	if (p->reset != NULL)
 		follow_reset(p);
 	else if (p->dir[hb_pump_other(side_of(p, t))].draining && hb_transport_pending(t) == 0)
-		hb_run_soon(p->worker, &p->run);
+		hb_run_soon(p->idle.worker, &p->run);
 }
 
 static const struct hb_transport_events pump_events = {
@@ -353,11 +353,12 @@ hb_pump_start(struct hb_pump *p, struct hb_transport *a, struct hb_transport *b,
 	memset(p, 0, sizeof *p);
 	p->magic = HB_PUMP_MAGIC;
 	p->ops = ops;
-	p->opt = *opt;
-	p->worker = a->worker;
+	p->idle_ms = (uint32_t)HB_MIN(opt->idle_timeout_ms, (uint64_t)UINT32_MAX);
+	p->half_ms = (uint32_t)HB_MIN(opt->half_close_timeout_ms, (uint64_t)UINT32_MAX);
+	p->splice_off = opt->splice_off;
 	p->t[HB_PUMP_A] = a;
 	p->t[HB_PUMP_B] = b;
-	hb_timer_init(&p->idle, p->worker, on_idle);
+	hb_timer_init(&p->idle, a->worker, on_idle);
 	hb_run_init(&p->run, on_run);
 	for (enum hb_pump_side i = HB_PUMP_A; i <= HB_PUMP_B; i++) {
 		struct hb_transport *t = p->t[i];

@@ -48,6 +48,7 @@ struct hb_pump_dir { /* private but for the counters */
 	bool     ended, paused;
 	bool     draining; /* reading waits for the queue to empty, then splice begins */
 	bool     drained;  /* it did once, for nothing: never again                   */
+	/* Private; in on_progress not NULL = these bytes went by splice(2). */
 	void    *splice;
 };
 
@@ -56,15 +57,14 @@ struct hb_pump_reset; /* private */
 struct hb_pump { /* embedded in the filter's context; zeroed before start */
 	unsigned magic;
 #define HB_PUMP_MAGIC 0x5d0e7713
+	bool                      splice_off, done;
+	uint32_t                  idle_ms, half_ms; /* of the options                             */
 	const struct hb_pump_ops *ops;
 	struct hb_transport      *t[2];
 	struct hb_pump_dir        dir[2]; /* [A] = from A to B */
-	struct hb_pump_options    opt;
 	struct hb_timer           idle;
-	struct hb_worker         *worker;
 	struct hb_run             run;      /* tries splice(2)                                    */
 	struct hb_pump_reset     *reset;    /* owned; one side was reset, the other will follow   */
-	bool                      done;
 };
 
 /* Takes both transports (connected, reading disabled once each by their maker). */

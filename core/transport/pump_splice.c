@@ -251,7 +251,7 @@ static void
 drop_pipe(struct spliced *s)
 {
 	if (s->pipe != NULL)
-		pipe_give(s->pump->worker, s->pipe, s->held == 0);
+		pipe_give(s->pump->idle.worker, s->pipe, s->held == 0);
 	s->pipe = NULL;
 	s->held = 0;
 }
@@ -335,7 +335,7 @@ copy_out(struct spliced *s)
 		hb_buf_commit(&buf, (size_t)n);
 		s->held -= (size_t)n;
 	}
-	p->opt.splice_off = true;
+	p->splice_off = true;
 	leave(s, 0, 0);
 	if (buf.len > 0) {
 		size_t n = buf.len;
@@ -378,7 +378,7 @@ drain(struct spliced *s)
 			s->held -= (size_t)n;
 			count(s, s->dst, HB_DIR_WRITE, (size_t)n);
 			p->dir[from].spliced += (uint64_t)n;
-			add_spliced(p->worker, (uint64_t)n);
+			add_spliced(p->idle.worker, (uint64_t)n);
 			if (!hb_pump__progress(p, from, (size_t)n))
 				return (false);
 		} else if (n < 0 && errno == EAGAIN) {
@@ -402,7 +402,7 @@ fill(struct spliced *s)
 	ssize_t n;
 
 	if (s->pipe == NULL)
-		s->pipe = pipe_take(s->pump->worker);
+		s->pipe = pipe_take(s->pump->idle.worker);
 	if (s->pipe == NULL) {
 		leave(s, 0, 0);
 		return (false);
@@ -428,7 +428,7 @@ fill(struct spliced *s)
 		}
 		n = 0;
 	} else if (n < 0 && not_supported(errno)) {
-		s->pump->opt.splice_off = true;
+		s->pump->splice_off = true;
 		n = 0;
 	}
 	/* An end is found again, and reported, by the transport's own read. */
@@ -452,7 +452,7 @@ go(struct spliced *s)
 		if (!src_alive(s) || !dst_alive(s) || !s->src_ready)
 			return;
 		if (moved >= BYTES_A_TURN) {
-			hb_run_soon(p->worker, &s->run);
+			hb_run_soon(p->idle.worker, &s->run);
 			return;
 		}
 		if (!fill(s))

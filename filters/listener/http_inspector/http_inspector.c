@@ -61,8 +61,8 @@ http_inspector_found(struct hb_filter *f, enum http_inspector_stat stat, const c
 
 	hb_stat_inc(hb_filter_worker(f), conf->stats, stat);
 	if (alpn != NULL) {
-		facts->alpn[0] = hb_str(alpn);
-		facts->n_alpn = 1;
+		facts->n_alpn = 0;
+		(void)hb_facts_alpn_add(facts, hb_str(alpn));
 	}
 	return (HB_FILTER_CONTINUE);
 }

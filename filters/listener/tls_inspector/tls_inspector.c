@@ -88,8 +88,8 @@ tls_inspector_found(struct hb_filter *f, const struct hb_hello *h)
 		hb_str_lower((char *)(uintptr_t)facts->sni.p, facts->sni.len);
 	}
 	facts->n_alpn = 0;
-	for (unsigned i = 0; i < h->n_alpn && i < HB_FACTS_ALPN_MAX; i++)
-		facts->alpn[facts->n_alpn++] = hb_arena_str(&facts->arena, h->alpn[i]);
+	for (unsigned i = 0; i < h->n_alpn; i++)
+		(void)hb_facts_alpn_add(facts, h->alpn[i]);
 }
 
 /* Feeds what the parser has not seen: in place when it lies in one piece. */

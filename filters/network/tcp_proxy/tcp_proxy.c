@@ -30,14 +30,19 @@ struct tcp_proxy {
 	bool early_full;   /* not read any more until then                      */
 	bool paused;       /* as the pump's direction from the downstream       */
 	bool flushing;     /* counted in TCP_N_FLUSH_ACTIVE                       */
+	bool pumped;       /* the pump was started: it has the union            */
 	unsigned attempts; /* dials so far, with backoff_options                */
 	struct hb_filter *filter;
-	struct hb_dial *dial;              /* owned; NULL when none is under way           */
-	struct tcp_proxy_request *request; /* owned; of the dial, when that is for a tunnel */
-	struct hb_buf early;               /* owned bytes                                  */
-	uint64_t duration_due, log_due, retry_due; /* ms; 0 = not set              */
-	uint64_t spliced[2]; /* of the pump, booked already                  */
-	struct hb_pump pump;
+	uint64_t duration_due, log_due; /* ms; 0 = not set                      */
+	union {
+		struct {
+			struct hb_dial *dial;              /* owned; NULL when none is under way  */
+			struct tcp_proxy_request *request; /* owned; of a dial for a tunnel */
+			struct hb_buf early;               /* owned bytes                   */
+			uint64_t retry_due;                /* ms; 0 = not set               */
+		};
+		struct hb_pump pump;
+	};
 };
 
 static void tcp_proxy_dial(struct tcp_proxy *t);
@@ -82,7 +87,7 @@ tcp_proxy_log(struct tcp_proxy *t, uint8_t type)
 static void
 timer_set(struct tcp_proxy *t)
 {
-	const uint64_t due[] = { t->duration_due, t->log_due, t->retry_due };
+	const uint64_t due[] = { t->duration_due, t->log_due, t->pumped ? 0 : t->retry_due };
 	uint64_t now = hb_now_ms(hb_filter_worker(t->filter)), first = 0;
 
 	for (size_t i = 0; i < HB_ARRAY_LEN(due); i++)
@@ -112,7 +117,7 @@ tcp_proxy_on_timer(struct tcp_proxy *t)
 		t->log_due = now + conf_of(t)->log_interval_ms;
 		tcp_proxy_log(t, LOG_TYPE(Periodic));
 	}
-	if (t->retry_due != 0 && now >= t->retry_due) {
+	if (!t->pumped && t->retry_due != 0 && now >= t->retry_due) {
 		t->retry_due = 0;
 		tcp_proxy_dial(t);
 	}
@@ -125,9 +130,8 @@ static void
 tcp_proxy_on_progress(struct hb_pump *p, enum hb_pump_side from, size_t n)
 {
 	struct tcp_proxy *t = HB_CONTAINER(p, struct tcp_proxy, pump);
-	uint64_t spliced = p->dir[from].spliced - t->spliced[from];
+	uint64_t spliced = p->dir[from].splice != NULL ? n : 0;
 
-	t->spliced[from] += spliced;
 	if (from == HB_PUMP_A) {
 		count(t, TCP_N_CX_RX, (int64_t)n);
 		hb_filter_account(t->filter, spliced, 0);
@@ -197,6 +201,8 @@ tcp_proxy_open(struct tcp_proxy *t, struct hb_transport *up)
 	down = hb_filter_take_downstream(t->filter);
 	hb_filter_linger(t->filter, true);
 	hb_transport_accept(down);
+	HB_ASSERT(t->dial == NULL && t->request == NULL && t->early.len == 0);
+	t->pumped = true;
 	hb_pump_start(&t->pump, down, up, &tcp_proxy_pump_ops, &opt);
 	if (t->early_full)
 		hb_filter_read_disable(t->filter, -1);
@@ -397,12 +403,14 @@ tcp_proxy_fini(struct hb_filter *f)
 	if (t->filter == NULL)
 		return;
 	HB_CHECK(t, TCP_PROXY_MAGIC);
-	hb_dial_cancel(&t->dial);
-	tcp_proxy_request_free(&t->request);
-	if (t->state == TCP_OPEN)
+	if (t->state == TCP_OPEN) {
 		hb_pump_abort(&t->pump, HB_CLOSE_ADMIN);
+	} else if (!t->pumped) {
+		hb_dial_cancel(&t->dial);
+		tcp_proxy_request_free(&t->request);
+		hb_buf_fini(&t->early);
+	}
 	flushed(t);
-	hb_buf_fini(&t->early);
 	tcp_proxy_log(t, LOG_TYPE(ConnectionEnd));
 }
 

@@ -18,7 +18,7 @@ test_alloc(void **state)
 	for (size_t n = 0; n < 3000; n += 7) {
 		unsigned char *p = hb_arena_alloc(&a, n);
 
-		assert_int_equal((uintptr_t)p % 16, 0);
+		assert_int_equal((uintptr_t)p % 8, 0);
 		for (size_t i = 0; i < n; i++) {
 			assert_int_equal(p[i], 0);
 			p[i] = 0xff;

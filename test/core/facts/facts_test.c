@@ -144,9 +144,8 @@ fill(struct hb_facts *f, char *buf)
 	f->local_restored = true;
 	f->transport_protocol = HB_STR("tls");
 	f->sni = hb_arena_str(&f->arena, HB_STR("a.example"));
-	f->alpn[0] = hb_arena_str(&f->arena, HB_STR("h2"));
-	f->alpn[1] = hb_arena_str(&f->arena, HB_STR("http/1.1"));
-	f->n_alpn = 2;
+	assert_true(hb_facts_alpn_add(f, HB_STR("h2")));
+	assert_true(hb_facts_alpn_add(f, HB_STR("http/1.1")));
 	f->principal = hb_arena_str(&f->arena, HB_STR("spiffe://td/ns/n/sa/s"));
 	f->authority = hb_arena_str(&f->arena, HB_STR("svc:80"));
 	f->tls_version = "TLSv1.3";

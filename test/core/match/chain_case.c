@@ -135,12 +135,12 @@ conn_word(struct chain_case *c, struct hb_facts *f, struct hb_str key, struct hb
 		f->transport_protocol = hb_arena_str(&c->arena, value);
 	} else if (hb_str_eq(key, HB_STR("alpn"))) {
 		f->n_alpn = 0;
-		while (value.len > 0 && f->n_alpn < HB_FACTS_ALPN_MAX) {
+		while (value.len > 0) {
 			struct hb_str name = cut(&value, ',');
 
 			/* A ClientHello cannot offer an empty name. */
 			if (name.len > 0)
-				f->alpn[f->n_alpn++] = hb_arena_str(&c->arena, name);
+				(void)hb_facts_alpn_add(f, name);
 		}
 	}
 }

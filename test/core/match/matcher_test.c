@@ -180,8 +180,9 @@ test_longest_protocols_fit(void **state)
 						       "  on_match: {" ACTION("all") "}}]}\n");
 	memset(name, 'x', sizeof name);
 	hb_facts_init(&f);
-	for (f.n_alpn = 0; f.n_alpn < HB_FACTS_ALPN_MAX; f.n_alpn++)
-		f.alpn[f.n_alpn] = hb_strn(name, sizeof name);
+	while (hb_facts_alpn_add(&f, hb_strn(name, sizeof name)))
+		;
+	assert_int_equal(f.n_alpn, HB_FACTS_ALPN_MAX);
 	assert_string_equal(eval_facts(&f), "all");
 	hb_facts_fini(&f);
 }
