@@ -486,6 +486,7 @@ hb_cluster_pin(struct hb_cluster *c, struct hb_worker *worker)
 	w = atomic_load_explicit(&c->w[i], memory_order_relaxed);
 	if (w == NULL) {
 		HB_NEW(w, HB_CLUSTER_W_MAGIC);
+		hb_list_init(&w->news);
 		w->cluster = c;
 		w->worker = worker;
 		atomic_store_explicit(&c->w[i], w, memory_order_release);

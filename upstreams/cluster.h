@@ -178,6 +178,7 @@ struct hb_cluster_w {
 	_Atomic uint32_t pending;     /* being made                                         */
 	_Atomic uint32_t streams;     /* of tunnels                                         */
 	struct hb_pool *pool;         /* owned; NULL = no tunnel yet                        */
+	struct hb_list  news;         /* orig_dst.c: addresses not listed yet               */
 	uint64_t pins;
 	bool     closing;             /* tell the control thread when the last pin goes     */
 	struct hb_task task, stop_task;

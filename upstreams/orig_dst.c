@@ -5,6 +5,8 @@
 /* Localities and priorities say nothing here. */
 static const struct hb_ep_conf orig_conf = { .weight = 1, .hostname = (char *)(uintptr_t) "" };
 
+#define NEWS_LOOK 64u /* of those on their way */
+
 /* ------------------------------------------------------------------ the address */
 
 /* "10.0.0.1:80", or an address alone when the port is overridden. */
@@ -70,6 +72,7 @@ struct news {
 	unsigned magic;
 #define NEWS_MAGIC 0x7d20c4a9
 	struct hb_task task;
+	struct hb_list node; /* hb_cluster_w.news, newest first */
 	struct hb_cluster_w *w;
 	struct hb_ep_cell *cell;
 	struct hb_addr addr;
@@ -82,6 +85,7 @@ news_back(struct hb_task *t)
 	struct news *n = HB_CONTAINER(t, struct news, task);
 
 	HB_CHECK(n, NEWS_MAGIC);
+	hb_list_del(&n->node);
 	if (!n->adopted)
 		hb_ep_cell_orphan(n->cell);
 	hb_cluster_unpin(&n->w);
@@ -128,14 +132,35 @@ news_came(struct hb_task *t)
 	hb_post(n->w->worker, &n->task, news_back);
 }
 
+/* Dials that come before the list has the address count as one endpoint, too. */
+static struct hb_ep_cell *
+cell_on_its_way(const struct hb_cluster_w *w, const struct hb_addr *addr)
+{
+	const struct hb_list *l;
+	unsigned looked = 0;
+
+	HB_LIST_FOREACH (l, &w->news) {
+		const struct news *n = HB_LIST_ENTRY(l, const struct news, node);
+
+		if (hb_addr_eq(&n->addr, addr))
+			return (hb_ep_cell_ref(n->cell));
+		if (++looked == NEWS_LOOK)
+			break;
+	}
+	return (NULL);
+}
+
 struct hb_ep_cell *
 hb_orig_cell(struct hb_cluster_w *w, const struct hb_addr *addr)
 {
 	struct hb_table *table = w->cluster->orig_table;
 	char text[HB_ADDR_TEXT_MAX];
 	const struct hb_endpoint *e;
+	struct hb_ep_cell *cell = cell_on_its_way(w, addr);
 	struct news *n;
 
+	if (cell != NULL)
+		return (cell);
 	(void)hb_addr_format(addr, text, sizeof text);
 	e = table == NULL ? NULL : hb_table_get(table, hb_str(text));
 	if (e != NULL)
@@ -144,6 +169,7 @@ hb_orig_cell(struct hb_cluster_w *w, const struct hb_addr *addr)
 	n->w = hb_cluster_pin(w->cluster, w->worker);
 	n->cell = hb_ep_cell_new();
 	n->addr = *addr;
+	hb_list_add_head(&w->news, &n->node);
 	hb_post(hb_worker_control(), &n->task, news_came);
 	return (n->cell);
 }
