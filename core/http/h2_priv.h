@@ -55,6 +55,7 @@ struct hb_h2 {
 	struct hb_run              run;
 	struct hb_dead             dead_node;
 	struct hb_buf              out;     /* frames of one send loop                    */
+	struct h2_writers         *writers; /* owned; NULL = none                         */
 	struct hb_slice           *slices;  /* of the receive loop on the stack           */
 	unsigned                   n_slices;
 	uint32_t                   active;  /* streams that nghttp2 knows                 */
@@ -124,6 +125,7 @@ struct h2_stream {
 	uint32_t            grown;  /* its window, above stream_window                    */
 	int32_t             id;
 	uint16_t            status;
+	uint16_t            writer; /* place in h2->writers + 1; 0 = none                  */
 	uint16_t            quiet;  /* of tx: put off by us, its sender need not hear of it */
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
 	bool request_due : 1;       /* on_request has to be called                        */
@@ -156,6 +158,7 @@ void hb_h2__mark(struct h2_stream *);          /* something to tell: from the ru
 void hb_h2__send(struct hb_h2 *);              /* frames that are ready, if it may       */
 void hb_h2__send_soon(struct hb_h2 *);         /* … from the run queue, all in one       */
 void hb_h2__credit(struct hb_h2 *, size_t n);  /* connection credit for n bytes          */
+void hb_h2__stream_level(struct h2_stream *);  /* what its sink has to know of the queue */
 void hb_h2__detach(struct h2_stream *);        /* leaves the session's lists             */
 
 void hb_h2__count(struct hb_h2 *, enum hb_h2_count);
@@ -175,6 +178,12 @@ struct h2_worker *hb_h2__worker(struct hb_worker *);
 /* h2_send.c: all frames that windows and the lower transport allow. False = nghttp2 gave up. */
 bool hb_h2__send_all(struct hb_h2 *);
 void hb_h2__send_callbacks(nghttp2_session_callbacks *);
+
+/* h2_writers.c: one wrote in bulk, or is detached; the lower transport is full, or no longer. */
+void hb_h2__writer_wrote(struct h2_stream *);
+void hb_h2__writer_gone(struct h2_stream *);
+void hb_h2__writers_stop(struct hb_h2 *);
+void hb_h2__writers_go(struct hb_h2 *);
 
 /* h2_recv.c: takes all of buf, and tells the sinks of streams. */
 void hb_h2__receive(struct hb_h2 *, struct hb_buf *buf);

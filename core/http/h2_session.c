@@ -55,6 +55,7 @@ hb_h2__detach(struct h2_stream *s)
 	hb_list_del(&s->node);
 	hb_list_del(&s->dirty);
 	hb_h2__window_gone(s);
+	hb_h2__writer_gone(s);
 	HB_ASSERT(h2->buffered >= s->rx.len);
 	h2->buffered -= s->rx.len;
 	s->h2 = NULL;
@@ -153,6 +154,7 @@ session_free(struct hb_dead *d)
 	HB_ASSERT(hb_list_empty(&h2->streams));
 	nghttp2_session_del(h2->ng);
 	hb_buf_fini(&h2->out);
+	HB_ASSERT(h2->writers == NULL);
 	HB_DEL(h2);
 }
 
@@ -305,8 +307,12 @@ lower_on_watermark(void *sink, struct hb_transport *t, bool high)
 
 	(void)t;
 	h2->blocked = high;
-	if (!high)
-		settle(h2);
+	if (high) {
+		hb_h2__writers_stop(h2);
+		return;
+	}
+	settle(h2);
+	hb_h2__writers_go(h2);
 }
 
 static void

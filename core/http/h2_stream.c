@@ -152,6 +152,15 @@ sink_there(const struct h2_stream *s)
 	return (!s->base.dead && s->base.close_due == HB_CLOSE_NONE);
 }
 
+/* A full session is full for those who write much. */
+void
+hb_h2__stream_level(struct h2_stream *s)
+{
+	bool full = s->writer != 0 && s->h2->blocked;
+
+	hb_transport_level(&s->base, full ? SIZE_MAX : s->tx.len);
+}
+
 static void
 tell_sent(struct h2_stream *s)
 {
@@ -160,7 +169,7 @@ tell_sent(struct h2_stream *s)
 	s->sent = 0;
 	hb_transport_emit_sent(&s->base, n);
 	if (sink_there(s))
-		hb_transport_level(&s->base, s->tx.len);
+		hb_h2__stream_level(s);
 	if (sink_there(s) && s->base.write_ended && !s->base.write_flushed &&
 		(s->tx_end_sent || s->tx_gone))
 		hb_transport_write_flushed(&s->base);
@@ -383,6 +392,7 @@ stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 	if (first && put_off(s))
 		return;
 	s->writing = true;
+	hb_h2__writer_wrote(s);
 	start_tx(s);
 	s->writing = false;
 	if (t->dead) {
@@ -393,7 +403,7 @@ stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 	s->sent = sent + (uint32_t)HB_MIN((size_t)(s->sent - sent), queued);
 	if (s->tx.len > 0)
 		hb_buf_own(&s->tx);
-	hb_transport_level(t, s->tx.len);
+	hb_h2__stream_level(s);
 	if (!t->dead && (s->sent > 0 || s->tx_end_sent))
 		hb_transport_run_soon(t);
 }
