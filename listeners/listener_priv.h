@@ -67,6 +67,7 @@
 	X(ACCEPT_ERROR, "downstream_cx_accept_error", COUNTER,                                   \
 		"Failures to accept (descriptors or memory ran out); accepting pauses then.")    \
 	X(SSL_HANDSHAKE, "ssl.handshake", COUNTER, "TLS handshakes that succeeded.")             \
+	X(SSL_REUSED, "ssl.session_reused", COUNTER, "TLS handshakes that resumed a session.")   \
 	X(SSL_NO_CERTIFICATE, "ssl.no_certificate", COUNTER,                                     \
 		"TLS handshakes of peers without a certificate.")                                \
 	X(SSL_ERROR, "ssl.connection_error", COUNTER, "Connections that ended by a TLS error.")  \

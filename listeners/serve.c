@@ -141,6 +141,8 @@ on_secured(void *arg, const struct hb_conn *c)
 		return;
 	hb_conn_view(c, &v);
 	hb_stat_inc(d->lw->worker, l->stats, SSL_HANDSHAKE);
+	if (v.facts->tls_resumed)
+		hb_stat_inc(d->lw->worker, l->stats, SSL_REUSED);
 	if (v.facts->peer_cert == NULL)
 		hb_stat_inc(d->lw->worker, l->stats, SSL_NO_CERTIFICATE);
 }

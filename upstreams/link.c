@@ -171,6 +171,7 @@ static void
 link_won(struct hb_link *l, const struct hb_race_result *res)
 {
 	struct hb_upstream_info info = { .endpoint = res->addr, .local = res->local };
+	const struct hb_tls_info *tls = res->secure ? hb_transport_tls_info(res->t) : NULL;
 
 	if (res->secure && !still_allowed(l, res->t)) {
 		link_revoked(l, res);
@@ -178,6 +179,8 @@ link_won(struct hb_link *l, const struct hb_race_result *res)
 	}
 	if (res->secure)
 		hb_stat_inc(l->worker, l->rq.w->cluster->stats, CL_TLS_HANDSHAKE);
+	if (tls != NULL && tls->resumed)
+		hb_stat_inc(l->worker, l->rq.w->cluster->stats, CL_TLS_REUSED);
 	if (l->counted) {
 		l->counted = false;
 		hb_upconn_watch(res->t, l->rq.socket, l->w, l->cell,

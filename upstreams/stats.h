@@ -107,6 +107,7 @@
 	X(CL_H2_FLOOD, "http2.flood", COUNTER,                                                       \
 	    "Connections closed because the peer sent more frames of a kind than are of use.")      \
 	X(CL_TLS_HANDSHAKE, "ssl.handshake", COUNTER, "TLS handshakes that succeeded.")              \
+	X(CL_TLS_REUSED, "ssl.session_reused", COUNTER, "TLS handshakes that resumed a session.")    \
 	X(CL_TLS_ERROR, "ssl.connection_error", COUNTER,                                             \
 	    "TLS handshakes that failed for another reason than the endpoint's certificate.")       \
 	X(CL_TLS_VERIFY, "ssl.fail_verify_error", COUNTER,                                           \
