@@ -2,6 +2,7 @@
 /*
  * Transport sockets: the registry of their types, and compiled ones. Control thread, but for wrap.
  */
+#include <stdatomic.h>
 #include "core/filter/transport_socket.h"
 #include "envoy/config/core/v3/base.pb-c.h"
 
@@ -18,7 +19,7 @@ struct hb_transport_socket {
 static const struct hb_transport_socket_type *types[TYPES_MAX];
 static size_t n_types;
 static struct hb_list live = { &live, &live };
-static void (*watcher)(struct hb_worker *);
+static void (*_Atomic watcher)(struct hb_worker *); /* written by the control thread */
 static struct hb_run changed;
 
 static int
@@ -217,9 +218,11 @@ hb_transport_socket_foreach(void (*fn)(void *arg, const struct hb_transport_sock
 static void
 tell_worker(struct hb_worker *w, void *arg)
 {
+	void (*fn)(struct hb_worker *) = atomic_load(&watcher);
+
 	(void)arg;
-	if (watcher != NULL)
-		watcher(w);
+	if (fn != NULL)
+		fn(w);
 }
 
 static void
@@ -232,7 +235,7 @@ changed_run(struct hb_run *run)
 void
 hb_transport_sockets_changed(void)
 {
-	if (watcher == NULL)
+	if (atomic_load(&watcher) == NULL)
 		return;
 	if (changed.fn == NULL)
 		hb_run_init(&changed, changed_run);
@@ -242,7 +245,7 @@ hb_transport_sockets_changed(void)
 void
 hb_transport_sockets_watch(void (*fn)(struct hb_worker *))
 {
-	watcher = fn;
+	atomic_store(&watcher, fn);
 	if (fn == NULL && changed.fn != NULL)
 		hb_run_cancel(&changed);
 }
