@@ -64,6 +64,19 @@ def leaf(folder, name, ca, dns=(), uri=(), ip=(), days=(-1, 10), usages=BOTH):
     _write(folder, name, [made], key)
 
 
+def chained(folder, name, ca, **fields):
+    """As leaf, below an intermediate CA of its own, which follows the leaf in the file."""
+    cert, ca_key = ca
+    key = ec.generate_private_key(ec.SECP256R1())
+    middle = (_builder(f"{name}-ca", cert.subject.rfc4514_string()[3:], key.public_key(), (-1, 10))
+              .add_extension(x509.BasicConstraints(True, 0), True)
+              .add_extension(x509.KeyUsage(True, False, False, False, False, True, True, False, False), True)
+              .sign(ca_key, hashes.SHA256()))
+    leaf(folder, name, (middle, key), **fields)
+    file = folder / f"{name}.pem"
+    file.write_bytes(file.read_bytes() + middle.public_bytes(serialization.Encoding.PEM))
+
+
 def make(folder):
     """ca, other-ca; a.example, b.example (servers), client and echo (mesh), expired, stranger (other CA), and other leaves
     that a workload of the mesh must refuse."""
