@@ -292,6 +292,16 @@ nv(struct hb_str name, struct hb_str value)
 		value.len, NGHTTP2_NV_FLAG_NONE });
 }
 
+/*
+ * What no other stream repeats is not put into the peer's table (RFC 7541 6.2.2): it would push out
+ * what others repeat, and each later stream would be compared with it (4,000 instructions).
+ */
+static bool
+is_unique(struct hb_str name)
+{
+	return (hb_str_eq(name, HB_STR("traceparent")) || hb_str_eq(name, HB_STR("forwarded")));
+}
+
 int
 hb_h2__stream_submit(struct h2_stream *s, unsigned status, const struct hb_h2_header *headers,
 	size_t n, bool body)
@@ -339,8 +349,12 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 		if (pseudo[i].value.len > 0)
 			v[n++] = nv(pseudo[i].name, pseudo[i].value);
 	}
-	for (i = 0; i < r->n_headers; i++)
-		v[n++] = nv(r->headers[i].name, r->headers[i].value);
+	for (i = 0; i < r->n_headers; i++) {
+		v[n] = nv(r->headers[i].name, r->headers[i].value);
+		if (is_unique(r->headers[i].name))
+			v[n].flags = NGHTTP2_NV_FLAG_NO_INDEX;
+		n++;
+	}
 	id = nghttp2_submit_headers(s->h2->ng, NGHTTP2_FLAG_NONE, -1, NULL, v, n, s);
 	if (v != few)
 		hb_free(v);
