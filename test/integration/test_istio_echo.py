@@ -57,7 +57,8 @@ SIZES = [1, 1000, 16384, 100000]
 
 
 def message(size):
-    return "".join(chr(97 + i % 26) for i in range(size))
+    """The client reads until it has seen this, which must not be a part of what the server says of itself."""
+    return "~" + "".join(chr(97 + i % 26) for i in range(size - 1))
 
 
 @pytest.mark.parametrize("size", SIZES)
