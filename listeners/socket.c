@@ -179,6 +179,18 @@ open_one(const struct hb_listener *l, const struct hb_laddr *a, const struct hb_
 	return (fd);
 }
 
+/* From now on it is found by the port that the kernel chose, should a listener ask for that. */
+static void
+rename_key(struct hb_lsock *s)
+{
+	char text[HB_ADDR_TEXT_MAX], *key;
+
+	(void)hb_addr_format(&s->bound, text, sizeof text);
+	key = hb_asprintf("%s%s", text, strchr(s->key, ' '));
+	hb_free(s->key);
+	s->key = key;
+}
+
 static void
 learn_bound(struct hb_lsock *s, const struct hb_laddr *a)
 {
@@ -192,6 +204,8 @@ learn_bound(struct hb_lsock *s, const struct hb_laddr *a)
 		s->bound.u.name = s->path;
 	} else if (getsockname(s->fd[0], (struct sockaddr *)&ss, &len) == 0) {
 		hb_addr_from_sockaddr(&s->bound, (struct sockaddr *)&ss, len);
+		if (a->addr.port == 0)
+			rename_key(s);
 	}
 }
 
