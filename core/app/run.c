@@ -255,6 +255,7 @@ serve(struct hb_cfg *cfg, const ProtobufCMessage *msg)
 	int exit_code;
 
 	exit_code = bring_up(cfg, msg, &err);
+	hb_app_print(hb_cfg_warnings(cfg), "warning");
 	if (exit_code != HB_EXIT_OK) {
 		hb_app_print(hb_cfg_errs(cfg), "error");
 		if (err.code != 0)

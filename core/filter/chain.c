@@ -153,6 +153,12 @@ hb_chain_compile(struct hb_cfg *cfg, const void *filter_chain_msg, const char *w
 		chain_destroy(c);
 		return (NULL);
 	}
+	if ((c->filter[c->n_filters - 1].type->flags & HB_FILTER_CARRIER) &&
+		hb_transport_socket_lets_all_in(c->socket))
+		hb_cfg_warn(cfg, m, "transport_socket", -1,
+			"every identity that trusted_ca vouches for may open tunnels here: name those "
+			"that may by validation_context.custom_validator_config "
+			"(hbone.identity.SpiffeRules; namespaces: [\"*\"] says that all may)");
 	c->wire = hb_cfg_to_wire(&m->base);
 	lay_out(c);
 	make_pins(c);

@@ -168,11 +168,17 @@ hb_transport_socket_holds(const struct hb_transport_socket *s, struct hb_transpo
 }
 
 void
-hb_transport_socket_explain(const struct hb_transport_socket *s, const struct hb_facts *facts,
-	struct hb_explain *e)
+hb_transport_socket_explain(
+	const struct hb_transport_socket *s, const struct hb_facts *facts, struct hb_explain *e)
 {
 	if (s != NULL && s->type->explain != NULL)
 		s->type->explain(s->conf, facts, e);
+}
+
+bool
+hb_transport_socket_lets_all_in(const struct hb_transport_socket *s)
+{
+	return (s != NULL && s->type->lets_all_in != NULL && s->type->lets_all_in(s->conf));
 }
 
 bool

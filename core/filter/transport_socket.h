@@ -40,6 +40,9 @@ struct hb_transport_socket_type {
 	 * whose place this one has taken), is no longer one that it would let in; then the transport
 	 * is one of core/transport/tls.h. NULL = there is nothing to ask. */
 	bool (*holds)(const void *conf, struct hb_transport *);
+	/* Downstream side: clients show certificates that are verified, and whoever has one may come in.
+	 * NULL = it looks at none. */
+	bool (*lets_all_in)(const void *conf);
 	/* Downstream side: what it would say of a peer with these facts (its identity); a refusal ends
 	 * with hb_explain_stop. NULL = it looks at none of them. */
 	void (*explain)(const void *conf, const struct hb_facts *, struct hb_explain *);
@@ -66,6 +69,7 @@ uint64_t hb_transport_socket_generation(const struct hb_transport_socket *);
 bool hb_transport_socket_holds(const struct hb_transport_socket *, struct hb_transport *);
 void hb_transport_socket_explain(const struct hb_transport_socket *, const struct hb_facts *,
     struct hb_explain *);
+bool hb_transport_socket_lets_all_in(const struct hb_transport_socket *);
 bool hb_transport_socket_connector(const struct hb_transport_socket *);
 /* What `type` compiled; NULL = it is of another type. */
 const void *hb_transport_socket_conf(const struct hb_transport_socket *,

@@ -416,6 +416,105 @@ def test_live_connections_of_the_revoked_end(hbone, authority, echo, tmp_path):
     h.expect_stat("identity.revoked_connections", 1)
 
 
+# -- a gateway that names nobody
+
+
+def tunnel_server(folder, **fields):
+    """The mTLS listener of a tunnel server, by our filter and by Envoy's."""
+    ours = c.typed("hbone", "hbone.filters.network.hbone_server.HboneServer", stat_prefix="t",
+                   filter_chains=[{"filters": [c.tcp_proxy("app")]}])
+    route = {"match": {"connect_matcher": {}}, "route": {"cluster": "app", "upgrade_configs": [
+        {"upgrade_type": "CONNECT", "connect_config": {}}]}}
+    http = "envoy.extensions.filters.http.router.v3.Router"
+    theirs = c.typed("hcm", "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                     stat_prefix="t", upgrade_configs=[{"upgrade_type": "CONNECT"}],
+                     http2_protocol_options={"allow_connect": True},
+                     route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+                     http_filters=[c.typed("router", http)])
+    chains = [[{"filters": [f], "transport_socket": downstream(folder, **fields)}] for f in (ours, theirs)]
+    return c.bootstrap([c.listener(f"l{i}", one, ()) for i, one in enumerate(chains)], [c.cluster("app", 1)])
+
+
+def test_a_gateway_that_names_nobody_is_warned_of(hbone, authority, tmp_path):
+    folder = authority.issue("gateway")
+    path = tmp_path / "c.yaml"
+
+    def warnings(**fields):
+        path.write_text(tunnel_server(folder, **fields), encoding="utf-8")
+        code, _, err = run("validate", "-c", str(path))
+        assert code == 0, err
+        return [line for line in err.splitlines() if "may open tunnels here" in line]
+    lines = warnings()
+    assert len(lines) == 2
+    for i in range(2):
+        assert f"static_resources.listeners[{i}].filter_chains[0].transport_socket" in lines[i]
+        assert "SpiffeRules" in lines[i] and lines[i].startswith("warning: ")
+    assert warnings(rules={}) == []
+    assert warnings(rules={"namespaces": ["*"]}) == []
+    assert warnings(match_typed_subject_alt_names=[
+        {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/ns/prod/"}}]) == []
+    h = hbone(tunnel_server(folder))
+    h.wait_line(r"warning: .*listeners\[1\].*may open tunnels here")
+
+
+# -- the end without close_notify
+
+
+@pytest.mark.parametrize("side", ("downstream", "upstream"))
+def test_end_without_close_notify(hbone, authority, side):
+    """By default a cut; with the option an end. Python's ssl closes without close_notify."""
+    server, client = authority.issue("server"), authority.issue("client")
+    accepts = {"custom_handshaker": {"name": "h", "typed_config": {
+        "@type": c.TYPE + "hbone.transport_sockets.tls.Handshaker", "end_without_close_notify": True}}}
+    ends = []
+
+    def origin(s):
+        if side == "upstream":
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(server / "root-cert.pem"))
+            context.load_cert_chain(server / "cert-chain.pem", server / "key.pem")
+            s = context.wrap_socket(s, server_side=True)
+            net.read_exactly(s, 5)
+            s.sendall(b"bye")
+            s.shutdown(socket.SHUT_WR)
+            while s.recv(100):
+                pass
+            return
+        try:
+            net.read_exactly(s, 5)
+            ends.append(s.recv(1))
+        except OSError as e:
+            ends.append(e)
+
+    far = net.Server(origin)
+    try:
+        for lax in (False, True):
+            socket_ = (downstream if side == "downstream" else upstream)(server if side == "downstream" else client)
+            if lax:
+                socket_["typed_config"]["common_tls_context"] |= accepts
+            where = {"transport_socket": socket_}
+            h = hbone(c.bootstrap(
+                [c.listener("in", chain("app", **(where if side == "downstream" else {})), ())],
+                [c.cluster("app", far.port, **(where if side == "upstream" else {}))]))
+            if side == "downstream":
+                with tls_connect(h.port("in"), client) as s:
+                    s.sendall(b"hello")
+                    s.shutdown(socket.SHUT_WR)
+                    until(lambda: len(ends) == 1 + lax, "the end")
+                assert (ends[-1] == b"") if lax else isinstance(ends[-1], OSError)
+                continue
+            with socket.create_connection(("127.0.0.1", h.port("in")), timeout=net.TIMEOUT) as s:
+                s.sendall(b"hello")
+                if lax:
+                    assert net.read_exactly(s, 3) == b"bye" and s.recv(1) == b""
+                    continue
+                with pytest.raises(OSError):
+                    while s.recv(100):
+                        pass
+                    raise AssertionError("a clean end")
+    finally:
+        far.close()
+
+
 # -- key exchange groups
 
 

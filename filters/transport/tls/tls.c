@@ -67,6 +67,16 @@ tls_key(const void *conf, const struct hb_facts *facts, struct hb_str host, stru
 		hb_text_printf(t, "sni=%.*s;", HB_STR_FMT(name));
 }
 
+static bool
+tls_lets_all_in(const void *conf)
+{
+	const struct hb_tls_conf *c = conf;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	return (c->trust != NULL && c->rules == NULL && c->tls.n_sans == 0 &&
+		c->tls.n_cert_hashes + c->tls.n_spki_hashes == 0);
+}
+
 static size_t
 tls_certs(const void *conf, bool trust, const struct hb_cert_info *const **ret)
 {
@@ -154,6 +164,7 @@ const struct hb_transport_socket_type hb_tsocket_tls = {
 	.generation = tls_generation,
 	.explain = tls_explain,
 	.holds = tls_holds,
+	.lets_all_in = tls_lets_all_in,
 	.secure = true,
 	.key = tls_key,
 };

@@ -3,6 +3,7 @@
 #include "core/identity/cert.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "hbone/identity/spiffe_rules.pb-c.h"
+#include "hbone/transport_sockets/tls/handshaker.pb-c.h"
 #include "filters/transport/tls/tls_conf_priv.h"
 
 #define HASH_SIZE             32u
@@ -390,9 +391,26 @@ validation(struct build *b, const ValidationMsg *m)
 }
 
 static void
+handshaker(struct build *b, const CommonMsg *m)
+{
+	const Envoy__Config__Core__V3__TypedExtensionConfig *ext = m->custom_handshaker;
+	const Hbone__TransportSockets__Tls__Handshaker *h;
+
+	if (ext == NULL)
+		return;
+	h = hb_cfg_any_of(b->cfg, ext, "typed_config", -1, ext->typed_config,
+		&hbone__transport_sockets__tls__handshaker__descriptor);
+	if (h == NULL)
+		b->r = -EINVAL;
+	else
+		b->conf->tls.bare_fin_is_end = h->end_without_close_notify;
+}
+
+static void
 common(struct build *b, const CommonMsg *m)
 {
 	params(b, m);
+	handshaker(b, m);
 	certificates(b, m);
 	if (m->validation_context_type_case ==
 		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT)
