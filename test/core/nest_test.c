@@ -16,14 +16,11 @@
 #include <cmocka.h>
 #include "core/http/h2.h"
 #include "core/transport/pump.h"
-#include "test/support/certs/pki.h"
-#include "test/support/harness.h"
+#include "test/support/ends.h"
 
 #define MIB (1024u * 1024u)
 
 enum wire { WIRE_TCP, WIRE_CUT };
-
-static struct hbt_pki pki;
 
 /* The wire that breaks: passes `left` bytes, then resets both sides. */
 struct cutter {
@@ -116,7 +113,7 @@ on_request(
 		hb_transport_accept(far);
 		hbt_attach(&n.b, far);
 	} else {
-		hbt_attach(&n.b, hb_tls_new(far, pki.server_ctx, NULL));
+		hbt_attach(&n.b, hb_tls_new(far, hbt_ends_pki.server_ctx, NULL));
 	}
 }
 
@@ -213,13 +210,13 @@ start(enum wire wire)
 		b = hbt_splitter(b, n.piece);
 	}
 	n.client = hb_h2_new(
-		hb_tls_new(a, pki.client_ctx, NULL), false, NULL, &session_events, NULL);
+		hb_tls_new(a, hbt_ends_pki.client_ctx, NULL), false, NULL, &session_events, NULL);
 	n.server = hb_h2_new(
-		hb_tls_new(b, pki.server_ctx, NULL), true, NULL, &session_events, NULL);
+		hb_tls_new(b, hbt_ends_pki.server_ctx, NULL), true, NULL, &session_events, NULL);
 	stream = hb_h2_open(n.client, &req);
 	if (n.piece > 0)
 		stream = hbt_splitter(stream, n.piece);
-	hbt_attach(&n.a, hb_tls_new(stream, pki.client_ctx, HBT_SERVER_DNS));
+	hbt_attach(&n.a, hb_tls_new(stream, hbt_ends_pki.client_ctx, HBT_SERVER_DNS));
 }
 
 static void
@@ -244,52 +241,16 @@ stop(void)
 	memset(&n, 0, sizeof n);
 }
 
-static int
-setup(void **state)
-{
-	(void)hbt_init(HB_IO_EPOLL);
-	hbt_pki_init(&pki);
-	return (0);
-}
-
-static int
-teardown(void **state)
-{
-	hbt_pki_fini(&pki);
-	hbt_fini();
-	return (0);
-}
-
 /* ------------------------------------------------------------------ sources */
-
-struct source {
-	const uint8_t *p;
-	size_t len, off, chunk;
-};
-
-static void
-feed(struct hbt_sink *s, enum hbt_event event)
-{
-	struct source *src = s->arg;
-	size_t k;
-
-	if (event != HBT_SECURED && event != HBT_LOW)
-		return;
-	while (s->t != NULL && !s->above && src->off < src->len) {
-		k = HB_MIN(src->chunk, src->len - src->off);
-		src->off += k;
-		hbt_write_borrowed(s, src->p + src->off - k, k, src->off == src->len);
-	}
-}
 
 static void
 bulk(size_t piece, size_t len, size_t chunk)
 {
 	uint8_t *p = hbt_pattern(len, 21);
-	struct source src = { .p = p, .len = len, .chunk = chunk };
+	struct hbt_feed src = { .p = p, .len = len, .chunk = chunk };
 
 	n.piece = piece;
-	n.a.hook = feed;
+	n.a.hook = hbt_feed;
 	n.a.arg = &src;
 	n.b.echo = true;
 	start(WIRE_TCP);
@@ -386,9 +347,9 @@ static void
 test_nest__reader_stops(void **state)
 {
 	uint8_t *p = hbt_pattern(32 * MIB, 4);
-	struct source src = { .p = p, .len = 32 * MIB, .chunk = 256 * 1024 };
+	struct hbt_feed src = { .p = p, .len = 32 * MIB, .chunk = 256 * 1024 };
 
-	n.a.hook = feed;
+	n.a.hook = hbt_feed;
 	n.a.arg = &src;
 	start(WIRE_TCP);
 	HBT_UNTIL(n.b.secured == 1);
@@ -408,11 +369,11 @@ static void
 test_nest__blocked_wire(void **state)
 {
 	uint8_t *p = hbt_pattern(4 * MIB, 4);
-	struct source src = { .p = p, .len = 4 * MIB, .chunk = 256 * 1024 };
+	struct hbt_feed src = { .p = p, .len = 4 * MIB, .chunk = 256 * 1024 };
 	unsigned i;
 
 	n.blocked = true;
-	n.a.hook = feed;
+	n.a.hook = hbt_feed;
 	n.a.arg = &src;
 	n.b.echo = true;
 	start(WIRE_TCP);
@@ -436,10 +397,10 @@ static void
 let_go(bool server, unsigned event, bool finish)
 {
 	uint8_t *p = hbt_pattern(3 * MIB, 5);
-	struct source src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
+	struct hbt_feed src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
 	struct hbt_sink *one = server ? &n.b : &n.a, *other = server ? &n.a : &n.b;
 
-	n.a.hook = feed;
+	n.a.hook = hbt_feed;
 	n.a.arg = &src;
 	n.b.echo = true;
 	one->let_go_in = event;
@@ -469,11 +430,11 @@ test_nest__let_go(void **state)
 static size_t
 cut_at(size_t bytes, const uint8_t *p, size_t len)
 {
-	struct source src = { .p = p, .len = len, .chunk = 300 };
+	struct hbt_feed src = { .p = p, .len = len, .chunk = 300 };
 	size_t passed;
 
 	n.cut.left = bytes;
-	n.a.hook = feed;
+	n.a.hook = hbt_feed;
 	n.a.arg = &src;
 	n.b.echo = true;
 	start(WIRE_CUT);
@@ -550,5 +511,5 @@ main(void)
 		cmocka_unit_test(test_nest__pump_idles_out),
 	};
 
-	return (cmocka_run_group_tests(tests, setup, teardown));
+	return (cmocka_run_group_tests(tests, hbt_ends_setup, hbt_ends_teardown));
 }

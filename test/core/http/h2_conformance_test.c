@@ -6,10 +6,9 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include "core/http/h2.h"
-#include "test/support/certs/pki.h"
 #include "test/support/conformance.h"
+#include "test/support/ends.h"
 
-static struct hbt_pki pki;
 static struct hb_h2 *client, *server;
 static struct hb_transport *offered;
 
@@ -37,21 +36,9 @@ sessions(bool tls)
 {
 	struct hb_transport *a, *b;
 
-	hbt_tcp_pair(&a, &b);
-	if (tls) {
-		a = hb_tls_new(a, pki.client_ctx, NULL);
-		b = hb_tls_new(b, pki.server_ctx, NULL);
-	}
+	hbt_ends(tls ? HBT_OVER_TLS : HBT_OVER_TCP, 0, &a, &b);
 	client = hb_h2_new(a, false, NULL, &events, NULL);
 	server = hb_h2_new(b, true, NULL, &events, NULL);
-}
-
-static int
-setup(void **state)
-{
-	(void)hbt_init(HB_IO_EPOLL);
-	hbt_pki_init(&pki);
-	return (0);
 }
 
 static int
@@ -67,9 +54,7 @@ teardown(void **state)
 	hb_h2_close(&client, HB_CLOSE_LOCAL_CLOSE);
 	hbt_turns(8);
 	assert_null(server);
-	hbt_pki_fini(&pki);
-	hbt_fini();
-	return (0);
+	return (hbt_ends_teardown(state));
 }
 
 static void
@@ -121,8 +106,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_h2__conformance_client, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_h2__conformance_server, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_h2__conformance_client, hbt_ends_setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_h2__conformance_server, hbt_ends_setup, teardown),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -48,11 +48,11 @@ test_mem__session(void **state)
 	size_t before, each;
 
 	(void)state;
-	rig_start(&rigs[0], OVER_PAIR, 0); /* what is made on first use */
+	rig_start(&rigs[0], HBT_OVER_PAIR, 0); /* what is made on first use */
 	hbt_turns(10);
 	before = in_use();
 	for (unsigned i = 1; i < SESSIONS; i++)
-		rig_start(&rigs[i], OVER_PAIR, 0);
+		rig_start(&rigs[i], HBT_OVER_PAIR, 0);
 	hbt_turns(10);
 	each = (in_use() - before) / (SESSIONS - 1) / 2;
 	owner("struct hb_h2", sizeof(struct hb_h2));
@@ -70,7 +70,7 @@ test_mem__idle_stream(void **state)
 	size_t before, each;
 
 	(void)state;
-	rig_start(r, OVER_PAIR, 0);
+	rig_start(r, HBT_OVER_PAIR, 0);
 	rig_connect(r, rig_open(r)); /* what is made on first use */
 	before = in_use();
 	for (unsigned i = 1; i < STREAMS; i++)
@@ -144,7 +144,7 @@ test_mem__lent_buffer(void **state)
 		r->on_request = accept_long;
 		r->a[0].hook = on_connected;
 		r->a[0].arg = values[i];
-		rig_start(r, OVER_TCP, 512);
+		rig_start(r, HBT_OVER_TCP, 512);
 	}
 	for (unsigned i = 0; i < SESSIONS; i++)
 		(void)rig_open(&rigs[i]);

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+struct rig w;
+
 static void
 on_request(
 	void *sink, struct hb_h2 *h2, const struct hb_h2_request *req, struct hb_transport *stream)
@@ -84,24 +86,11 @@ rig_start_over(struct rig *r, struct hb_transport *a, struct hb_transport *b)
 }
 
 void
-rig_start(struct rig *r, enum rig_below below, size_t piece)
+rig_start(struct rig *r, enum hbt_below below, size_t piece)
 {
 	struct hb_transport *a, *b;
 
-	if (below == OVER_PAIR) {
-		hb_pair_new(hbt_worker(), &a, &b);
-		hb_transport_accept(b);
-	} else {
-		hbt_tcp_pair(&a, &b);
-	}
-	if (piece > 0) {
-		a = hbt_splitter(a, piece);
-		b = hbt_splitter(b, piece);
-	}
-	if (below == OVER_TLS) {
-		a = hb_tls_new(a, r->pki->client_ctx, NULL);
-		b = hb_tls_new(b, r->pki->server_ctx, NULL);
-	}
+	hbt_ends(below, piece, &a, &b);
 	rig_start_over(r, a, b);
 }
 
@@ -139,4 +128,41 @@ rig_stop(struct rig *r)
 	hbt_turns(8);
 	HBT_UNTIL(hb_transport_lingering(hbt_worker()) == 0);
 	hbt_turns(4);
+}
+
+void
+rig_echoes(struct rig *r, struct hbt_sink *b)
+{
+	(void)r;
+	b->echo = true;
+}
+
+void
+rig_ends_on_end(struct rig *r, struct hbt_sink *b)
+{
+	(void)r;
+	b->end_on_end = true;
+}
+
+int
+rig_fresh(void **state)
+{
+	(void)state;
+	memset(&w, 0, sizeof w);
+	return (0);
+}
+
+int
+rig_over(void **state)
+{
+	(void)state;
+	rig_stop(&w);
+	return (0);
+}
+
+void
+rig_again(void)
+{
+	rig_stop(&w);
+	(void)rig_fresh(NULL);
 }

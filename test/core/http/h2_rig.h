@@ -7,16 +7,12 @@
 #define HB_TEST_CORE_HTTP_H2_RIG_H
 
 #include "core/http/h2.h"
-#include "test/support/certs/pki.h"
-#include "test/support/harness.h"
-
-enum rig_below { OVER_PAIR, OVER_TCP, OVER_TLS };
+#include "test/support/ends.h"
 
 #define RIG_STREAMS 128
 
 struct rig {
 	struct hb_h2 *client, *server;
-	struct hbt_pki *pki;         /* for OVER_TLS                                            */
 	struct hb_h2_options client_opt, server_opt;
 	struct hbt_sink a[RIG_STREAMS], b[RIG_STREAMS]; /* client's and server's end of stream i */
 	unsigned opened, requests;
@@ -32,7 +28,7 @@ struct rig {
 	unsigned client_closed, server_closed, goaways, rooms;
 };
 
-void rig_start(struct rig *, enum rig_below, size_t piece);
+void rig_start(struct rig *, enum hbt_below, size_t piece);
 /* Over these two, taken. */
 void rig_start_over(struct rig *, struct hb_transport *a, struct hb_transport *b);
 /* Opens a stream, attached to r->a[i] (options set by the caller before); returns i. */
@@ -41,5 +37,14 @@ unsigned rig_open(struct rig *);
 void rig_connect(struct rig *, unsigned i);
 /* Lets go of all; turns until nothing lingers. */
 void rig_stop(struct rig *);
+/* For `prepare`. */
+void rig_echoes(struct rig *, struct hbt_sink *b);
+void rig_ends_on_end(struct rig *, struct hbt_sink *b);
+
+/* The one of a test: set-up and tear-down for cmocka, and a new one in the middle. */
+extern struct rig w;
+int rig_fresh(void **state);
+int rig_over(void **state);
+void rig_again(void);
 
 #endif

@@ -23,7 +23,7 @@ fill(void)
 {
 	r.client_opt.stream_window = r.client_opt.stream_window_max = WINDOW;
 	r.client_opt.session_window = WINDOW;
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	for (unsigned i = 0; i <= QUIET; i++) {
 		(void)rig_open(&r);
 		rig_connect(&r, i);

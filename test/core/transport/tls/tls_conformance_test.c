@@ -7,32 +7,14 @@
 
 #include <cmocka.h>
 
-#include "test/support/certs/pki.h"
 #include "test/support/conformance.h"
-
-static struct hbt_pki pki;
-
-static int
-setup(void **state)
-{
-	(void)hbt_init(HB_IO_EPOLL);
-	hbt_pki_init(&pki);
-	return (0);
-}
-
-static int
-teardown(void **state)
-{
-	hbt_pki_fini(&pki);
-	hbt_fini();
-	return (0);
-}
+#include "test/support/ends.h"
 
 static void
 wrap(struct hb_transport **a, struct hb_transport **b)
 {
-	*a = hb_tls_new(*a, pki.client_ctx, NULL);
-	*b = hb_tls_new(*b, pki.server_ctx, NULL);
+	*a = hb_tls_new(*a, hbt_ends_pki.client_ctx, NULL);
+	*b = hb_tls_new(*b, hbt_ends_pki.server_ctx, NULL);
 }
 
 static void
@@ -72,8 +54,10 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_tls__conformance_over_tcp, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_tls__conformance_over_pair, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			test_tls__conformance_over_tcp, hbt_ends_setup, hbt_ends_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_tls__conformance_over_pair, hbt_ends_setup, hbt_ends_teardown),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -9,29 +9,10 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "core/identity/cert.h"
-#include "test/support/certs/pki.h"
-#include "test/support/harness.h"
+#include "test/support/ends.h"
 
 #define HOUR   3600
 #define ID(sa) "spiffe://cluster.local/ns/default/sa/" sa
-
-static struct hbt_pki pki;
-
-static int
-setup(void **state)
-{
-	(void)hbt_init(HB_IO_EPOLL);
-	hbt_pki_init(&pki);
-	return (0);
-}
-
-static int
-teardown(void **state)
-{
-	hbt_pki_fini(&pki);
-	hbt_fini();
-	return (0);
-}
 
 struct
 try {
@@ -48,11 +29,11 @@ static void
 try_init(struct try *t)
 {
 	memset(t, 0, sizeof *t);
-	t->client_cert = hbt_tls_cert(pki.client);
-	t->server_cert = hbt_tls_cert(pki.server);
+	t->client_cert = hbt_tls_cert(hbt_ends_pki.client);
+	t->server_cert = hbt_tls_cert(hbt_ends_pki.server);
 	t->client.certs = &t->client_cert;
 	t->client.n_certs = 1;
-	t->client.trust_pem = hb_str(pki.root->pem);
+	t->client.trust_pem = hb_str(hbt_ends_pki.root->pem);
 	t->server = t->client;
 	t->server.certs = &t->server_cert;
 	t->server.server = true;
@@ -141,7 +122,7 @@ static struct hb_test_cert *
 dated(int64_t from_s, int64_t to_s)
 {
 	struct hb_test_cert_options o = {
-		.issuer = pki.root, .sans = "URI:" ID("x"), .from_s = from_s, .to_s = to_s
+		.issuer = hbt_ends_pki.root, .sans = "URI:" ID("x"), .from_s = from_s, .to_s = to_s
 	};
 
 	return (hb_test_cert_new(&o));
@@ -169,9 +150,9 @@ refused_cert(struct hb_test_cert *c)
 static void
 test_handshake__certificates(void **state)
 {
-	struct hb_test_cert *c = hb_test_leaf(pki.other, "URI:" HBT_CLIENT_ID);
+	struct hb_test_cert *c = hb_test_leaf(hbt_ends_pki.other, "URI:" HBT_CLIENT_ID);
 	struct hb_test_cert_options o = {
-		.issuer = pki.root, .sans = "URI:" ID("x"), .eku = HB_TEST_EKU_SERVER
+		.issuer = hbt_ends_pki.root, .sans = "URI:" ID("x"), .eku = HB_TEST_EKU_SERVER
 	};
 	struct try t;
 
@@ -235,7 +216,8 @@ test_handshake__names(void **state)
 	struct hb_tls_san_match right = { HB_SAN_URI, same, HBT_SERVER_ID };
 	struct hb_tls_san_match wrong = { HB_SAN_URI, same, ID("other") };
 	struct hb_tls_san_match both[2] = { wrong, { HB_SAN_DNS, same, HBT_SERVER_DNS } };
-	struct hb_test_cert *two = hb_test_leaf(pki.root, "URI:" HBT_SERVER_ID ",URI:" ID("admin"));
+	struct hb_test_cert *two = hb_test_leaf(
+		hbt_ends_pki.root, "URI:" HBT_SERVER_ID ",URI:" ID("admin"));
 	struct try t;
 
 	try_init(&t);
@@ -266,8 +248,8 @@ test_handshake__names(void **state)
 static void
 test_handshake__pins(void **state)
 {
-	struct hb_credential_pem pem = { .chain = hb_str(pki.server->pem),
-		.key = hb_str(pki.server->key_pem) };
+	struct hb_credential_pem pem = { .chain = hb_str(hbt_ends_pki.server->pem),
+		.key = hb_str(hbt_ends_pki.server->key_pem) };
 	struct hb_credential *c = NULL;
 	uint8_t cert[32], spki[32], wrong[32] = { 1 };
 	struct hb_str right_cert = hb_strn(cert, 32), right_spki = hb_strn(spki, 32);
@@ -307,8 +289,8 @@ static void
 test_handshake__lenient(void **state)
 {
 	struct hb_test_cert *old = dated(-48 * HOUR, -24 * HOUR);
-	struct hb_test_cert *foreign = hb_test_leaf(pki.other, "URI:" HBT_CLIENT_ID);
-	char *crl = hb_test_crl(pki.root, pki.client);
+	struct hb_test_cert *foreign = hb_test_leaf(hbt_ends_pki.other, "URI:" HBT_CLIENT_ID);
+	char *crl = hb_test_crl(hbt_ends_pki.root, hbt_ends_pki.client);
 	struct try t;
 
 	try_init(&t);
@@ -407,7 +389,7 @@ test_handshake__bad_sni(void **state)
 	name[sizeof name - 1] = '\0';
 	hb_pair_new(hbt_worker(), &a, &b);
 	hb_transport_accept(b);
-	hbt_attach(&s, hb_tls_new(a, pki.client_ctx, name));
+	hbt_attach(&s, hb_tls_new(a, hbt_ends_pki.client_ctx, name));
 	HBT_UNTIL(s.closed == 1);
 	assert_int_equal(s.reason, HB_CLOSE_TLS_HANDSHAKE);
 	hb_transport_abort(&b, HB_CLOSE_LOCAL_CLOSE);
@@ -436,7 +418,7 @@ test_handshake__chooses_certificate(void **state)
 {
 	static const char *const sans[] = { "DNS:first.example", "DNS:second.example",
 		"DNS:*.third.example", "DNS:second.example,DNS:rsa", "DNS:rsa.example" };
-	struct hb_test_cert_options o = { .issuer = pki.root };
+	struct hb_test_cert_options o = { .issuer = hbt_ends_pki.root };
 	struct hb_test_cert *c[HB_ARRAY_LEN(sans)];
 	struct hb_tls_cert certs[HB_ARRAY_LEN(sans)];
 	struct try t;
@@ -475,7 +457,7 @@ speak_to_server(const void *p, size_t n, bool alert, struct hbt_sink *s)
 	uint8_t answer[4096];
 	int fd;
 
-	t = hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.server_ctx, NULL);
+	t = hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), hbt_ends_pki.server_ctx, NULL);
 	watched[0] = t;
 	hbt_attach(s, t);
 	hbt_fd_write(fd, p, n);
@@ -514,7 +496,7 @@ test_handshake__server_is_no_tls(void **state)
 	uint8_t hello[2048];
 	int fd;
 
-	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.client_ctx, NULL));
+	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), hbt_ends_pki.client_ctx, NULL));
 	HBT_UNTIL(hbt_fd_read(fd, hello, sizeof hello) > 0);
 	hbt_fd_write(fd, "SSH-2.0-x\r\n", 11);
 	HBT_UNTIL(s.closed == 1);
@@ -530,14 +512,14 @@ test_handshake__peer_leaves(void **state)
 	struct hbt_sink s = { 0 };
 	int fd;
 
-	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.server_ctx, NULL));
+	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), hbt_ends_pki.server_ctx, NULL));
 	hbt_turns(4);
 	close(fd);
 	HBT_UNTIL(s.closed == 1);
 	assert_int_equal(s.reason, HB_CLOSE_TLS_HANDSHAKE);
 	hbt_sink_fini(&s);
 	memset(&s, 0, sizeof s);
-	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.server_ctx, NULL));
+	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), hbt_ends_pki.server_ctx, NULL));
 	hbt_turns(4);
 	hbt_fd_reset(fd);
 	HBT_UNTIL(s.closed == 1);
@@ -548,7 +530,7 @@ test_handshake__peer_leaves(void **state)
 static void
 test_handshake__timeout(void **state)
 {
-	const struct hb_tls_ctx *ctx[2] = { pki.server_ctx, pki.client_ctx };
+	const struct hb_tls_ctx *ctx[2] = { hbt_ends_pki.server_ctx, hbt_ends_pki.client_ctx };
 	struct hbt_sink s;
 	unsigned i;
 	int fd;
@@ -574,7 +556,7 @@ test_handshake__linger_timeout(void **state)
 	struct hbt_sink s = { 0 };
 	int fd;
 
-	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), pki.server_ctx, NULL));
+	hbt_attach(&s, hb_tls_new(hbt_tcp_and_fd(&fd, false, NULL), hbt_ends_pki.server_ctx, NULL));
 	HBT_UNTIL(s.connected == 1);
 	hbt_writez(&s, "never sent", false);
 	hb_transport_finish(&s.t, HB_CLOSE_LOCAL_CLOSE);
@@ -654,8 +636,8 @@ cut_at(size_t n)
 	hb_transport_read_disable(c.t[0], -1);
 	hb_transport_read_disable(c.t[1], -1);
 	hb_transport_accept(c.t[0]);
-	hbt_attach(&a, hb_tls_new(client, pki.client_ctx, NULL));
-	hbt_attach(&b, hb_tls_new(server, pki.server_ctx, NULL));
+	hbt_attach(&a, hb_tls_new(client, hbt_ends_pki.client_ctx, NULL));
+	hbt_attach(&b, hb_tls_new(server, hbt_ends_pki.server_ctx, NULL));
 	HBT_UNTIL((a.secured && b.secured) || (a.closed && b.closed));
 	cut_both(&c);
 	HBT_UNTIL(a.closed && b.closed);
@@ -691,8 +673,8 @@ test_handshake__idle_memory(void **state)
 	before = mallinfo2().uordblks;
 	for (i = 0; i < N; i++) {
 		hb_pair_new(hbt_worker(), &x, &y);
-		hbt_attach(&a[i], hb_tls_new(x, pki.client_ctx, NULL));
-		hbt_attach(&b[i], hb_tls_new(y, pki.server_ctx, NULL));
+		hbt_attach(&a[i], hb_tls_new(x, hbt_ends_pki.client_ctx, NULL));
+		hbt_attach(&b[i], hb_tls_new(y, hbt_ends_pki.server_ctx, NULL));
 		HBT_UNTIL(a[i].secured && b[i].secured);
 		hbt_write(&a[i], "x", 1, false);
 		HBT_UNTIL(b[i].data == 1);
@@ -760,7 +742,7 @@ test_handshake__configurations(void **state)
 	try_init(&t);
 	t.server_cert.chain_file = "/etc/cert.pem";
 	t.server_cert.key_file = "/etc/key.pem";
-	t.server_cert.key = hb_str(pki.client->key_pem);
+	t.server_cert.key = hb_str(hbt_ends_pki.client->key_pem);
 	config_fails(&t.server,
 		"/etc/key.pem does not belong to the first certificate of "
 		"/etc/cert.pem");
@@ -771,9 +753,9 @@ test_handshake__context_describes(void **state)
 {
 	const struct hb_cert_info *const *info;
 
-	assert_int_equal(hb_tls_ctx_certs(pki.server_ctx, &info), 1);
+	assert_int_equal(hb_tls_ctx_certs(hbt_ends_pki.server_ctx, &info), 1);
 	assert_string_equal(info[0]->spiffe_id, HBT_SERVER_ID);
-	assert_int_equal(hb_tls_ctx_trust(pki.server_ctx, &info), 1);
+	assert_int_equal(hb_tls_ctx_trust(hbt_ends_pki.server_ctx, &info), 1);
 	assert_string_equal(info[0]->subject, "CN=cluster.local");
 }
 
@@ -801,5 +783,5 @@ main(void)
 		cmocka_unit_test(test_handshake__context_describes),
 	};
 
-	return (cmocka_run_group_tests(tests, setup, teardown));
+	return (cmocka_run_group_tests(tests, hbt_ends_setup, hbt_ends_teardown));
 }

@@ -9,10 +9,7 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include "core/identity/cert.h"
-#include "test/support/certs/pki.h"
-#include "test/support/harness.h"
-
-static struct hbt_pki pki;
+#include "test/support/ends.h"
 
 static struct {
 	int fd;
@@ -21,22 +18,6 @@ static struct {
 	struct hbt_sink s;
 	struct hb_tls_ctx *ours; /* without client certificates */
 } p;
-
-static int
-setup(void **state)
-{
-	(void)hbt_init(HB_IO_EPOLL);
-	hbt_pki_init(&pki);
-	return (0);
-}
-
-static int
-teardown(void **state)
-{
-	hbt_pki_fini(&pki);
-	hbt_fini();
-	return (0);
-}
 
 static enum ssl_verify_result_t
 accept_any(SSL *ssl, uint8_t *alert)
@@ -48,9 +29,9 @@ accept_any(SSL *ssl, uint8_t *alert)
 static void
 start(bool server, uint16_t version)
 {
-	struct hb_credential_pem pem = { .chain = hb_str(pki.server->chain_pem),
-		.key = hb_str(pki.server->key_pem) };
-	struct hb_tls_cert cert = hbt_tls_cert(pki.server);
+	struct hb_credential_pem pem = { .chain = hb_str(hbt_ends_pki.server->chain_pem),
+		.key = hb_str(hbt_ends_pki.server->key_pem) };
+	struct hb_tls_cert cert = hbt_tls_cert(hbt_ends_pki.server);
 	struct hb_tls_config c = { .server = server, .certs = &cert, .n_certs = 1 };
 	struct hb_credential *cred = NULL;
 
@@ -251,5 +232,5 @@ main(void)
 		cmocka_unit_test(test_peer__late_refusal),
 	};
 
-	return (cmocka_run_group_tests(tests, setup, teardown));
+	return (cmocka_run_group_tests(tests, hbt_ends_setup, hbt_ends_teardown));
 }

@@ -6,60 +6,26 @@
 #include <stdint.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "test/support/certs/pki.h"
-#include "test/support/harness.h"
+#include "test/support/ends.h"
 
 #define MIB (1024u * 1024u)
-
-static struct hbt_pki pki;
-
-enum below { OVER_PAIR, OVER_TCP, OVER_TLS };
 
 struct rig {
 	struct hbt_sink a, b; /* client, server */
 };
 
-static int
-setup(void **state)
-{
-	(void)hbt_init(HB_IO_EPOLL);
-	hbt_pki_init(&pki);
-	return (0);
-}
-
-static int
-teardown(void **state)
-{
-	hbt_pki_fini(&pki);
-	hbt_fini();
-	return (0);
-}
-
 static void
-lower_pair(enum below below, size_t piece, struct hb_transport **a, struct hb_transport **b)
-{
-	if (below == OVER_PAIR)
-		hb_pair_new(hbt_worker(), a, b);
-	else
-		hbt_tcp_pair(a, b);
-	if (below == OVER_TLS) {
-		*a = hb_tls_new(*a, pki.client_ctx, NULL);
-		*b = hb_tls_new(*b, pki.server_ctx, NULL);
-	}
-	if (piece > 0) {
-		*a = hbt_splitter(*a, piece);
-		*b = hbt_splitter(*b, piece);
-	}
-}
-
-static void
-rig_start(struct rig *r, enum below below, size_t piece)
+rig_start(struct rig *r, enum hbt_below below, size_t piece)
 {
 	struct hb_transport *a, *b;
 
-	lower_pair(below, piece, &a, &b);
-	hbt_attach(&r->a, hb_tls_new(a, pki.client_ctx, HBT_SERVER_DNS));
-	hbt_attach(&r->b, hb_tls_new(b, pki.server_ctx, NULL));
+	hbt_ends(below, 0, &a, &b);
+	if (piece > 0) {
+		a = hbt_splitter(a, piece);
+		b = hbt_splitter(b, piece);
+	}
+	hbt_attach(&r->a, hb_tls_new(a, hbt_ends_pki.client_ctx, HBT_SERVER_DNS));
+	hbt_attach(&r->b, hb_tls_new(b, hbt_ends_pki.server_ctx, NULL));
 }
 
 static void
@@ -82,7 +48,7 @@ test_tls__says_who(void **state)
 	const struct hb_tls_info *i;
 	struct rig r = { 0 };
 
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	secure(&r);
 	i = hb_transport_tls_info(r.a.t);
 	assert_string_equal(i->version, "TLSv1.3");
@@ -103,7 +69,7 @@ test_tls__says_who(void **state)
 }
 
 static void
-echo(enum below below, size_t piece)
+echo(enum hbt_below below, size_t piece)
 {
 	struct rig r = { .b.echo = true };
 
@@ -127,40 +93,20 @@ test_tls__echo(void **state)
 	unsigned i;
 
 	for (i = 0; i < HB_ARRAY_LEN(pieces); i++) {
-		echo(OVER_PAIR, pieces[i]);
-		echo(OVER_TCP, pieces[i]);
-		echo(OVER_TLS, pieces[i]);
+		echo(HBT_OVER_PAIR, pieces[i]);
+		echo(HBT_OVER_TCP, pieces[i]);
+		echo(HBT_OVER_TLS, pieces[i]);
 	}
 }
 
 /* ------------------------------------------------------------------ many bytes */
 
-struct source {
-	const uint8_t *p;
-	size_t len, off, chunk;
-};
-
 static void
-feed(struct hbt_sink *s, enum hbt_event event)
-{
-	struct source *src = s->arg;
-	size_t n;
-
-	if (event != HBT_SECURED && event != HBT_LOW)
-		return;
-	while (s->t != NULL && !s->above && src->off < src->len) {
-		n = HB_MIN(src->chunk, src->len - src->off);
-		src->off += n;
-		hbt_write_borrowed(s, src->p + src->off - n, n, src->off == src->len);
-	}
-}
-
-static void
-bulk(enum below below, size_t piece, size_t len, size_t chunk)
+bulk(enum hbt_below below, size_t piece, size_t len, size_t chunk)
 {
 	uint8_t *p = hbt_pattern(len, 7);
-	struct source src = { .p = p, .len = len, .chunk = chunk };
-	struct rig r = { .a.hook = feed, .a.arg = &src, .b.echo = true };
+	struct hbt_feed src = { .p = p, .len = len, .chunk = chunk };
+	struct rig r = { .a.hook = hbt_feed, .a.arg = &src, .b.echo = true };
 
 	rig_start(&r, below, piece);
 	HBT_UNTIL(r.a.closed == 1 && r.b.closed == 1);
@@ -174,10 +120,10 @@ bulk(enum below below, size_t piece, size_t len, size_t chunk)
 static void
 test_tls__bulk(void **state)
 {
-	bulk(OVER_TCP, 0, 64 * MIB, 256 * 1024);
-	bulk(OVER_PAIR, 0, 64 * MIB, 1000 * 1000);
-	bulk(OVER_TLS, 0, 16 * MIB, 100000);
-	bulk(OVER_TCP, 0, 1 * MIB, 1);
+	bulk(HBT_OVER_TCP, 0, 64 * MIB, 256 * 1024);
+	bulk(HBT_OVER_PAIR, 0, 64 * MIB, 1000 * 1000);
+	bulk(HBT_OVER_TLS, 0, 16 * MIB, 100000);
+	bulk(HBT_OVER_TCP, 0, 1 * MIB, 1);
 }
 
 static void
@@ -187,8 +133,8 @@ test_tls__bulk_split(void **state)
 	unsigned i;
 
 	for (i = 0; i < HB_ARRAY_LEN(pieces); i++) {
-		bulk(OVER_TCP, pieces[i], pieces[i] == 1 ? 128 * 1024 : MIB, 50000);
-		bulk(OVER_TLS, pieces[i], pieces[i] == 1 ? 64 * 1024 : MIB, 50000);
+		bulk(HBT_OVER_TCP, pieces[i], pieces[i] == 1 ? 128 * 1024 : MIB, 50000);
+		bulk(HBT_OVER_TLS, pieces[i], pieces[i] == 1 ? 64 * 1024 : MIB, 50000);
 	}
 }
 
@@ -206,7 +152,7 @@ test_tls__slices(void **state)
 	for (i = 0; i < HB_ARRAY_LEN(sizes); i++)
 		len += sizes[i];
 	p = hbt_pattern(len, 3);
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	secure(&r);
 	for (i = 0; i < HB_ARRAY_LEN(sizes); i++) {
 		hb_buf_borrow(&buf, &slice[i], p + off, sizes[i]);
@@ -225,7 +171,7 @@ test_tls__early_writes(void **state)
 {
 	struct rig r = { .b.end_on_end = true };
 
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	hbt_writez(&r.a, "early ", false);
 	hbt_writez(&r.a, "bird", true);
 	hbt_writez(&r.b, "late", false);
@@ -236,7 +182,7 @@ test_tls__early_writes(void **state)
 	rig_stop(&r);
 	memset(&r, 0, sizeof r);
 	r.b.end_on_end = true;
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	hbt_writez(&r.a, "left behind", false);
 	hb_transport_finish(&r.a.t, HB_CLOSE_LOCAL_CLOSE);
 	assert_int_equal(hb_transport_lingering(hbt_worker()), 1);
@@ -249,7 +195,7 @@ test_tls__early_writes(void **state)
 /* ------------------------------------------------------------------ endings */
 
 static void
-half_close(enum below below)
+half_close(enum hbt_below below)
 {
 	struct rig r = { 0 };
 
@@ -272,13 +218,13 @@ half_close(enum below below)
 static void
 test_tls__half_close(void **state)
 {
-	half_close(OVER_PAIR);
-	half_close(OVER_TCP);
-	half_close(OVER_TLS);
+	half_close(HBT_OVER_PAIR);
+	half_close(HBT_OVER_TCP);
+	half_close(HBT_OVER_TLS);
 }
 
 static void
-abort_one(enum below below, bool server)
+abort_one(enum hbt_below below, bool server)
 {
 	struct rig r = { 0 };
 	struct hbt_sink *other = server ? &r.a : &r.b;
@@ -288,7 +234,7 @@ abort_one(enum below below, bool server)
 	hb_transport_abort(server ? &r.b.t : &r.a.t, HB_CLOSE_LOCAL_CLOSE);
 	HBT_UNTIL(other->closed == 1);
 	assert_int_equal(other->ends, 0);
-	if (below == OVER_TCP)
+	if (below == HBT_OVER_TCP)
 		assert_int_equal(other->reason, HB_CLOSE_PEER_RESET);
 	rig_stop(&r);
 }
@@ -296,10 +242,10 @@ abort_one(enum below below, bool server)
 static void
 test_tls__reset(void **state)
 {
-	abort_one(OVER_PAIR, false);
-	abort_one(OVER_TCP, false);
-	abort_one(OVER_TLS, false);
-	abort_one(OVER_TCP, true);
+	abort_one(HBT_OVER_PAIR, false);
+	abort_one(HBT_OVER_TCP, false);
+	abort_one(HBT_OVER_TLS, false);
+	abort_one(HBT_OVER_TCP, true);
 }
 
 static void
@@ -308,7 +254,7 @@ test_tls__finish(void **state)
 	struct rig r = { .b.end_on_end = true };
 	uint8_t *p = hbt_pattern(3 * MIB, 1);
 
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	secure(&r);
 	hbt_write(&r.a, p, 3 * MIB, false);
 	hb_transport_finish(&r.a.t, HB_CLOSE_LOCAL_CLOSE);
@@ -329,7 +275,7 @@ bare_fin(struct hb_tls_ctx *ctx, struct hbt_sink *b)
 
 	hbt_tcp_pair(&lower[0], &lower[1]);
 	fd = hb_tcp_fd(lower[0]);
-	hbt_attach(&a, hb_tls_new(lower[0], pki.client_ctx, NULL));
+	hbt_attach(&a, hb_tls_new(lower[0], hbt_ends_pki.client_ctx, NULL));
 	hbt_attach(b, hb_tls_new(lower[1], ctx, NULL));
 	HBT_UNTIL(a.secured == 1 && b->secured == 1);
 	hbt_writez(&a, "half a ", false);
@@ -344,13 +290,13 @@ static void
 test_tls__truncated(void **state)
 {
 	struct hbt_sink b = { 0 };
-	struct hb_tls_cert cert = hbt_tls_cert(pki.server);
+	struct hb_tls_cert cert = hbt_tls_cert(hbt_ends_pki.server);
 	struct hb_tls_config c = {
 		.server = true, .certs = &cert, .n_certs = 1, .bare_fin_is_end = true
 	};
 	struct hb_tls_ctx *ctx = hbt_tls_ctx(&c);
 
-	bare_fin(pki.server_ctx, &b);
+	bare_fin(hbt_ends_pki.server_ctx, &b);
 	assert_true(hbt_gotz(&b, "half a "));
 	assert_int_equal(b.ends, 0);
 	assert_int_equal(b.reason, HB_CLOSE_PEER_TRUNCATED);
@@ -367,11 +313,11 @@ test_tls__truncated(void **state)
 /* ------------------------------------------------------------------ letting go in every event */
 
 static void
-let_go(enum below below, bool server, unsigned event, bool finish)
+let_go(enum hbt_below below, bool server, unsigned event, bool finish)
 {
 	uint8_t *p = hbt_pattern(3 * MIB, 5);
-	struct source src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
-	struct rig r = { .a.hook = feed, .a.arg = &src, .b.echo = true };
+	struct hbt_feed src = { .p = p, .len = 3 * MIB, .chunk = 512 * 1024 };
+	struct rig r = { .a.hook = hbt_feed, .a.arg = &src, .b.echo = true };
 	struct hbt_sink *one = server ? &r.b : &r.a, *other = server ? &r.a : &r.b;
 
 	one->let_go_in = event;
@@ -389,12 +335,12 @@ test_tls__let_go(void **state)
 {
 	unsigned event, below;
 
-	for (below = OVER_PAIR; below <= OVER_TLS; below++) {
+	for (below = HBT_OVER_PAIR; below <= HBT_OVER_TLS; below++) {
 		for (event = HBT_CONNECTED; event <= HBT_CLOSED; event <<= 1) {
-			let_go((enum below)below, false, event, false);
-			let_go((enum below)below, true, event, false);
-			let_go((enum below)below, false, event, true);
-			let_go((enum below)below, true, event, true);
+			let_go((enum hbt_below)below, false, event, false);
+			let_go((enum hbt_below)below, true, event, false);
+			let_go((enum hbt_below)below, false, event, true);
+			let_go((enum hbt_below)below, true, event, true);
 		}
 	}
 }
@@ -405,13 +351,13 @@ static void
 test_tls__reader_stops(void **state)
 {
 	uint8_t *p = hbt_pattern(32 * MIB, 9);
-	struct source src = { .p = p, .len = 32 * MIB, .chunk = 256 * 1024 };
-	struct rig r = { .a.hook = feed, .a.arg = &src };
+	struct hbt_feed src = { .p = p, .len = 32 * MIB, .chunk = 256 * 1024 };
+	struct rig r = { .a.hook = hbt_feed, .a.arg = &src };
 	struct hb_transport *a, *b;
 
-	lower_pair(OVER_TCP, 0, &a, &b);
-	hbt_attach(&r.a, hb_tls_new(a, pki.client_ctx, NULL));
-	hbt_attach_paused(&r.b, hb_tls_new(b, pki.server_ctx, NULL));
+	hbt_ends(HBT_OVER_TCP, 0, &a, &b);
+	hbt_attach(&r.a, hb_tls_new(a, hbt_ends_pki.client_ctx, NULL));
+	hbt_attach_paused(&r.b, hb_tls_new(b, hbt_ends_pki.server_ctx, NULL));
 	secure(&r);
 	hbt_turns(200);
 	assert_true(r.a.above);
@@ -431,13 +377,13 @@ static void
 test_tls__pause_each(void **state)
 {
 	uint8_t *p = hbt_pattern(2 * MIB, 11);
-	struct source src = { .p = p, .len = 2 * MIB, .chunk = 300 * 1024 };
-	struct rig r = { .a.hook = feed, .a.arg = &src, .b.pause_each = true };
+	struct hbt_feed src = { .p = p, .len = 2 * MIB, .chunk = 300 * 1024 };
+	struct rig r = { .a.hook = hbt_feed, .a.arg = &src, .b.pause_each = true };
 	unsigned below;
 
-	for (below = OVER_PAIR; below <= OVER_TLS; below++) {
+	for (below = HBT_OVER_PAIR; below <= HBT_OVER_TLS; below++) {
 		src.off = 0;
-		rig_start(&r, (enum below)below, 0);
+		rig_start(&r, (enum hbt_below)below, 0);
 		HBT_UNTIL((r.b.t != NULL && r.b.t->read_disabled > 0 && r.b.ends == 0 ?
 				hb_transport_read_disable(r.b.t, -1) :
 				(void)0,
@@ -445,7 +391,7 @@ test_tls__pause_each(void **state)
 		assert_true(hbt_got(&r.b, p, 2 * MIB));
 		rig_stop(&r);
 		memset(&r, 0, sizeof r);
-		r.a.hook = feed;
+		r.a.hook = hbt_feed;
 		r.a.arg = &src;
 		r.b.pause_each = true;
 	}
@@ -461,7 +407,7 @@ test_tls__copies_nothing(void **state)
 	uint64_t before;
 	unsigned i;
 
-	rig_start(&r, OVER_TCP, 0);
+	rig_start(&r, HBT_OVER_TCP, 0);
 	secure(&r);
 	hbt_turns(4);
 	for (i = 0; i < 16; i++) {
@@ -498,5 +444,5 @@ main(void)
 		cmocka_unit_test(test_tls__copies_nothing),
 	};
 
-	return (cmocka_run_group_tests(tests, setup, teardown));
+	return (cmocka_run_group_tests(tests, hbt_ends_setup, hbt_ends_teardown));
 }
