@@ -2,10 +2,10 @@
 #include "core/facts/facts.h"
 
 /*
- * Blocks double up to a limit: the first one holds what every connection has (a server name), most
- * need no second one. What is large gets a block of its own, behind the one that is being filled.
+ * Blocks double up to a limit: the first one holds what every connection has (a short server name),
+ * many need no second one. What is large gets a block of its own, behind the one that is being filled.
  */
-#define BLOCK_FIRST 104u /* with its head one of malloc's sizes */
+#define BLOCK_FIRST 56u /* with its head one of malloc's sizes */
 #define BLOCK_MAX   8192u
 #define ALIGNMENT   8u
 

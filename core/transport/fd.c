@@ -42,12 +42,22 @@ fdt_free(struct hb_transport *t)
 	hb_free(f);
 }
 
+static void
+queue_drop(struct hb_fdt *f)
+{
+	if (f->queue == NULL)
+		return;
+	hb_buf_fini(f->queue);
+	hb_free(f->queue);
+	f->queue = NULL;
+}
+
 void
 hb_fdt__release(struct hb_fdt *f, bool reset)
 {
 	HB_ASSERT(f->base.dead && !f->released);
 	f->released = true;
-	hb_buf_fini(&f->queue);
+	queue_drop(f);
 	hb_free(f->raw);
 	f->raw = NULL;
 	if (f->linger != NULL) {
@@ -56,7 +66,7 @@ hb_fdt__release(struct hb_fdt *f, bool reset)
 		hb_free(f->linger);
 		f->linger = NULL;
 	}
-	f->fops->close(f, reset);
+	hb_fdt__ops(f)->close(f, reset);
 	hb_transport_bury(&f->base, fdt_free);
 }
 
@@ -76,30 +86,30 @@ void
 hb_fdt__fail(struct hb_fdt *f, int err)
 {
 	if (f->error == 0)
-		f->error = err;
+		f->error = (uint16_t)err;
 	if (f->base.dead) {
 		hb_fdt__release(f, false);
 		return;
 	}
-	hb_buf_fini(&f->queue);
+	queue_drop(f);
 	hb_io_stop(&f->in);
 	if (f->out != NULL)
 		hb_io_stop(f->out);
-	hb_transport_emit_closed(&f->base, f->fops->reason(f, f->error));
+	hb_transport_emit_closed(&f->base, hb_fdt__ops(f)->reason(f, f->error));
 }
 
 void
 hb_fdt__write_failed(struct hb_fdt *f, int err)
 {
 	HB_ASSERT(err != 0);
-	hb_buf_fini(&f->queue);
+	queue_drop(f);
 	if (f->base.dead) {
 		hb_fdt__release(f, false);
 		return;
 	}
 	if (f->error == 0)
-		f->error = err;
-	f->write_failed = err;
+		f->error = (uint16_t)err;
+	f->write_failed = (uint16_t)err;
 	/* Whatever the kernel still has to tell must be looked for: no edge may come. */
 	f->hup = true;
 	f->readable = true;
@@ -110,16 +120,16 @@ hb_fdt__write_failed(struct hb_fdt *f, int err)
 static void
 try_shut(struct hb_fdt *f)
 {
-	if (!f->base.write_ended || f->write_shut || f->queue.len > 0 || f->connecting ||
+	if (!f->base.write_ended || f->write_shut || hb_fdt__queued(f) > 0 || f->connecting ||
 		f->write_failed != 0)
 		return;
 	/* When both directions are over the transport closes, which sends the end as well. */
-	if (f->base.dead || !f->base.read_ended || !f->fops->socket)
-		f->fops->half_close(f);
+	if (f->base.dead || !f->base.read_ended || !hb_fdt__ops(f)->socket)
+		hb_fdt__ops(f)->half_close(f);
 	f->write_shut = true;
 	if (!f->base.dead)
 		hb_transport_write_flushed(&f->base);
-	else if (f->eof || !f->fops->linger_reads)
+	else if (f->eof || !hb_fdt__ops(f)->linger_reads)
 		hb_fdt__release(f, false);
 }
 
@@ -134,7 +144,7 @@ send_some(struct hb_fdt *f, struct hb_buf *buf, int *ret_err)
 
 	*ret_err = 0;
 	while (buf->len > 0 && f->writable) {
-		n = f->fops->write(f, iov, hb_buf_iov(buf, iov, HB_BUF_IOV_MAX));
+		n = hb_fdt__ops(f)->write(f, iov, hb_buf_iov(buf, iov, HB_BUF_IOV_MAX));
 		if (n >= 0) {
 			hb_buf_drain(buf, (size_t)n);
 		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
@@ -153,7 +163,7 @@ hb_fdt__write(struct hb_transport *t, struct hb_buf *buf, bool end)
 	int err = 0;
 
 	HB_ASSERT(!is_raw(f, HB_DIR_WRITE));
-	if (f->write_failed == 0 && f->queue.len == 0 && !f->connecting) {
+	if (f->write_failed == 0 && hb_fdt__queued(f) == 0 && !f->connecting) {
 		send_some(f, buf, &err);
 		if (err != 0)
 			hb_fdt__write_failed(f, err);
@@ -164,8 +174,10 @@ hb_fdt__write(struct hb_transport *t, struct hb_buf *buf, bool end)
 	}
 	if (buf->len > 0) {
 		hb_buf_own(buf);
-		hb_buf_move(&f->queue, buf);
-		hb_transport_level(t, f->queue.len);
+		if (f->queue == NULL)
+			f->queue = hb_calloc(1, sizeof *f->queue);
+		hb_buf_move(f->queue, buf);
+		hb_transport_level(t, f->queue->len);
 	}
 	/* The watermark may have made the sink let go. */
 	if (end && !f->released)
@@ -175,13 +187,14 @@ hb_fdt__write(struct hb_transport *t, struct hb_buf *buf, bool end)
 static void
 flush(struct hb_fdt *f)
 {
-	size_t before = f->queue.len;
-	int err;
+	size_t before = hb_fdt__queued(f);
+	int err = 0;
 
 	if (f->connecting || f->write_failed != 0)
 		return;
-	send_some(f, &f->queue, &err);
-	hb_transport_emit_sent(&f->base, before - f->queue.len);
+	if (before > 0)
+		send_some(f, f->queue, &err);
+	hb_transport_emit_sent(&f->base, before - hb_fdt__queued(f));
 	if (f->released)
 		return;
 	if (err != 0) {
@@ -189,16 +202,19 @@ flush(struct hb_fdt *f)
 		return;
 	}
 	if (before > 0)
-		hb_transport_level(&f->base, f->queue.len);
-	if (!f->released)
-		try_shut(f);
+		hb_transport_level(&f->base, hb_fdt__queued(f));
+	if (f->released)
+		return;
+	if (hb_fdt__queued(f) == 0)
+		queue_drop(f);
+	try_shut(f);
 }
 
 size_t
 hb_fdt__pending(const struct hb_transport *t)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
-	return (HB_CONTAINER(t, const struct hb_fdt, base)->queue.len);
+	return (hb_fdt__queued(HB_CONTAINER(t, const struct hb_fdt, base)));
 }
 
 /* ------------------------------------------------------------------ reading */
@@ -225,10 +241,10 @@ read_once(struct hb_fdt *f, uint8_t *scratch)
 	struct hb_slice slice;
 	struct hb_buf buf = { NULL, NULL, 0 };
 	size_t want = f->read_max == 0 ? HB_SCRATCH_SIZE : f->read_max;
-	ssize_t n = f->fops->read(f, scratch, want);
+	ssize_t n = hb_fdt__ops(f)->read(f, scratch, want);
 
 	if (n > 0) {
-		if ((size_t)n < want && f->fops->socket && !f->ending && !f->hup)
+		if ((size_t)n < want && hb_fdt__ops(f)->socket && !f->ending && !f->hup)
 			hb_fdt__again(f, HB_DIR_READ);
 		hb_buf_borrow(&buf, &slice, scratch, (size_t)n);
 		hb_transport_emit_data(&f->base, &buf, false);
@@ -280,7 +296,7 @@ discard_some(struct hb_fdt *f)
 	unsigned budget = HB_FD_READS_A_TURN;
 	ssize_t n = 1;
 
-	if (f->connecting || f->eof || !f->readable || !f->fops->linger_reads)
+	if (f->connecting || f->eof || !f->readable || !hb_fdt__ops(f)->linger_reads)
 		return;
 	scratch = hb_scratch_lease(w);
 	if (scratch == NULL) {
@@ -288,7 +304,7 @@ discard_some(struct hb_fdt *f)
 		return;
 	}
 	while (budget-- > 0 && n != 0) {
-		n = f->fops->read(f, scratch, HB_SCRATCH_SIZE);
+		n = hb_fdt__ops(f)->read(f, scratch, HB_SCRATCH_SIZE);
 		if (n < 0 && errno != EINTR)
 			break;
 	}
@@ -314,7 +330,7 @@ probe(struct hb_fdt *f)
 	int r, err;
 
 	if (!f->eof) {
-		r = f->fops->peek(f);
+		r = hb_fdt__ops(f)->peek(f);
 		if (r > 0)
 			return;
 		if (r < 0 && errno != EAGAIN && errno != EWOULDBLOCK) {
@@ -330,7 +346,7 @@ probe(struct hb_fdt *f)
 	}
 	if (f->write_shut)
 		return;
-	err = f->fops->hangup_error(f);
+	err = hb_fdt__ops(f)->hangup_error(f);
 	if (err != 0)
 		hb_fdt__fail(f, err);
 }
@@ -366,7 +382,7 @@ hb_fdt__read_enable(struct hb_transport *t, bool on)
 static void
 connect_done(struct hb_fdt *f)
 {
-	int err = f->fops->connect_result(f);
+	int err = hb_fdt__ops(f)->connect_result(f);
 
 	if (err == EINPROGRESS) {
 		hb_fdt__again(f, HB_DIR_WRITE);
@@ -443,7 +459,7 @@ hb_fdt__run(struct hb_transport *t)
 static size_t
 outstanding(struct hb_fdt *f)
 {
-	return (f->queue.len + f->fops->unacked(f));
+	return (hb_fdt__queued(f) + hb_fdt__ops(f)->unacked(f));
 }
 
 static void
@@ -471,7 +487,7 @@ hb_fdt__finish(struct hb_transport *t, enum hb_close_reason reason)
 	hb_free(f->raw);
 	f->raw = NULL;
 	t->write_ended = true;
-	if (f->write_failed != 0 || (f->write_shut && (f->eof || !f->fops->linger_reads))) {
+	if (f->write_failed != 0 || (f->write_shut && (f->eof || !hb_fdt__ops(f)->linger_reads))) {
 		hb_fdt__release(f, false);
 		return;
 	}
@@ -484,7 +500,7 @@ hb_fdt__finish(struct hb_transport *t, enum hb_close_reason reason)
 	if (f->released)
 		return;
 	if (hb_transport_state(t->worker)->stopping) {
-		hb_fdt__release(f, f->queue.len > 0);
+		hb_fdt__release(f, hb_fdt__queued(f) > 0);
 		return;
 	}
 	f->linger->outstanding = outstanding(f);
@@ -501,7 +517,7 @@ hb_transport_worker_stop(struct hb_worker *w)
 		struct hb_fdt *f =
 			HB_LIST_ENTRY(s->lingerers.next, struct hb_fdt_linger, node)->fdt;
 
-		hb_fdt__release(f, f->queue.len > 0);
+		hb_fdt__release(f, hb_fdt__queued(f) > 0);
 	}
 }
 

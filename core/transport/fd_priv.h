@@ -23,8 +23,10 @@
 
 struct hb_fdt;
 
-/* How a kind of descriptor does it. Functions that move bytes return -1 and errno on failure. */
+/* How a kind of descriptor does it: base.ops of its transports points to `t`. Functions that move bytes
+ * return -1 and errno on failure. */
 struct hb_fdt_ops {
+	struct hb_transport_ops t;
 	/* Closing with unread bytes is a reset: finish waits for the peer's end. */
 	bool linger_reads;
 	/* A stream socket: a read of less than was asked for has emptied it, and closing sends the end. */
@@ -60,24 +62,35 @@ struct hb_fdt_raw { /* see tcp_priv.h; fn NULL = not raw */
 
 struct hb_fdt {
 	struct hb_transport      base;
-	const struct hb_fdt_ops *fops;
 	struct hb_io             in;     /* of a socket: both directions          */
 	struct hb_io            *out;    /* NULL = `in`                           */
-	struct hb_buf            queue;  /* what the kernel did not take yet      */
+	struct hb_buf           *queue;  /* owned; what the kernel did not take yet, NULL = nothing */
 	struct hb_fdt_linger    *linger; /* owned; NULL until finish              */
 	struct hb_fdt_raw       *raw;    /* owned; [2] by enum hb_dir, or NULL    */
 	uint32_t                 flush_timeout_ms;
 	uint32_t                 read_max;     /* of one read; 0 = scratch memory */
-	int                      error;        /* first errno; 0 = none           */
-	int                      write_failed; /* errno of the failed write       */
-	bool connecting;
-	bool readable, writable; /* not seen EAGAIN since                         */
-	bool hup;                /* the kernel reported a hang-up or an error     */
-	bool ending;             /* the peer's end waits behind what is to be read */
-	bool eof;                /* read gave 0                                   */
-	bool write_shut;         /* half_close was done                           */
-	bool released;
+	uint16_t                 error;        /* first errno; 0 = none           */
+	uint16_t                 write_failed; /* errno of the failed write       */
+	bool connecting : 1;
+	bool readable : 1, writable : 1; /* not seen EAGAIN since                  */
+	bool hup : 1;            /* the kernel reported a hang-up or an error     */
+	bool ending : 1;         /* the peer's end waits behind what is to be read */
+	bool eof : 1;            /* read gave 0                                   */
+	bool write_shut : 1;     /* half_close was done                           */
+	bool released : 1;
 };
+
+static inline const struct hb_fdt_ops *
+hb_fdt__ops(const struct hb_fdt *f)
+{
+	return ((const struct hb_fdt_ops *)(const void *)f->base.ops);
+}
+
+static inline size_t
+hb_fdt__queued(const struct hb_fdt *f)
+{
+	return (f->queue == NULL ? 0 : f->queue->len);
+}
 
 /* Slots of struct hb_transport_ops. */
 void   hb_fdt__write(struct hb_transport *, struct hb_buf *, bool end);

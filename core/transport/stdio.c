@@ -16,12 +16,12 @@ struct stdio {
 	bool out_is_socket;
 };
 
-static const struct hb_transport_ops stdio_ops;
+static const struct hb_fdt_ops stdio_ops;
 
 static struct stdio *
 stdio_of(struct hb_fdt *f)
 {
-	HB_ASSERT(f->base.ops == &stdio_ops);
+	HB_ASSERT(hb_fdt__ops(f) == &stdio_ops);
 	return (HB_CONTAINER(f, struct stdio, fdt));
 }
 
@@ -120,7 +120,17 @@ stdio_reason(const struct hb_fdt *f, int err)
 	return (err == EPIPE || err == ECONNRESET ? HB_CLOSE_PEER_RESET : HB_CLOSE_IO_ERROR);
 }
 
-static const struct hb_fdt_ops stdio_fops = {
+static const struct hb_fdt_ops stdio_ops = {
+	.t = {
+		.name = "stdio",
+		.write = hb_fdt__write,
+		.read_enable = hb_fdt__read_enable,
+		.finish = hb_fdt__finish,
+		.abort = hb_fdt__abort,
+		.pending = hb_fdt__pending,
+		.closed = hb_fdt__closed,
+		.run = hb_fdt__run,
+	},
 	.read = stdio_read,
 	.write = stdio_write,
 	.peek = stdio_peek,
@@ -129,17 +139,6 @@ static const struct hb_fdt_ops stdio_fops = {
 	.close = stdio_close,
 	.unacked = stdio_unacked,
 	.reason = stdio_reason,
-};
-
-static const struct hb_transport_ops stdio_ops = {
-	.name = "stdio",
-	.write = hb_fdt__write,
-	.read_enable = hb_fdt__read_enable,
-	.finish = hb_fdt__finish,
-	.abort = hb_fdt__abort,
-	.pending = hb_fdt__pending,
-	.closed = hb_fdt__closed,
-	.run = hb_fdt__run,
 };
 
 /* ------------------------------------------------------------------ making */
@@ -162,7 +161,7 @@ on_out(struct hb_io *io, unsigned events)
 		return;
 	/* The reader of our pipe is gone: nothing that we write can arrive any more. */
 	if ((events & HB_IO_HUP) && !f->write_shut && f->write_failed == 0 &&
-		f->fops->hangup_error(f) != 0) {
+		stdio_ops.hangup_error(f) != 0) {
 		hb_fdt__write_failed(f, EPIPE);
 		return;
 	}
@@ -240,8 +239,7 @@ hb_stdio_transport(struct hb_worker *w, int fd_in, int fd_out, struct hb_err *re
 	struct stdio *s = hb_calloc(1, sizeof *s);
 
 	(void)signal(SIGPIPE, SIG_IGN);
-	hb_transport_init(&s->fdt.base, &stdio_ops, w);
-	s->fdt.fops = &stdio_fops;
+	hb_transport_init(&s->fdt.base, &stdio_ops.t, w);
 	s->fdt.out = &s->out;
 	s->fdt.in.fd = s->out.fd = -1;
 	s->fdt.flush_timeout_ms = HB_FLUSH_TIMEOUT_MS;

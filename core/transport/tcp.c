@@ -9,13 +9,13 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static const struct hb_transport_ops tcp_ops;
+static const struct hb_fdt_ops tcp_ops;
 
 static struct hb_fdt *
 tcp_of(const struct hb_transport *t)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
-	HB_ASSERT(t->ops == &tcp_ops);
+	HB_ASSERT(t->ops == &tcp_ops.t);
 	return (HB_CONTAINER(t, struct hb_fdt, base));
 }
 
@@ -127,20 +127,6 @@ tcp_reason(const struct hb_fdt *f, int err)
 	return (err == ECONNRESET || err == EPIPE ? HB_CLOSE_PEER_RESET : HB_CLOSE_IO_ERROR);
 }
 
-static const struct hb_fdt_ops tcp_fops = {
-	.linger_reads = true,
-	.socket = true,
-	.read = tcp_read,
-	.write = tcp_write,
-	.peek = tcp_peek,
-	.hangup_error = tcp_hangup_error,
-	.connect_result = tcp_connect_result,
-	.half_close = tcp_half_close,
-	.close = tcp_close,
-	.unacked = tcp_unacked,
-	.reason = tcp_reason,
-};
-
 /* ------------------------------------------------------------------ transport slots */
 
 static struct hb_transport *
@@ -152,19 +138,32 @@ tcp_raw(struct hb_transport *t, enum hb_dir dir)
 		return (NULL);
 	if (dir == HB_DIR_READ)
 		return (f->eof ? NULL : t);
-	return (f->queue.len > 0 ? NULL : t);
+	return (hb_fdt__queued(f) > 0 ? NULL : t);
 }
 
-static const struct hb_transport_ops tcp_ops = {
-	.name = "tcp",
-	.write = hb_fdt__write,
-	.read_enable = hb_fdt__read_enable,
-	.finish = hb_fdt__finish,
-	.abort = hb_fdt__abort,
-	.pending = hb_fdt__pending,
-	.raw = tcp_raw,
-	.closed = hb_fdt__closed,
-	.run = hb_fdt__run,
+static const struct hb_fdt_ops tcp_ops = {
+	.t = {
+		.name = "tcp",
+		.write = hb_fdt__write,
+		.read_enable = hb_fdt__read_enable,
+		.finish = hb_fdt__finish,
+		.abort = hb_fdt__abort,
+		.pending = hb_fdt__pending,
+		.closed = hb_fdt__closed,
+		.raw = tcp_raw,
+		.run = hb_fdt__run,
+	},
+	.linger_reads = true,
+	.socket = true,
+	.read = tcp_read,
+	.write = tcp_write,
+	.peek = tcp_peek,
+	.hangup_error = tcp_hangup_error,
+	.connect_result = tcp_connect_result,
+	.half_close = tcp_half_close,
+	.close = tcp_close,
+	.unacked = tcp_unacked,
+	.reason = tcp_reason,
 };
 
 /* ------------------------------------------------------------------ options */
@@ -245,8 +244,7 @@ tcp_new(struct hb_worker *w, int fd, const struct hb_tcp_options *o)
 	struct hb_fdt *f = hb_calloc(1, sizeof *f);
 	uint64_t flush_timeout = HB_FLUSH_TIMEOUT_MS;
 
-	hb_transport_init(&f->base, &tcp_ops, w);
-	f->fops = &tcp_fops;
+	hb_transport_init(&f->base, &tcp_ops.t, w);
 	f->in.fd = fd;
 	if (o != NULL && o->flush_timeout_ms > 0)
 		flush_timeout = o->flush_timeout_ms;
@@ -385,7 +383,7 @@ void
 hb_tcp_read_at_most(struct hb_transport *t, uint32_t n)
 {
 	HB_ASSERT(n <= HB_SCRATCH_SIZE);
-	if (t->ops == &tcp_ops)
+	if (t->ops == &tcp_ops.t)
 		tcp_of(t)->read_max = n;
 }
 
@@ -401,7 +399,7 @@ hb_tcp_unacked(struct hb_transport *t)
 	while (t != NULL && t->ops->inner != NULL &&
 		(strcmp(t->ops->name, "tls") == 0 || strcmp(t->ops->name, "chain") == 0))
 		t = t->ops->inner(t);
-	return (t == NULL || t->ops != &tcp_ops || t->dead ? 0 : tcp_unacked(tcp_of(t)));
+	return (t == NULL || t->ops != &tcp_ops.t || t->dead ? 0 : tcp_unacked(tcp_of(t)));
 }
 
 static void
@@ -421,7 +419,7 @@ hb_tcp_take_fd(struct hb_transport **tp, struct hb_buf *ret_unread, bool *ret_en
 	int fd = f->in.fd;
 
 	HB_ASSERT(!t->dead && !f->connecting);
-	HB_ASSERT(f->queue.len == 0 && !t->write_ended && f->raw == NULL);
+	HB_ASSERT(hb_fdt__queued(f) == 0 && !t->write_ended && f->raw == NULL);
 	if (f->error != 0)
 		return (-f->error);
 	hb_transport_unread_take(t, ret_unread, ret_end);
