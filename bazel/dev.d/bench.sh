@@ -23,7 +23,7 @@ setup_bench_programs() {
 	for name in core/app/hbone test/bench/load/load test/bench/hbone_per_record; do strip -o "$bin/$(basename $name)" "bazel-bin/$name"; done
 	# Envoy itself, without the Python that starts it.
 	ln -sfn "$("$VENV/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent)')/_bin/envoy" "$bin/envoy"
-	if [ -n "${ZTUNNEL:-}" ]; then ln -sfn "$(realpath "$ZTUNNEL")" "$bin/ztunnel"; else rm -f "$bin/ztunnel"; fi
+	if [ -n "${ZTUNNEL:-}" ]; then strip -o "$bin/ztunnel" "$ZTUNNEL"; else rm -f "$bin/ztunnel"; fi
 }
 
 cmd_bench() {
