@@ -10,6 +10,7 @@
 #include <openssl/pem.h>
 #include <openssl/pool.h>
 #include <openssl/rsa.h>
+#include <openssl/x509v3.h>
 
 #define RSA_BITS_MIN 2048
 
@@ -105,10 +106,22 @@ check_key(struct hb_credential *c, X509 *leaf, const struct hb_credential_pem *p
 		ERR_clear_error();
 		return (hb_err_set(reterr, -EINVAL,
 			"%s does not belong to the first certificate "
-			"of %s",
+			"of %s: issue or copy certificate and key together",
 			what, pem->chain_file == NULL ? "the inline chain" : pem->chain_file));
 	}
 	return (0);
+}
+
+/* Every suite that we have needs a signature of the leaf; peers would refuse it as we do. */
+static int
+check_usage(X509 *leaf, const char *what, struct hb_err *reterr)
+{
+	if (X509_get_key_usage(leaf) & KU_DIGITAL_SIGNATURE)
+		return (0);
+	return (hb_err_set(reterr, -EINVAL,
+		"the key usage of the first certificate of %s does not allow signatures: issue it "
+		"with digitalSignature",
+		what));
 }
 
 CRYPTO_BUFFER *
@@ -157,6 +170,8 @@ hb_credential_new(
 		c->chain[i] = hb_identity__der(sk_X509_value(sk, i));
 		c->n = i + 1;
 	}
+	if (r == 0)
+		r = check_usage(sk_X509_value(sk, 0), what, reterr);
 	if (r == 0)
 		r = read_key(pem, &c->key, reterr);
 	if (r == 0)

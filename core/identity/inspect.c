@@ -126,7 +126,7 @@ look_at_key(struct look *l)
 		return;
 	l->in->key_read = true;
 	if (hb_credential_new(&pem, &c, &err) != 0) {
-		note(&l->in->problems, "%s: issue or copy certificate and key together", err.text);
+		note(&l->in->problems, "%s", err.text);
 		return;
 	}
 	l->in->key_matches = true;

@@ -322,6 +322,30 @@ def echo_or_error(port, folder):
         return str(e)
 
 
+def test_key_that_is_not_for_signatures(hbone, authority, echo):
+    """A certificate whose key usage does not allow what TLS needs of it; ours is refused when it is read."""
+    from cryptography.hazmat.primitives import hashes, serialization
+    server, client = authority.issue("server"), authority.issue("client")
+    ca_key = serialization.load_pem_private_key((authority.folder / "ca-key.pem").read_bytes(), None)
+    h = hbone(server_config(server, echo.port))
+    assert echo_or_error(h.port("tls"), client) is True
+    good = x509.load_pem_x509_certificate((client / "cert-chain.pem").read_bytes())
+    builder = (x509.CertificateBuilder().subject_name(good.subject).issuer_name(good.issuer)
+               .public_key(good.public_key()).serial_number(x509.random_serial_number())
+               .not_valid_before(good.not_valid_before_utc).not_valid_after(good.not_valid_after_utc))
+    for extension in good.extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage):
+            value = x509.KeyUsage(False, False, False, False, True, False, False, False, False)
+        builder = builder.add_extension(value, extension.critical)
+    (client / "cert-chain.pem").write_bytes(
+        builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    assert echo_or_error(h.port("tls"), client) is not True
+    until(lambda: h.stats(r"listener\..*\.ssl\.(connection_error|fail_verify_error)") == 1, "the refusal")
+    code, out, _ = run("cert", "check", str(client))
+    assert code == 1 and "issue it with digitalSignature" in out
+
+
 @pytest.mark.peer("python-ssl")
 def test_rule_of_a_workload(hbone, authority, echo):
     """Same trust domain and namespace; a foreign one learns that access is denied, and the log says why."""

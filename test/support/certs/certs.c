@@ -100,7 +100,8 @@ extensions(X509 *x, X509 *issuer, const struct hb_test_cert_options *o)
 		extension(x, issuer, NID_key_usage, "critical,keyCertSign,cRLSign");
 	} else {
 		extension(x, issuer, NID_basic_constraints, "critical,CA:FALSE");
-		extension(x, issuer, NID_key_usage, "critical,digitalSignature");
+		extension(x, issuer, NID_key_usage,
+			o->key_usage != NULL ? o->key_usage : "critical,digitalSignature");
 		if (!(eku & HB_TEST_EKU_NONE))
 			extension(x, issuer, NID_ext_key_usage,
 				eku == HB_TEST_EKU_CLIENT         ? "clientAuth" :

@@ -31,6 +31,7 @@ struct hb_test_cert_options {
 	const struct hb_test_cert *issuer; /* NULL = signed by itself                         */
 	int64_t     from_s, to_s; /* relative to now; both 0 = the default                    */
 	unsigned    eku;         /* 0 = both                                                  */
+	const char *key_usage;   /* of a leaf; NULL = "critical,digitalSignature"             */
 	bool        ca;
 	int         pathlen;     /* of a CA; 0 = none below it, -1 = no limit                 */
 	enum hb_test_key key;
