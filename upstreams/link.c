@@ -16,7 +16,7 @@ struct hb_link {
 	struct hb_link_request rq;
 	struct hb_cluster_w *w;  /* pinned; NULL = handed on, or not counted     */
 	struct hb_ep_cell *cell; /* referenced, the same                         */
-	char *host;              /* owned                                        */
+	char *host;              /* owned; NULL = none                           */
 	struct hb_race *race;    /* over TCP                                     */
 	struct hb_outer *outer;  /* the outer tunnel while it is made            */
 	struct hb_transport *t;  /* owned; over a pair or a stream               */
@@ -30,6 +30,12 @@ struct hb_link {
 	enum hb_close_reason reason;
 	char text[HB_RACE_TEXT_MAX];
 };
+
+static const char *
+host_of(const struct hb_link *l)
+{
+	return (l->host == NULL ? "" : l->host);
+}
 
 /* ------------------------------------------------------------------ counting */
 
@@ -183,8 +189,8 @@ link_won(struct hb_link *l, const struct hb_race_result *res)
 		hb_stat_inc(l->worker, l->rq.w->cluster->stats, CL_TLS_REUSED);
 	if (l->counted) {
 		l->counted = false;
-		hb_upconn_watch(res->t, l->rq.socket, l->w, l->cell,
-			*l->host == '\0' ? NULL : hb_strdup(l->host), &info);
+		hb_upconn_watch(res->t, l->rq.socket, l->w, l->cell, l->host, &info);
+		l->host = NULL;
 	} else if (res->secure) {
 		/* In an outer tunnel: its peer is judged, the connection is none. */
 		hb_upconn_watch(res->t, l->rq.socket, hb_cluster_pin(l->rq.w->cluster, l->worker),
@@ -300,7 +306,7 @@ static void
 secure_over(struct hb_link *l, struct hb_transport *lower)
 {
 	l->connected = lower->connected;
-	l->t = hb_transport_socket_wrap(l->rq.socket, lower, l->rq.facts, hb_str(l->host));
+	l->t = hb_transport_socket_wrap(l->rq.socket, lower, l->rq.facts, hb_str(host_of(l)));
 	hb_transport_attach(l->t, &link_events, l);
 	if (l->connected && l->rq.handshake_ms > 0)
 		hb_timer_start(&l->deadline, l->rq.handshake_ms);
@@ -372,7 +378,7 @@ start_race(struct hb_link *l)
 		.tcp = &c->tcp,
 		.socket = l->rq.socket,
 		.facts = l->rq.facts,
-		.host = l->host,
+		.host = host_of(l),
 		.done = on_race,
 		.arg = l,
 	};
@@ -389,7 +395,7 @@ hb_link_new(const struct hb_link_request *rq)
 	HB_NEW(l, LINK_MAGIC);
 	l->worker = rq->w->worker;
 	l->rq = *rq;
-	l->host = hb_strdup(rq->host);
+	l->host = *rq->host == '\0' ? NULL : hb_strdup(rq->host);
 	l->generation = hb_transport_socket_generation(rq->socket);
 	hb_run_init(&l->run, on_run);
 	hb_timer_init(&l->deadline, l->worker, on_deadline);

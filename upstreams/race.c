@@ -22,7 +22,6 @@ struct hb_race {
 	struct hb_worker *worker;
 	struct hb_race_request rq;
 	struct hb_ep_addrs *addrs; /* owned */
-	char *host;                /* owned */
 	struct hb_timer stagger, deadline;
 	struct hb_run run; /* all failed before the loop was reached */
 	struct hb_dead dead;
@@ -44,7 +43,6 @@ race_free(struct hb_dead *d)
 
 	HB_CHECK(r, RACE_MAGIC);
 	hb_ep_addrs_free(r->addrs);
-	hb_free(r->host);
 	HB_DEL(r);
 }
 
@@ -257,7 +255,7 @@ lane_start(struct hb_race *r, unsigned i)
 	l->state = LANE_RUNS;
 	l->tcp_watch.gone = tcp_gone;
 	l->tcp->watch = &l->tcp_watch;
-	l->t = hb_transport_socket_wrap(r->rq.socket, l->tcp, r->rq.facts, hb_str(r->host));
+	l->t = hb_transport_socket_wrap(r->rq.socket, l->tcp, r->rq.facts, hb_str(r->rq.host));
 	hb_transport_attach(l->t, &lane_events, l);
 	return (true);
 }
@@ -342,7 +340,6 @@ hb_race_new(struct hb_worker *w, const struct hb_race_request *rq)
 	r->worker = w;
 	r->rq = *rq;
 	r->addrs = hb_ep_addrs_copy(rq->addrs);
-	r->host = hb_strdup(rq->host);
 	for (unsigned i = 0; i < r->addrs->n; i++)
 		r->lane[i].race = r;
 	hb_timer_init(&r->stagger, w, on_stagger);

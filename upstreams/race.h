@@ -32,11 +32,11 @@ struct hb_race_request {
 	const struct hb_ep_addrs *addrs;          /* copied                                     */
 	uint64_t timeout_ms;                      /* for TCP and TLS together                   */
 	uint64_t handshake_ms;                    /* for TLS alone, then timeout_ms is for TCP; 0 = no */
-	const struct hb_bind_conf *bind;          /* this and the next three outlive the race   */
+	const struct hb_bind_conf *bind;          /* this and all that follow outlive the race  */
 	const struct hb_tcp_options *tcp;
 	const struct hb_transport_socket *socket; /* NULL = bytes in the clear                  */
 	const struct hb_facts *facts;             /* of the downstream; may be NULL             */
-	const char *host;                         /* copied                                     */
+	const char *host;
 	/* Once, from the event loop; the race is gone when it returns. */
 	void (*done)(void *arg, const struct hb_race_result *);
 	void *arg;
