@@ -119,6 +119,60 @@ def test_authorities(hbone, certs):
     six.close()
 
 
+def string_value(text):
+    return {"action": {"name": text, "typed_config": {"@type": c.TYPE + "google.protobuf.StringValue", "value": text}}}
+
+
+def by_state(key, **ways):
+    """A matcher that looks at filter state; ways: what it is -> what then."""
+    return {"matcher_tree": {
+        "input": {"name": "i", "typed_config": {
+            "@type": c.TYPE + "envoy.extensions.matching.common_inputs.network.v3.FilterStateInput", "key": key}},
+        "exact_match_map": {"map": ways}}}
+
+
+def test_east_west_dispatch(hbone, certs, cleanup):
+    """As istiod writes it for an east-west gateway: by authority, and then by who asks. What a waypoint or a gateway sends
+    goes to the service, what others send to the service's waypoint; an unknown authority goes nowhere."""
+    service, waypoint = (net.Server(lambda s, w=w: s.sendall(w)) for w in (b"service", b"waypoint"))
+    for s in (service, waypoint):
+        cleanup(s.close)
+
+    def keep(key, text):
+        return {"object_key": key, "factory_key": "istio.hashable_string", "shared_with_upstream": "ONCE",
+                "format_string": {"text_format_source": {"inline_string": text}}}
+    state = c.typed("s", "envoy.extensions.filters.http.set_filter_state.v3.Config", on_request_headers=[
+        keep("io.istio.connect_authority", "%REQ(:AUTHORITY)%"), keep("io.istio.source", "%REQ(X-ISTIO-SOURCE)%")])
+    routes = {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [
+        {"match": {"connect_matcher": {}}, "route": {
+            "cluster": "main", "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}]}}]}]}
+    hcm = c.typed("hcm", "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+                  stat_prefix="t", codec_type="HTTP2", route_config=routes, upgrade_configs=[{"upgrade_type": "CONNECT"}],
+                  http_filters=[state, c.typed("router", "envoy.extensions.filters.http.router.v3.Router")],
+                  http2_protocol_options={"allow_connect": True})
+    raw = c.typed("raw", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+    main = {"name": "main", "transport_socket": c.typed(
+        "i", "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport", transport_socket=raw),
+        "load_assignment": {"cluster_name": "main", "endpoints": [{"lb_endpoints": [
+            {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": "main_internal"}}}}]}]}}
+    by_source = by_state("io.istio.source", waypoint=string_value("service"), gateway=string_value("service"))
+    inside = {"name": "main_internal", "internal_listener": {},
+              "filter_chains": [{"name": n, "filters": [c.tcp_proxy(n)]} for n in ("service", "waypoint")],
+              "filter_chain_matcher": by_state("io.istio.connect_authority", **{"svc.example:80": {
+                  "matcher": {**by_source, "on_no_match": string_value("waypoint")}}})}
+    chain = {"filters": [hcm], "transport_socket": c.tls_downstream(certs, "echo", ["h2"], True)}
+    h = hbone(c.bootstrap([c.listener("hbone", [chain], []), inside],
+                          [main, c.cluster("service", service.port), c.cluster("waypoint", waypoint.port)]))
+    with wire.client(h.port("hbone"), certs) as w:
+        for stream, (source, want) in enumerate((("waypoint", b"service"), ("gateway", b"service"), ("sidecar", b"waypoint"),
+                                                 (None, b"waypoint"))):
+            more = [("x-istio-source", source)] if source else []
+            w.headers(2 * stream + 1, wire.request("svc.example:80", *more))
+            assert w.read(2 * stream + 1, len(want)) == want, source
+        w.headers(9, wire.request("other.example:80"))
+        assert w.status(9) in (404, 503)
+
+
 # ------------------------------------------------------------------ frames
 
 def test_frames_of_1_mib(hbone, certs, echo):
