@@ -68,11 +68,15 @@ wheel_next(const struct hb_wheel *w, unsigned *ret_level, unsigned *ret_slot)
 }
 
 uint64_t
-hb_wheel_next(const struct hb_wheel *w)
+hb_wheel_next(struct hb_wheel *w)
 {
 	unsigned level, slot;
 
-	return (wheel_next(w, &level, &slot));
+	if (!w->next_known) {
+		w->next_ms = wheel_next(w, &level, &slot);
+		w->next_known = true;
+	}
+	return (w->next_ms);
 }
 
 static void
@@ -101,6 +105,8 @@ wheel_insert(struct hb_wheel *w, struct hb_timer *t, uint64_t now_ms)
 	hb_list_add_tail(&w->slot[n][s], &t->node);
 	w->used[n][s / 64] |= UINT64_C(1) << (s % 64);
 	w->count++;
+	if (w->next_known)
+		w->next_ms = HB_MIN(w->next_ms, at << level_shift(n));
 }
 
 static void
@@ -116,6 +122,7 @@ wheel_remove(struct hb_wheel *w, struct hb_timer *t)
 		/* The last one of its slot. */
 		i = (size_t)(head - first);
 		w->used[i / HB_WHEEL_SLOTS][i % HB_WHEEL_SLOTS / 64] &= ~(UINT64_C(1) << (i % 64));
+		w->next_known = false;
 	}
 	hb_list_del(&t->node);
 }
@@ -128,7 +135,12 @@ hb_wheel_run(struct hb_worker *worker, uint64_t now_ms)
 	uint64_t at;
 	unsigned n = 0, s = 0;
 
+	if (hb_wheel_next(w) > now_ms) {
+		w->clock_ms = HB_MAX(w->clock_ms, now_ms);
+		return;
+	}
 	hb_list_init(&due);
+	w->next_known = false;
 	while ((at = wheel_next(w, &n, &s)) <= now_ms) {
 		w->clock_ms = HB_MAX(w->clock_ms, at);
 		hb_list_splice(&due, &w->slot[n][s]);

@@ -323,7 +323,7 @@ on_woken(struct hb_worker *w)
 }
 
 static int
-own_timeout(const struct hb_worker_priv *p)
+own_timeout(struct hb_worker_priv *p)
 {
 	uint64_t next = p->fake ? UINT64_MAX : hb_wheel_next(&p->wheel), now = uv_now(&p->loop);
 	int uv = uv_backend_timeout(&p->loop);

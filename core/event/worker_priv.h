@@ -21,13 +21,15 @@
 struct hb_wheel {
 	uint64_t       clock_ms;
 	size_t         count;                                  /* running timers        */
+	uint64_t       next_ms;                                /* when `next_known`     */
+	bool           next_known; /* looking for it is a twentieth of what a tunnel costs  */
 	uint64_t       used[HB_WHEEL_LEVELS][HB_WHEEL_SLOTS / 64]; /* bit = slot not empty  */
 	struct hb_list slot[HB_WHEEL_LEVELS][HB_WHEEL_SLOTS];
 };
 
 void hb_wheel_init(struct hb_wheel *, uint64_t now_ms);
 /* When the next slot is due; UINT64_MAX = none. */
-uint64_t hb_wheel_next(const struct hb_wheel *);
+uint64_t hb_wheel_next(struct hb_wheel *);
 /* Fires what is due at `now_ms`. */
 void hb_wheel_run(struct hb_worker *, uint64_t now_ms);
 /* Moves the whole wheel to a clock that differs by now_ms - old_ms. */
