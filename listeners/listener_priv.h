@@ -66,6 +66,8 @@
 		"Connections accepted at one wake-up.")                                          \
 	X(ACCEPT_ERROR, "downstream_cx_accept_error", COUNTER,                                   \
 		"Failures to accept (descriptors or memory ran out); accepting pauses then.")    \
+	X(CX_TLS_TIMEOUT, "downstream_cx_transport_socket_connect_timeout", COUNTER,             \
+		"Connections whose handshake took too long.")                                    \
 	X(SSL_HANDSHAKE, "ssl.handshake", COUNTER, "TLS handshakes that succeeded.")             \
 	X(SSL_REUSED, "ssl.session_reused", COUNTER, "TLS handshakes that resumed a session.")   \
 	X(SSL_NO_CERTIFICATE, "ssl.no_certificate", COUNTER,                                     \

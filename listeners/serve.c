@@ -163,8 +163,10 @@ count_tls_error(struct hb_worker *w, const struct hb_listener *l, enum hb_close_
 	case HB_CLOSE_TLS_NO_GROUP:
 		hb_stat_inc(w, l->stats, SSL_NO_GROUP);
 		break;
-	case HB_CLOSE_TLS_HANDSHAKE:
 	case HB_CLOSE_TLS_TIMEOUT:
+		hb_stat_inc(w, l->stats, CX_TLS_TIMEOUT);
+		break;
+	case HB_CLOSE_TLS_HANDSHAKE:
 	case HB_CLOSE_TLS_PEER_REFUSED:
 	case HB_CLOSE_TLS_ERROR:
 		break;

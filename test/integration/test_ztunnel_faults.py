@@ -58,7 +58,7 @@ def test_silent_before_tls(hbone, certs):
     with socket.create_connection(("127.0.0.1", h.port("hbone")), timeout=net.TIMEOUT) as s:
         with pytest.raises(ConnectionResetError):
             s.recv(1)
-    h.expect_stats(r"^listener\..*\.ssl\.connection_error$", 1)
+    h.expect_stats(r"^listener\..*\.downstream_cx_transport_socket_connect_timeout$", 1)
 
 
 def test_silent_after_tls(hbone, certs):
