@@ -13,7 +13,7 @@ HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
 ACK, END_HEADERS = 1, 4
 # Bytes. They are there to notice growth: what belongs to whom is printed by the unit tests of core/http and core/filter.
 CONNECTION_MAX = 18 * 1024
-STREAM_MAX = 2400
+STREAM_MAX = 2300
 
 
 def resident(h):

@@ -58,7 +58,7 @@ test_mem__session(void **state)
 	owner("struct hb_h2", sizeof(struct hb_h2));
 	owner("measured: a session, nghttp2 and half a pair", each);
 #ifndef __SANITIZE_ADDRESS__
-	assert_true(each <= 11264);
+	assert_true(each <= 10240);
 #endif
 	finish();
 }
