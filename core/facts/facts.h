@@ -104,12 +104,13 @@ struct hb_facts {
 	struct hb_addr  local;           /* effective: restored by original_dst / PROXY / authority   */
 	struct hb_addr  remote;          /* effective: from PROXY protocol or forwarded               */
 	struct hb_addr  direct_local, direct_remote; /* of the socket itself                          */
+	uint16_t        n_metadata, n_filter_state;
 	bool            local_restored;
+	bool            tls_resumed;     /* the handshake resumed a session                           */
+	uint8_t         n_alpn;
 	struct hb_str   transport_protocol; /* "tls" or "raw_buffer"                                  */
 	struct hb_str   sni;             /* lower case; from the ClientHello or the TLS transport     */
 	struct hb_str  *alpn;            /* n_alpn, offered by the client, in its order: _alpn_add    */
-	uint8_t         n_alpn;
-	bool            tls_resumed;     /* the handshake resumed a session                           */
 	struct hb_str   alpn_chosen;     /* after a handshake of ours                                 */
 	struct hb_str   authority;       /* of a tunnel stream                                        */
 	struct hb_str   principal;       /* SPIFFE id of the verified peer; "" = none                 */
@@ -117,7 +118,6 @@ struct hb_facts {
 	const struct hb_cert_info *local_cert;
 	const char     *tls_version, *tls_cipher;
 	struct hb_fact_entry *metadata, *filter_state;
-	uint16_t        n_metadata, n_filter_state;
 };
 
 void hb_facts_init(struct hb_facts *);
