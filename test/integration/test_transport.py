@@ -130,9 +130,9 @@ def test_client_certificates(hbone, certs, cleanup, cert, why):
         command += ["-cert", certs.pem(cert), "-key", certs.key(cert)]
     client = Child(command, stdin=subprocess.PIPE)
     cleanup(client.stop)
-    client.process.stdin.write("hello\n")
-    client.process.stdin.flush()
     if why is None:
+        client.process.stdin.write("hello\n")
+        client.process.stdin.flush()
         client.wait_line("^hello$")
     else:
         client.wait_line("alert")

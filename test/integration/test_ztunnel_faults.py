@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What ztunnel does wrong or leaves open as a server, each fault a test of what we do instead. The docstrings say what
 ztunnel does. Its faults as a client are in test_ztunnel_client.py, its answers in test_ztunnel_answers.py."""
+import os
+import resource
 import signal
 import socket
 import ssl
 import struct
+import time
 
 import pytest
 
@@ -46,6 +49,12 @@ def lives(w, stream, data=b"alive"):
     already = len(w.data[stream])
     w.send(wire.DATA, 0, stream, data)
     assert w.read(stream, already + len(data))[already:] == data
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 # ------------------------------------------------------------------ peers that do not go on
@@ -305,7 +314,31 @@ def test_refusals_are_counted(hbone, certs, dial, origin):
     h.expect_stats(r"^listener\..*\.ssl\.connection_error$", 2)
 
 
-# ------------------------------------------------------------------ memory and cores
+# ------------------------------------------------------------------ memory and descriptors
+
+def test_descriptors_run_out(hbone, certs, dial, origin):
+    """ztunnel's accept loop spins at EMFILE, and does not recover. Ours pauses; what is open goes on, what waits comes in
+    once there is room."""
+    h, target = hbone(server(certs), "--concurrency", "1"), origin()
+    w = dial(h)
+    tunnel(w, 1, target)
+    pid = h.process.pid
+    port = h.port("hbone")
+    _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    highest = max(int(n) for n in os.listdir(f"/proc/{pid}/fd"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 4, most))
+    waiting = [socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT) for _ in range(20)]
+    start = time.monotonic()
+    used = cpu_seconds(pid)
+    until(lambda: time.monotonic() > start + 0.5, "half a second")
+    lives(w, 1)
+    assert cpu_seconds(pid) - used < 0.3
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+    for s in waiting:
+        s.close()
+    tunnel(dial(h), 1, target)
+    assert 0 < h.stats(r"^listener\..*\.downstream_cx_accept_error$") < 100
+
 
 @pytest.mark.skipif(SLOW != 1, reason="sanitizers count memory in another way")
 def test_buffers_of_idle_tunnels_are_gone(hbone, certs, dial, origin):
