@@ -5,6 +5,8 @@ setup_valgrind() {
 	[ -n "$(missing_packages valgrind)" ] || return 0
 	need_root
 	say "installing Debian packages: valgrind"
+	mkdir -p "$CACHE"
+	DEBIAN_FRONTEND=noninteractive apt-get -qq update >"$CACHE/apt.log" 2>&1 </dev/null || true
 	DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o DPkg::Lock::Timeout=300 install valgrind \
 		</dev/null >>"$CACHE/apt.log" 2>&1 || die "apt-get could not install valgrind; its log: $CACHE/apt.log"
 }
