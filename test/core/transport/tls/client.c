@@ -76,12 +76,17 @@ hbt_tls_client_turn(struct hbt_tls_client *c)
 }
 
 static void
-closed_text(struct hbt_sink *s, enum hbt_event event)
+note(struct hbt_sink *s, enum hbt_event event)
 {
 	struct hbt_tls_client *c = HB_CONTAINER(s, struct hbt_tls_client, server);
+	const struct hb_tls_info *info = hb_transport_tls_info(c->tls);
 
-	if (event == HBT_CLOSED && hb_transport_tls_info(c->tls)->failure != NULL)
-		(void)snprintf(c->failure, sizeof c->failure, "%s", c->info->failure);
+	c->chain_cached = info->chain_cached;
+	if (event != HBT_CLOSED)
+		return;
+	if (info->failure != NULL)
+		(void)snprintf(c->failure, sizeof c->failure, "%s", info->failure);
+	c->info = NULL;
 }
 
 bool
@@ -95,7 +100,7 @@ hbt_tls_client_connect(struct hbt_tls_client *c, SSL_CTX *ctx, const struct hb_t
 	hbt_attach(&c->below, a);
 	c->tls = hb_tls_new(b, server, NULL);
 	c->info = hb_transport_tls_info(c->tls);
-	c->server.hook = closed_text;
+	c->server.hook = note;
 	hbt_attach(&c->server, c->tls);
 	c->ssl = SSL_new(ctx);
 	c->in = BIO_new(BIO_s_mem());

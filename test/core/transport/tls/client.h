@@ -16,8 +16,9 @@ struct hbt_tls_client {
 	struct hbt_sink below;     /* the client's end of the pair                               */
 	struct hbt_sink server;    /* the sink of the TLS transport                              */
 	struct hb_transport *tls;  /* the server; owned by its sink                              */
-	const struct hb_tls_info *info; /* of the same                                           */
+	const struct hb_tls_info *info; /* of the same; NULL once it has closed                  */
 	char            failure[256]; /* of the server                                           */
+	bool            chain_cached; /* the server knew the client's chain                      */
 	int64_t         cpu_ns;    /* of the client's own work                                   */
 };
 

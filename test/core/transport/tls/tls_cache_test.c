@@ -51,7 +51,7 @@ let_in(const struct hb_tls_ctx *server, SSL_CTX *client, bool *cached)
 	struct hbt_tls_client c;
 	bool in = hbt_tls_client_connect(&c, client, server, NULL);
 
-	*cached = c.info->chain_cached;
+	*cached = c.chain_cached;
 	if (in)
 		assert_true(c.info->peer != NULL && c.info->peer_verified);
 	hbt_tls_client_fini(&c);
@@ -282,7 +282,7 @@ test_cache__stolen_chain(void **state)
 	assert_int_equal(hb_credential_new(&pem, &cred, NULL), 0);
 	assert_int_equal(SSL_CTX_set_chain_and_key(stolen, cred->chain, cred->n, NULL, &thiefs), 1);
 	assert_false(hbt_tls_client_connect(&c, stolen, server, NULL));
-	assert_true(c.info->chain_cached);
+	assert_true(c.chain_cached);
 	assert_int_equal(c.server.reason, HB_CLOSE_TLS_HANDSHAKE);
 	hbt_tls_client_fini(&c);
 	hb_credential_free(&cred);
