@@ -15,7 +15,7 @@ from cryptography import x509
 
 from support import config as c
 from support import net
-from support.proc import SLOW, run, until
+from support.proc import SLOW, Child, run, until
 
 MESH = "spiffe://cluster.local/ns/prod/sa/"
 TLS = c.TYPE + "envoy.extensions.transport_sockets.tls.v3."
@@ -568,3 +568,40 @@ def test_post_quantum_hello(hbone, authority, echo, tmp_path):
     assert hello("auto") == "got hello" + "\n"
     assert "handshake failure" in hello("X25519MLKEM768")
     until(lambda: h.stats(r"listener\..*\.ssl\.fail_no_shared_group") == 1, "the counter")
+
+
+NODE_SERVER = """
+const tls = require('tls'), fs = require('fs');
+const [folder, groups] = process.argv.slice(2);
+const server = tls.createServer({ecdhCurve: groups, cert: fs.readFileSync(folder + '/cert-chain.pem'),
+    key: fs.readFileSync(folder + '/key.pem')}, (s) => { s.on('error', () => {}); s.pipe(s); });
+server.on('tlsClientError', () => {});
+server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port));
+"""
+
+
+@pytest.mark.peer("node")
+def test_post_quantum_server(hbone, authority, tmp_path, cleanup):
+    """A server that prefers X25519MLKEM768 takes X25519; one that takes nothing else is refused, with a reason."""
+    script = tmp_path / "server.js"
+    script.write_text(NODE_SERVER, encoding="utf-8")
+    server, client = authority.issue("server"), authority.issue("client")
+
+    def start(groups):
+        child = Child(["node", str(script), str(server), groups])
+        cleanup(child.stop)
+        return int(child.wait_line(r"port (\d+)").group(1))
+    ports = start("X25519MLKEM768:X25519"), start("X25519MLKEM768")
+    log = c.typed("out", "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog", log_format={
+        "text_format_source": {"inline_string": "why=%UPSTREAM_TRANSPORT_FAILURE_REASON%\n"}})
+    h = hbone(c.bootstrap(
+        [c.listener(n, [{"filters": [c.tcp_proxy(n, access_log=[log])]}], ()) for n in ("both", "alone")],
+        [c.cluster(n, port, transport_socket=upstream(client)) for n, port in zip(("both", "alone"), ports)]))
+    with socket.create_connection(("127.0.0.1", h.port("both")), timeout=net.TIMEOUT) as s:
+        s.sendall(b"hello")
+        assert net.read_exactly(s, 5) == b"hello"
+    with socket.create_connection(("127.0.0.1", h.port("alone")), timeout=net.TIMEOUT) as s:
+        with pytest.raises((OSError, EOFError)):
+            net.read_exactly(s, 1)
+    until(lambda: h.stats(r"cluster\.alone\.ssl\.(connection_error|fail_no_shared_group)") >= 1, "the counter")
+    h.wait_line(r"why=.*X25519MLKEM768 alone is not supported")
