@@ -7,10 +7,13 @@ import pathlib
 import platform
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+
+import h2.exceptions
 
 import measure
 import peers
@@ -20,6 +23,8 @@ import rows
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 REFILLS = 2                 # of one noisy run
 REFILL_SHARE = 0.25         # of all runs: a machine that is never quiet must come to an end, too
+# What a proxy that misbehaves can do to a run.
+FAILURES = (peers.BenchError, OSError, subprocess.TimeoutExpired, h2.exceptions.H2Error)
 SETTLE_SECONDS = 0.5        # before a run is repeated
 
 
@@ -69,10 +74,11 @@ class Suite:
         for attempt in range(REFILLS + 1):
             try:
                 result = function(self.stage, test, peer, quantity)
-            except peers.BenchError as e:
+            except FAILURES as e:
                 say(f"    {test.name} {peer}: {e}")
+                self.stage.drop(peer, test.way)
                 if attempt:
-                    raise
+                    raise peers.BenchError(str(e)) from e
                 continue
             if best is None or result.get("steal_share", 0) < best.get("steal_share", 0):
                 best = result
@@ -173,6 +179,8 @@ def main():
     if options.list:
         print(report.table([report.judge(r, {}, {}) for r in options.chosen[0]]))
         return 0
+    # The proxies are stopped and the folder goes whatever ends the suite.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     began = datetime.datetime.now(datetime.timezone.utc)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -182,7 +190,14 @@ def main():
     if len(cores) > 1:
         os.sched_setaffinity(0, set(cores[:-1]))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="hbone-bench-"))
-    stage = peers.Stage(folder, options.load, {cores[-1]})
+    try:
+        suite = run(peers.Stage(folder, options.load, {cores[-1]}), options)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return finish(options, suite, about(options, suite, began), began)
+
+
+def run(stage, options):
     suite = Suite(stage, options, options.chosen)
     say(f"{len(suite.rows)} rows, {suite.planned} runs in {options.rounds} rounds; * marks a noisy run")
     try:
@@ -190,8 +205,7 @@ def main():
             suite.round(number)
     finally:
         stage.close()
-        shutil.rmtree(folder, ignore_errors=True)
-    return finish(options, suite, about(options, suite, began), began)
+    return suite
 
 
 def finish(options, suite, info, began):

@@ -220,8 +220,8 @@ class Stage:
         peer = PEERS[name]
         folder = self.folder / f"{name}-{way}"
         folder.mkdir(exist_ok=True)
-        if peer.port and (name, way) in self.running:
-            self.running.pop((name, way))[0].stop()
+        if peer.port:
+            self.drop(name, way)
         port = peer.port or self.next_port()
         values = {"PORT": port, "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
         if way == "originate":
@@ -243,6 +243,11 @@ class Stage:
             self.running[key] = (process, port)
             process.wait_for(port)
         return self.running[key]
+
+    def drop(self, name, way):
+        """The next `get` starts a new one."""
+        if (name, way) in self.running:
+            self.running.pop((name, way))[0].stop()
 
     def stop_all(self):
         for process, _ in self.running.values():
