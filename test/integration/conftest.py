@@ -24,7 +24,7 @@ GO_PEERS = {"h2spec": ("h2spec", "github.com/summerwind/h2spec"),
 
 def pinned_version(module):
     text = (pathlib.Path(__file__).parent / "istio" / "go.mod").read_text(encoding="utf-8")
-    return re.search(rf"^\t{re.escape(module)} v(\S+)", text, re.MULTILINE)[1]
+    return re.search(rf"^\t{re.escape(module)} v([^\s+]+)", text, re.MULTILINE)[1]
 
 
 def peer_version(name):

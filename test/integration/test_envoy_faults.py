@@ -241,3 +241,14 @@ def test_8_drain(terminator, certs, origin):
         assert not w.fields.get(3)
         w.send(wire.DATA, wire.END_STREAM, 1)
         assert w.until_over() == "close_notify"
+
+
+def test_8_end_of_the_drain_time(terminator, certs, origin):
+    """What is left then is cut by Envoy; ours takes leave of each stream."""
+    target, h = origin(), terminator("--drain-time", "1")
+    with wire.client(h.port("hbone"), certs) as w:
+        tunnel(w, 1, target)
+        h.process.terminate()
+        assert w.until_over() == "close_notify"
+        assert w.code(1) == wire.CANCEL
+    assert h.wait() == 0
