@@ -3,13 +3,14 @@
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from support import config as c
-from support import net
+from support import net, tunnels
 from support.proc import SLOW, run, until
 from test_identity import (Authority, TLS, chain, client_config, common, crl_of, downstream, echo,  # noqa: F401
                            server_config, upstream)
@@ -141,6 +142,26 @@ def test_our_client_resumes(hbone, authority, echo):  # noqa: F811
     near.expect_stat("cluster.far.ssl.session_reused", 4)
     assert hello(near.port("plain")) == b"hello"
     near.expect_stat("cluster.far.ssl.session_reused", 5)
+
+
+@pytest.mark.peer("python-ssl")
+def test_tunnel_server_resumes(hbone, certs):
+    """On by default: the ticket comes with the server's SETTINGS."""
+    h = hbone(tunnels.server(certs), "--concurrency", "1")
+    context = ssl.create_default_context(cafile=str(certs.ca))
+    context.load_cert_chain(certs.pem("client"), certs.key("client"))
+    context.check_hostname = False
+    context.set_alpn_protocols(["h2"])
+    session = None
+    for i in range(3):
+        raw = socket.create_connection(("127.0.0.1", h.port("hbone")), timeout=net.TIMEOUT)
+        with context.wrap_socket(raw, session=session) as s:
+            s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5))
+            assert net.read_exactly(s, 9)[3] == 4  # SETTINGS
+            assert s.session_reused == (i > 0)
+            session = s.session
+    assert listener_stat(h, "session_reused") == 2
+    assert h.stat("tls.verified_chain_misses") == 1
 
 
 def test_off_on_either_side(hbone, authority, echo):  # noqa: F811
