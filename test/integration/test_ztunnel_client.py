@@ -179,6 +179,25 @@ def test_goaway_below_the_stream_goes_again(hbone, certs, peer):
     assert [stream for _, stream in s.requests] == [1, 1]
 
 
+def test_stale_connection_of_the_pool(hbone, certs, peer):
+    """A pooled connection whose peer has gone, an address that another pod has now: ztunnel's application sees the failure.
+    A request without an answer on a connection that had served others goes to a new one."""
+    def script(w, stream):
+        if stream == 3:
+            w.socket.close()
+            w.end = "fin"
+            return
+        ok(w, stream)
+        say(w, stream, b"some", True)
+    s = peer(script)
+    h = hbone(client(certs, s.port), *ONE)
+    for _ in range(2):
+        with connect(h) as a:
+            assert read_to_the_end(a) == SOME
+    assert [stream for _, stream in s.requests] == [1, 3, 1]
+    h.expect_stat("cluster.peer.upstream_rq_retry", 1)
+
+
 def test_goaway_with_an_error_keeps_what_it_covers(hbone, certs, peer):
     """As ztunnel: the stream stays usable; the next one goes elsewhere."""
     def script(w, stream):
