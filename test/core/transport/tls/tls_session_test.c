@@ -139,6 +139,35 @@ test_session__trust(void **state)
 	hb_test_cert_free(&stranger);
 }
 
+/* A connection that began with a ticket ends with its peer's good name, as any other. */
+static void
+test_session__judged_again(void **state)
+{
+	struct hb_test_cert *stranger = hb_test_leaf(pki.root, "URI:" HBT_CLIENT_ID);
+	char *revoked = hb_test_crl(pki.root, pki.client), *not = hb_test_crl(pki.root, stranger);
+	struct hb_tls_ctx *server = hbt_tls_ctx(&config), *bad, *good;
+	struct hb_tls_config c = config;
+	struct hbt_tls_client live;
+
+	c.crl_pem = hb_str(revoked);
+	bad = hbt_tls_ctx(&c);
+	c.crl_pem = hb_str(not);
+	good = hbt_tls_ctx(&c);
+	assert_int_equal(enter(server), IN_FULL);
+	assert_true(hbt_tls_client_connect(&live, client, server, session));
+	assert_true(live.info->resumed);
+	assert_true(hb_tls_recheck(live.tls, good));
+	assert_false(hb_tls_recheck(live.tls, bad));
+	assert_non_null(strstr(hb_transport_tls_info(live.tls)->failure, "revoked"));
+	hbt_tls_client_fini(&live);
+	hb_tls_ctx_free(&server);
+	hb_tls_ctx_free(&good);
+	hb_tls_ctx_free(&bad);
+	hb_free(revoked);
+	hb_free(not);
+	hb_test_cert_free(&stranger);
+}
+
 static void
 test_session__own_certificate(void **state)
 {
@@ -548,6 +577,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_session__resumed),
 		T(test_session__trust),
+		T(test_session__judged_again),
 		T(test_session__own_certificate),
 		T(test_session__names),
 		T(test_session__anonymous),
