@@ -468,7 +468,7 @@ hb_tls_ctx_new(const struct hb_tls_config *c, struct hb_err *reterr)
 
 	HB_NEW(ctx, HB_TLS_CTX_MAGIC);
 	ctx->server = c->server;
-	ctx->n_users = HB_MAX(hb_workers_count(), 1u);
+	ctx->n_users = hb_workers_count() + 1;
 	ctx->users = aligned_alloc(
 		_Alignof(struct hb_tls_users), ctx->n_users * sizeof ctx->users[0]);
 	HB_ASSERT(ctx->users != NULL);
@@ -519,13 +519,26 @@ hb_tls_ctx_free(struct hb_tls_ctx **pctx)
 	HB_DEL(ctx);
 }
 
-/* A worker's own line, so that nobody waits for it; the control thread shares the first one. */
+struct hb_tls_users *
+hb_tls__mine(const struct hb_tls *t)
+{
+	uint32_t i = t->base.worker->index;
+
+	if (i == HB_WORKER_CONTROL)
+		i = t->ctx->n_users - 1;
+	HB_ASSERT(i < t->ctx->n_users);
+	return (&t->ctx->users[i]);
+}
+
+/* Nobody else writes this line: no read-modify-write, nobody waits. */
 void
 hb_tls__use(const struct hb_tls *t, bool on)
 {
-	struct hb_tls_users *u = &t->ctx->users[t->base.worker->index % t->ctx->n_users];
+	struct hb_tls_users *u = hb_tls__mine(t);
 
-	(void)atomic_fetch_add_explicit(&u->n, on ? 1 : (size_t)-1, memory_order_release);
+	atomic_store_explicit(&u->n,
+		atomic_load_explicit(&u->n, memory_order_relaxed) + (on ? 1 : (size_t)-1),
+		memory_order_release);
 }
 
 size_t

@@ -39,7 +39,7 @@ struct hb_tls_ctx {
 	unsigned                n_users;
 };
 
-/* Of one worker, on a cache line of its own. */
+/* Of one worker, the last one of the control thread, each on a cache line of its own. */
 struct hb_tls_users {
 	_Alignas(64) _Atomic size_t n;     /* transports                                      */
 	struct hb_tls_sessions *sessions;  /* owned; NULL = none yet                          */
@@ -167,6 +167,9 @@ void hb_tls__session_offer(struct hb_tls *);
 void hb_tls__sessions_free(struct hb_tls_sessions **);
 
 /* ------------------------------------------------------------------ the connection */
+
+/* What t->ctx has for this worker. */
+struct hb_tls_users *hb_tls__mine(const struct hb_tls *);
 
 /* One transport more or less of t->ctx. */
 void hb_tls__use(const struct hb_tls *, bool on);

@@ -53,14 +53,11 @@ hb_tls__sessions_free(struct hb_tls_sessions **ps)
 	HB_DEL(s);
 }
 
-/* NULL = nothing is kept here. The control thread has no place of its own. */
+/* NULL = nothing is kept. */
 static struct hb_tls_sessions **
 place(const struct hb_tls *t)
 {
-	uint32_t i = t->base.worker->index;
-
-	return (t->ctx->max_sessions == 0 || i >= t->ctx->n_users ? NULL :
-								    &t->ctx->users[i].sessions);
+	return (t->ctx->max_sessions == 0 ? NULL : &hb_tls__mine(t)->sessions);
 }
 
 /*
