@@ -376,21 +376,17 @@ static void
 hbone_server_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *ex)
 {
 	const struct hbone_server_conf *c = conf;
-	const struct hb_chain *chain;
+	const struct hb_chain *chain = NULL;
+	struct hb_hbone_way way;
 
-	if (facts->authority.len == 0) {
+	if (facts->authority.len == 0)
 		hb_explain_step(ex, "filter", "hbone_server", "chosen",
 			"serves HTTP/2; each CONNECT request gets a chain of its own by its authority");
-		hb_explain_stop(ex);
-		return;
-	}
-	if (c->set == NULL) {
+	else if (hb_hbone_explain(&c->base, "hbone_server", ex, &way) && c->set == NULL)
 		hb_explain_step(ex, "filter", "hbone_server", "chosen",
 			"the listener \"%s\" takes the streams", c->listener);
-		hb_explain_stop(ex);
-		return;
-	}
-	chain = hb_chain_set_explain(c->set, facts, ex);
+	else if (way.refuse == HB_CLOSE_NONE || way.refuse == HB_CLOSE_NO_FILTER_CHAIN)
+		chain = hb_chain_set_explain(c->set, hb_explain_facts(ex), ex);
 	if (chain != NULL)
 		hb_chain_explain(chain, ex);
 	hb_explain_stop(ex);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include "core/base/log.h"
 #include "core/filter/acceptor.h"
+#include "core/filter/explain.h"
 #include "core/mesh/headers.h"
 #include "filters/network/hbone_server/runtime.h"
 
@@ -338,6 +339,51 @@ on_refused(void *sink, struct hb_tunnel_server *server, const struct hb_h2_reque
 	log_refused(
 		s, &f, status, status == 404 ? HB_CLOSE_NO_ROUTE : HB_CLOSE_PROTOCOL_ERROR, why);
 	hb_facts_fini(&f);
+}
+
+/* ------------------------------------------------------------------ explaining */
+
+bool
+hb_hbone_explain(const struct hb_hbone_conf *c, const char *filter, struct hb_explain *ex,
+	struct hb_hbone_way *ret)
+{
+	bool envoy = c->tunnel.h2.flavour == HB_H2_ENVOY;
+	struct hb_facts *f = hb_explain_facts(ex), below;
+	struct hb_h2_request http = { .method = HB_STR("CONNECT"), .authority = f->authority };
+	struct hb_tunnel_request r = { .authority = f->authority, .http = &http };
+	enum hb_authority_error e = hb_authority_parse(f->authority, &r.target);
+	char canonical[HB_AUTHORITY_MAX + 1];
+
+	*ret = (struct hb_hbone_way){ 0 };
+	if (e != HB_AUTHORITY_OK && !envoy) {
+		ret->refuse = HB_CLOSE_PROTOCOL_ERROR;
+		hb_explain_step(ex, "filter", filter, "refused", "the authority %s: 400",
+			hb_authority_error_text(e));
+		return (false);
+	}
+	if (e != HB_AUTHORITY_OK)
+		r.target.port = 0;
+	hb_facts_copy(&below, f);
+	if (!envoy) {
+		(void)hb_authority_format(&r.target, canonical, sizeof canonical);
+		f->authority = hb_arena_str(&f->arena, hb_str(canonical));
+	}
+	if (f->principal.len > 0)
+		(void)hb_facts_state_set(
+			f, HB_STR(HB_STATE_PEER_PRINCIPAL), f->principal, true, 0);
+	f->transport_protocol = HB_STR("raw_buffer");
+	f->sni = HB_STR("");
+	f->n_alpn = 0;
+	learn_target(f, &r.target);
+	f->parent = &below;
+	c->choose(c->arg, &r, f, ret);
+	f->parent = NULL;
+	hb_facts_fini(&below);
+	if (ret->refuse != HB_CLOSE_NONE && ret->refuse != HB_CLOSE_NO_FILTER_CHAIN)
+		hb_explain_step(ex, "filter", filter, "refused", "%s: %u", ret->why,
+			ret->status != 0 ? ret->status :
+					   hb_h2_status(c->tunnel.h2.flavour, ret->refuse));
+	return (ret->refuse == HB_CLOSE_NONE || ret->refuse == HB_CLOSE_NO_FILTER_CHAIN);
 }
 
 /* ------------------------------------------------------------------ the session */

@@ -120,4 +120,13 @@ enum hb_filter_status hb_hbone_on_secured(struct hb_filter *);
 void hb_hbone_on_event(struct hb_filter *, enum hb_event);
 void hb_hbone_fini(struct hb_filter *);
 
+struct hb_explain;
+/*
+ * For explain slots: a CONNECT request with the authority of the explained facts, which become those
+ * of its stream. False: it is refused, and the explanation says why; but for
+ * HB_CLOSE_NO_FILTER_CHAIN, where the chain set has more to say.
+ */
+bool hb_hbone_explain(const struct hb_hbone_conf *, const char *filter, struct hb_explain *,
+	struct hb_hbone_way *ret);
+
 #endif

@@ -197,28 +197,16 @@ static void
 hcm_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *ex)
 {
 	const struct hcm_conf *c = conf;
-	struct hb_h2_request r = { .method = HB_STR("CONNECT"), .authority = facts->authority };
-	struct hcm_found found;
+	struct hb_hbone_way way = { 0 };
 
-	if (facts->authority.len == 0) {
+	if (facts->authority.len == 0)
 		hb_explain_step(ex, "filter", "http_connection_manager", "chosen",
 			"serves HTTP/2; each CONNECT request goes where its route says");
-		hb_explain_stop(ex);
-		return;
-	}
-	found = hcm_routes_find(c->routes, &r);
-	if (found.status != 0)
-		hb_explain_step(ex, "filter", "http_connection_manager", "refused",
-			"the route has a direct response: %u", found.status);
-	else if (found.chain == NULL)
-		hb_explain_step(ex, "filter", "http_connection_manager", "refused", "%s",
-			found.forbidden ? "CONNECT is not allowed here: 403" :
-					  "no route matches: 404");
-	else
+	else if (hb_hbone_explain(&c->base, "http_connection_manager", ex, &way))
 		hb_explain_step(ex, "filter", "http_connection_manager", "chosen", "route %s",
-			hb_chain_name(found.chain));
-	if (found.chain != NULL)
-		hb_chain_explain(found.chain, ex);
+			hb_chain_name(way.chain));
+	if (way.chain != NULL && way.refuse == HB_CLOSE_NONE)
+		hb_chain_explain(way.chain, ex);
 	hb_explain_stop(ex);
 }
 

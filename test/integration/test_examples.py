@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples of HBONE's roles, all running beside each other as their heads say; only ports are others here."""
+import http.client
+import http.server
+import pathlib
+import re
+import socket
+import ssl
+import threading
+
+import pytest
+
+from support.proc import run, until
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+IDENTITIES = ["default/sa/web", "default/sa/client", "istio-system/sa/eastwest", "istio-system/sa/ingress",
+              "istio-system/sa/egress", "default/sa/waypoint"]
+CLIENT = "spiffe://cluster.local/ns/default/sa/client"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A folder with the certificates that the examples' heads tell to make; the current one."""
+    monkeypatch.chdir(tmp_path)
+    assert run("ca", "init", "ca")[0] == 0
+    for identity in IDENTITIES:
+        assert run("ca", "issue", "ca", "--id", f"spiffe://cluster.local/ns/{identity}")[0] == 0
+    assert run("ca", "issue", "ca", "--id", "spiffe://cluster.local/ns/out/sa/api", "--dns",
+               "api.example,shop.example")[0] == 0
+    return tmp_path
+
+
+@pytest.fixture
+def service(cleanup):
+    """service(text, certificate=None): an HTTP server's port; it answers every GET with the text."""
+    def start(text, certificate=None):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):  # pylint: disable=invalid-name
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(text)))
+                self.end_headers()
+                self.wfile.write(text.encode())
+
+            def log_message(self, *_):
+                pass
+        s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate / "cert-chain.pem", certificate / "key.pem")
+            s.socket = context.wrap_socket(s.socket, server_side=True)
+        threading.Thread(target=s.serve_forever, daemon=True).start()
+        cleanup(lambda: (s.shutdown(), s.server_close()))
+        return s.server_address[1]
+    return start
+
+
+def example(name, ports):
+    """Its text: listeners and admin get free ports, other ports stand in for those that are known."""
+    text = (EXAMPLES / f"hbone-{name}.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^(admin: .*port_value: )\d+", r"\g<1>0", text)
+    text = re.sub(r"(?ms)(^  - name: \S+\n    address: [^\n]*port_value: )\d+", r"\g<1>0", text)
+    for old, new in ports.items():
+        text = re.sub(rf"\b{old}\b", str(new), text)
+    return text
+
+
+def get(port, host="127.0.0.1", trust=None):
+    """The body; None: the connection ended without an answer."""
+    try:
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        if trust is not None:
+            context = ssl.create_default_context(cafile=trust)
+            c.sock = context.wrap_socket(socket.create_connection(("127.0.0.1", port), 60), server_hostname=host)
+        c.request("GET", "/")
+        return c.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def test_all_roles_run_beside_each_other(hbone, home, service):
+    ports = {18080: service("this is web"), 18443: service("this is secret", home / "ca/out/api")}
+    ports |= {18081: ports[18080] + 1, 18444: ports[18443] + 1}
+    workload = hbone(example("workload", ports))
+    ports[25008] = workload.port("inbound")
+    eastwest = hbone(example("eastwest", ports))
+    ports[15008] = eastwest.port("hbone")
+    ingress = hbone(example("ingress", ports))
+    assert get(ingress.port("tcp")) == "this is web"
+    assert get(ingress.port("tls"), "shop.example", home / "ca/ca.pem") == "this is secret"
+    assert get(ingress.port("tls"), "other.example", home / "ca/ca.pem") is None
+    outbound = hbone(example("outbound", ports))
+    double = hbone(example("double", ports))
+    assert get(outbound.port("single")) == "this is web"
+    assert get(outbound.port("double")) == "this is web"
+    assert get(double.port("in")) == "this is web"
+    eastwest.wait_line(f" 200 web.default:80 from={CLIENT} ")
+    until(lambda: sum(f" 200 web.default:8443 from={CLIENT} " in str(line) for line in eastwest.lines) == 2,
+          "both of double HBONE in the gateway's log")
+
+
+@pytest.mark.parametrize("role,authority,answer", [
+    ("egress", "plain.example:80", "this is web"),
+    ("egress", "api.example:443", "this is secret"),
+    ("egress", "evil.example:80", None),
+    ("waypoint", "10.96.0.10:80", "this is web"),
+    ("waypoint", "10.96.0.11:80", None)])
+def test_egress_and_waypoint(hbone, home, service, role, authority, answer):
+    ports = {18080: service("this is web"), 18443: service("this is secret", home / "ca/out/api")}
+    ports |= {18081: ports[18080] + 1, 18444: ports[18443] + 1}
+    ports[25008] = hbone(example("workload", ports)).port("inbound")
+    far = hbone(example(role, ports))
+    near = example("outbound", {15008: far.port(role)}).replace("web.default:80", authority)
+    near = hbone(near.replace("istio-system/sa/eastwest", IDENTITIES[4 if role == "egress" else 5]))
+    assert get(near.port("single")) == answer
+
+
+@pytest.mark.parametrize("role,authority,says", [
+    ("workload", "127.0.0.1:18080", "endpoint  chosen      127.0.0.1:18080"),
+    ("workload", "127.0.0.1:22", "refused     hbone_server: the port is not one that may be reached: 401"),
+    ("workload", "10.0.0.9:18080", "refused     hbone_server: the authority is not the workload's address: 400"),
+    ("workload", "other.default:18080", "the authority is no name of the workload: 503"),
+    ("workload", "web.default", "the authority has no port: 400"),
+    ("egress", "evil.example:80", "refused     hbone_server: the authority is not one that may be reached: 401"),
+    ("egress", "PLAIN.example:80", "chosen      plain"),
+    ("waypoint", "10.96.0.10:80", "chosen      web: its filter_chain_match"),
+    ("waypoint", "10.96.0.11:80", "no filter chain"),
+    ("eastwest", "web.default:80", "allowed by: default/web-clients")])
+def test_explain_decides_as_the_tunnel_server(home, role, authority, says):
+    listener = {"workload": "inbound", "eastwest": "hbone"}.get(role, role)
+    code, out, err = run("explain", "-c", str(EXAMPLES / f"hbone-{role}.yaml"), "--listener", listener, "--peer", CLIENT,
+                         "--authority", authority, cwd=home)
+    assert code == 0, err
+    assert says in out
