@@ -26,6 +26,17 @@ hb_io_ops(void)
 	return (ops);
 }
 
+/* Index + 2: the control thread, whose index is the highest number, has 1. */
+#define OWNER(worker) ((worker)->index + 2u)
+
+static struct hb_worker *
+owner_of(const struct hb_io *io)
+{
+	uint32_t index = io->owner - 2u;
+
+	return (index == HB_WORKER_CONTROL ? hb_worker_control() : hb_worker_at(index));
+}
+
 int
 hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
 	void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
@@ -35,19 +46,19 @@ hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
 	HB_CHECK(w, HB_WORKER_MAGIC);
 	HB_ASSERT(fd >= 0 && fn != NULL);
 	io->fd = fd;
-	io->worker = w;
+	io->owner = OWNER(w);
 	io->fn = fn;
 	io->priv = NULL;
-	r = ops->start(io, reterr);
+	r = ops->start(w, io, reterr);
 	if (r != 0)
-		io->worker = NULL;
+		io->owner = 0;
 	return (r);
 }
 
 void
 hb_io_again(struct hb_io *io, unsigned events)
 {
-	HB_ASSERT(io->worker != NULL);
+	HB_ASSERT(hb_io_watched(io));
 	if (ops->again != NULL)
 		ops->again(io, events);
 }
@@ -55,18 +66,18 @@ hb_io_again(struct hb_io *io, unsigned events)
 void
 hb_io_stop(struct hb_io *io)
 {
-	if (io->worker == NULL)
+	if (!hb_io_watched(io))
 		return;
-	ops->stop(io, false);
-	io->worker = NULL;
+	ops->stop(owner_of(io), io, false);
+	io->owner = 0;
 }
 
 void
 hb_io_close(struct hb_io *io)
 {
-	if (io->worker != NULL) {
-		ops->stop(io, true);
-		io->worker = NULL;
+	if (hb_io_watched(io)) {
+		ops->stop(owner_of(io), io, true);
+		io->owner = 0;
 	}
 	if (io->fd >= 0)
 		(void)close(io->fd);

@@ -28,13 +28,18 @@ enum hb_io_backend { HB_IO_EPOLL, HB_IO_UV };
 /* Before hb_workers_init. Default: HB_IO_EPOLL on Linux, else HB_IO_UV. */
 void hb_io_backend(enum hb_io_backend);
 
-struct hb_io {
-	int               fd; /* not owned: closing it is the caller's, after hb_io_stop */
-	unsigned          generation;
-	struct hb_worker *worker;
+struct hb_io { /* there are many: packed */
+	int      fd;    /* not owned: closing it is the caller's, after hb_io_stop */
+	uint32_t owner; /* private: names the worker; 0 = not watched */
 	void (*fn)(struct hb_io *, unsigned events);
-	void             *priv;
+	void    *priv;
 };
+
+static inline bool
+hb_io_watched(const struct hb_io *io)
+{
+	return (io->owner != 0);
+}
 
 /*
  * Watches reading and writing. fn is never called from inside start. -EPERM: a regular file, which

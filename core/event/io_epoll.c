@@ -26,8 +26,8 @@ struct epoll {
 #define EPOLL_MAGIC 0x65706f6c
 	int fd; /* owned */
 	uv_poll_t poll;
-	struct slot *slots; /* owned */
-	uint32_t nslots, first_free;
+	struct slot *slots; /* owned; those from `fresh` on were never used nor touched */
+	uint32_t nslots, fresh, first_free;
 	size_t used;
 };
 
@@ -62,7 +62,7 @@ deliver(struct epoll *ep, const struct epoll_event *ev, int n)
 			uv = true;
 			continue;
 		}
-		HB_ASSERT(index < ep->nslots);
+		HB_ASSERT(index < ep->fresh);
 		s = &ep->slots[index];
 		if (s->io != NULL && s->generation == (uint32_t)(ev[i].data.u64 >> 32))
 			s->io->fn(s->io, io_events(ev[i].events));
@@ -187,18 +187,16 @@ slot_take(struct epoll *ep, struct hb_io *io)
 {
 	uint32_t i = ep->first_free;
 
-	if (i == SLOT_NONE) {
-		uint32_t n = HB_MAX(ep->nslots * 2, 64u);
-
-		ep->slots = hb_realloc(ep->slots, n * sizeof *ep->slots);
-		for (i = n; i-- > ep->nslots;) {
-			ep->slots[i] = (struct slot){ .next_free = ep->first_free };
-			ep->first_free = i;
+	if (i != SLOT_NONE) {
+		ep->first_free = ep->slots[i].next_free;
+	} else {
+		if (ep->fresh == ep->nslots) {
+			ep->nslots = HB_MAX(ep->nslots * 2, 64u);
+			ep->slots = hb_realloc(ep->slots, ep->nslots * sizeof *ep->slots);
 		}
-		ep->nslots = n;
-		i = ep->first_free;
+		i = ep->fresh++;
+		ep->slots[i].generation = 0;
 	}
-	ep->first_free = ep->slots[i].next_free;
 	ep->slots[i].io = io;
 	ep->used++;
 	return (i);
@@ -217,9 +215,9 @@ slot_release(struct epoll *ep, uint32_t i)
 }
 
 static int
-epoll_start(struct hb_io *io, struct hb_err *reterr)
+epoll_start(struct hb_worker *w, struct hb_io *io, struct hb_err *reterr)
 {
-	struct epoll *ep = io->worker->priv->io;
+	struct epoll *ep = w->priv->io;
 	uint32_t i = slot_take(ep, io);
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 	int err;
@@ -230,19 +228,17 @@ epoll_start(struct hb_io *io, struct hb_err *reterr)
 		slot_release(ep, i);
 		return (hb_err_set(reterr, -err, "cannot watch a descriptor: %s", strerror(err)));
 	}
-	io->generation = ep->slots[i].generation;
 	io->priv = (void *)(uintptr_t)i;
 	return (0);
 }
 
 static void
-epoll_stop(struct hb_io *io, bool closing)
+epoll_stop(struct hb_worker *w, struct hb_io *io, bool closing)
 {
-	struct epoll *ep = io->worker->priv->io;
+	struct epoll *ep = w->priv->io;
 	uint32_t i = (uint32_t)(uintptr_t)io->priv;
 
-	HB_ASSERT(i < ep->nslots && ep->slots[i].io == io);
-	HB_ASSERT(ep->slots[i].generation == io->generation);
+	HB_ASSERT(i < ep->fresh && ep->slots[i].io == io);
 	slot_release(ep, i);
 	if (!closing)
 		(void)epoll_ctl(ep->fd, EPOLL_CTL_DEL, io->fd, NULL);

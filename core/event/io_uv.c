@@ -78,14 +78,14 @@ uv_worker_free(struct hb_worker *w)
 }
 
 static int
-uv_start(struct hb_io *io, struct hb_err *reterr)
+uv_start(struct hb_worker *w, struct hb_io *io, struct hb_err *reterr)
 {
-	size_t *used = io->worker->priv->io;
+	size_t *used = w->priv->io;
 	struct watch *wt;
 	int r;
 
 	HB_NEW(wt, WATCH_MAGIC);
-	r = uv_poll_init(io->worker->loop, &wt->poll, io->fd);
+	r = uv_poll_init(w->loop, &wt->poll, io->fd);
 	if (r != 0) {
 		HB_DEL(wt);
 		return (hb_err_set(reterr, r, "cannot watch a descriptor: %s", uv_strerror(r)));
@@ -126,9 +126,9 @@ on_close(uv_handle_t *h)
 }
 
 static void
-uv_stop_io(struct hb_io *io, bool closing)
+uv_stop_io(struct hb_worker *w, struct hb_io *io, bool closing)
 {
-	size_t *used = io->worker->priv->io;
+	size_t *used = w->priv->io;
 	struct watch *wt;
 
 	(void)closing;

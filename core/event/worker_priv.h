@@ -107,10 +107,10 @@ struct hb_io_ops {
 	size_t (*worker_fini)(struct hb_worker *);
 	/* After the loop has closed its handles. */
 	void (*worker_free)(struct hb_worker *);
-	int  (*start)(struct hb_io *, struct hb_err *reterr);
+	int  (*start)(struct hb_worker *, struct hb_io *, struct hb_err *reterr);
 	void (*again)(struct hb_io *, unsigned events); /* NULL = nothing to do */
 	/* The descriptor is closed next when `closing`. */
-	void (*stop)(struct hb_io *, bool closing);
+	void (*stop)(struct hb_worker *, struct hb_io *, bool closing);
 	/*
 	 * NULL: the uv loop waits. Else a worker's thread turns its loop itself: wait_begin, then wait
 	 * as often as it likes (at most timeout_ms, -1 = for ever): calls `woken` when the time is

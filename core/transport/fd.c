@@ -13,20 +13,21 @@ fdt_of(struct hb_transport *t)
 static bool
 is_raw(const struct hb_fdt *f, enum hb_dir dir)
 {
-	return (f->raw != NULL && f->raw[dir].fn != NULL);
+	return (!f->lingers && f->raw != NULL && f->raw[dir].fn != NULL);
 }
 
 void
 hb_fdt__again(struct hb_fdt *f, enum hb_dir dir)
 {
-	struct hb_io *io = dir == HB_DIR_WRITE && f->out != NULL ? f->out : &f->in;
+	const struct hb_fdt_ops *ops = hb_fdt__ops(f);
+	struct hb_io *io = dir == HB_DIR_WRITE && ops->out != NULL ? ops->out(f) : &f->in;
 
 	if (dir == HB_DIR_READ)
 		f->readable = false;
 	else
 		f->writable = false;
 	/* A regular file is not watched. */
-	if (io->worker != NULL)
+	if (hb_io_watched(io))
 		hb_io_again(io, dir == HB_DIR_READ ? HB_IO_READ : HB_IO_WRITE);
 }
 
@@ -37,7 +38,7 @@ fdt_free(struct hb_transport *t)
 {
 	struct hb_fdt *f = fdt_of(t);
 
-	HB_ASSERT(f->released && f->linger == NULL && f->raw == NULL);
+	HB_ASSERT(f->released && !f->lingers && f->raw == NULL);
 	t->magic = 0;
 	hb_free(f);
 }
@@ -58,14 +59,15 @@ hb_fdt__release(struct hb_fdt *f, bool reset)
 	HB_ASSERT(f->base.dead && !f->released);
 	f->released = true;
 	queue_drop(f);
-	hb_free(f->raw);
-	f->raw = NULL;
-	if (f->linger != NULL) {
+	if (f->lingers) {
 		hb_timer_stop(&f->linger->timer);
 		hb_list_del(&f->linger->node);
 		hb_free(f->linger);
-		f->linger = NULL;
+		f->lingers = false;
+	} else {
+		hb_free(f->raw);
 	}
+	f->raw = NULL;
 	hb_fdt__ops(f)->close(f, reset);
 	hb_transport_bury(&f->base, fdt_free);
 }
@@ -93,8 +95,8 @@ hb_fdt__fail(struct hb_fdt *f, int err)
 	}
 	queue_drop(f);
 	hb_io_stop(&f->in);
-	if (f->out != NULL)
-		hb_io_stop(f->out);
+	if (hb_fdt__ops(f)->out != NULL)
+		hb_io_stop(hb_fdt__ops(f)->out(f));
 	hb_transport_emit_closed(&f->base, hb_fdt__ops(f)->reason(f, f->error));
 }
 
@@ -492,6 +494,7 @@ hb_fdt__finish(struct hb_transport *t, enum hb_close_reason reason)
 		return;
 	}
 	f->linger = hb_calloc(1, sizeof *f->linger);
+	f->lingers = true;
 	f->linger->fdt = f;
 	hb_timer_init(&f->linger->timer, t->worker, linger_timeout);
 	hb_timer_start(&f->linger->timer, f->flush_timeout_ms);

@@ -31,6 +31,8 @@ struct hb_fdt_ops {
 	bool linger_reads;
 	/* A stream socket: a read of less than was asked for has emptied it, and closing sends the end. */
 	bool socket;
+	/* What is watched for writing; NULL = `in`. */
+	struct hb_io *(*out)(struct hb_fdt *);
 	ssize_t (*read)(struct hb_fdt *, void *p, size_t n);
 	ssize_t (*write)(struct hb_fdt *, const struct iovec *iov, int n);
 	/* > 0 bytes wait, 0 = the end waits, -1 EAGAIN or the error. Takes nothing. */
@@ -63,10 +65,11 @@ struct hb_fdt_raw { /* see tcp_priv.h; fn NULL = not raw */
 struct hb_fdt {
 	struct hb_transport      base;
 	struct hb_io             in;     /* of a socket: both directions          */
-	struct hb_io            *out;    /* NULL = `in`                           */
 	struct hb_buf           *queue;  /* owned; what the kernel did not take yet, NULL = nothing */
-	struct hb_fdt_linger    *linger; /* owned; NULL until finish              */
-	struct hb_fdt_raw       *raw;    /* owned; [2] by enum hb_dir, or NULL    */
+	union {
+		struct hb_fdt_raw    *raw;    /* owned; [2] by enum hb_dir, or NULL */
+		struct hb_fdt_linger *linger; /* owned; once `lingers`              */
+	};
 	uint32_t                 flush_timeout_ms;
 	uint32_t                 read_max;     /* of one read; 0 = scratch memory */
 	uint16_t                 error;        /* first errno; 0 = none           */
@@ -78,6 +81,7 @@ struct hb_fdt {
 	bool eof : 1;            /* read gave 0                                   */
 	bool write_shut : 1;     /* half_close was done                           */
 	bool released : 1;
+	bool lingers : 1;        /* finish was called                             */
 };
 
 static inline const struct hb_fdt_ops *

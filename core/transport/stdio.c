@@ -36,7 +36,7 @@ stdio_read(struct hb_fdt *f, void *p, size_t n)
 static ssize_t
 stdio_write(struct hb_fdt *f, const struct iovec *iov, int n)
 {
-	return (writev(f->out->fd, iov, n));
+	return (writev(stdio_of(f)->out.fd, iov, n));
 }
 
 static int
@@ -59,7 +59,7 @@ stdio_peek(struct hb_fdt *f)
 static int
 stdio_hangup_error(struct hb_fdt *f)
 {
-	struct pollfd p = { .fd = f->out->fd };
+	struct pollfd p = { .fd = stdio_of(f)->out.fd };
 
 	return (poll(&p, 1, 0) == 1 && (p.revents & POLLERR) ? EPIPE : 0);
 }
@@ -94,9 +94,9 @@ stdio_half_close(struct hb_fdt *f)
 	struct stdio *s = stdio_of(f);
 
 	if (s->out_is_socket)
-		(void)shutdown(f->out->fd, SHUT_WR);
+		(void)shutdown(s->out.fd, SHUT_WR);
 	else
-		let_go(f->out, s->out_flags);
+		let_go(&s->out, s->out_flags);
 }
 
 static void
@@ -104,8 +104,14 @@ stdio_close(struct hb_fdt *f, bool reset)
 {
 	struct stdio *s = stdio_of(f);
 
-	let_go(f->out, s->out_flags);
+	let_go(&s->out, s->out_flags);
 	let_go(&f->in, s->in_flags);
+}
+
+static struct hb_io *
+stdio_out(struct hb_fdt *f)
+{
+	return (&stdio_of(f)->out);
 }
 
 static size_t
@@ -131,6 +137,7 @@ static const struct hb_fdt_ops stdio_ops = {
 		.closed = hb_fdt__closed,
 		.run = hb_fdt__run,
 	},
+	.out = stdio_out,
 	.read = stdio_read,
 	.write = stdio_write,
 	.peek = stdio_peek,
@@ -240,7 +247,6 @@ hb_stdio_transport(struct hb_worker *w, int fd_in, int fd_out, struct hb_err *re
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	hb_transport_init(&s->fdt.base, &stdio_ops.t, w);
-	s->fdt.out = &s->out;
 	s->fdt.in.fd = s->out.fd = -1;
 	s->fdt.flush_timeout_ms = HB_FLUSH_TIMEOUT_MS;
 	if (open_both(s, w, fd_in, fd_out, reterr) != 0) {
@@ -248,7 +254,7 @@ hb_stdio_transport(struct hb_worker *w, int fd_in, int fd_out, struct hb_err *re
 		hb_free(s);
 		return (NULL);
 	}
-	s->fdt.readable = s->fdt.in.worker == NULL;
+	s->fdt.readable = !hb_io_watched(&s->fdt.in);
 	s->fdt.writable = true;
 	hb_transport_emit_connected(&s->fdt.base);
 	hb_transport_emit_secured(&s->fdt.base);

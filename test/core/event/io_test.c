@@ -34,7 +34,7 @@ on_end(struct hb_io *io, unsigned events)
 	e->calls++;
 	if (e->extra != NULL)
 		e->extra(e);
-	if (!e->drain || io->worker == NULL || !(events & HB_IO_READ))
+	if (!e->drain || !hb_io_watched(io) || !(events & HB_IO_READ))
 		return;
 	while ((n = read(io->fd, buf, sizeof buf)) > 0)
 		e->got += (size_t)n;
@@ -185,7 +185,7 @@ static struct end *victim;
 static void
 stop_victim(struct end *e)
 {
-	if (e == victim || victim->io.worker == NULL)
+	if (e == victim || !hb_io_watched(&victim->io))
 		return;
 	hb_io_stop(&victim->io);
 }
@@ -195,7 +195,7 @@ stop_other(struct end *e)
 {
 	struct end *other = e == victim ? e - 1 : victim;
 
-	if (other->io.worker != NULL)
+	if (hb_io_watched(&other->io))
 		hb_io_stop(&other->io);
 }
 
@@ -229,7 +229,7 @@ static int reused_fd;
 static void
 close_and_reuse(struct end *e)
 {
-	if (victim->io.worker == NULL)
+	if (!hb_io_watched(&victim->io))
 		return;
 	stop_victim(e);
 	(void)close(victim->io.fd);
@@ -257,8 +257,8 @@ test_io__stale_event_is_not_for_the_next(void **state)
 	start(&b, y[0]);
 	turns(3);
 	assert_int_equal(a.calls, 1);
-	assert_null(b.io.worker);
-	assert_non_null(reused.io.worker);
+	assert_false(hb_io_watched(&b.io));
+	assert_true(hb_io_watched(&reused.io));
 	assert_int_equal(reused.calls, 0);
 	hb_io_stop(&reused.io);
 	hb_io_close(&a.io);
