@@ -55,6 +55,7 @@ serve(struct hb_ldoor *d, unsigned address, int fd, const struct sockaddr_storag
 	socklen_t peer_len)
 {
 	struct hb_lworker *lw = d->lw;
+	const struct hb_tcp_options *options = NULL;
 	struct hb_facts f;
 	struct hb_addr a;
 
@@ -63,8 +64,10 @@ serve(struct hb_ldoor *d, unsigned address, int fd, const struct sockaddr_storag
 	hb_addr_from_sockaddr(&a, (const struct sockaddr *)peer, peer_len);
 	hb_addr_copy(&f.arena, &f.direct_remote, &a);
 	f.remote = f.direct_remote;
-	/* The options come from the listening socket, see socket.c. */
-	hb_listener_take(d, hb_tcp_from_fd(lw->worker, fd, NULL), &f, false);
+	/* Most options come from the listening socket, see socket.c. */
+	if (lw->listener->accepted.congestion[0] != '\0')
+		options = &lw->listener->accepted;
+	hb_listener_take(d, hb_tcp_from_fd(lw->worker, fd, options), &f, false);
 }
 
 /* Closes by a reset: the peer learns at once that nothing was served. */

@@ -273,9 +273,14 @@ compile_options(struct hb_cfg *cfg, struct hb_listener *l, const msg_listener *m
 		o = hb_cfg_any_of(cfg, md, "typed_filter_metadata", (int)i,
 			md->typed_filter_metadata[i]->value,
 			&hbone__config__listener_options__descriptor);
-		if (o != NULL)
-			l->connections_max = hb_cfg_u32(
-				cfg, o, "max_connections", o->max_connections, 1, UINT32_MAX, 0);
+		if (o == NULL)
+			continue;
+		l->connections_max = hb_cfg_u32(
+			cfg, o, "max_connections", o->max_connections, 1, UINT32_MAX, 0);
+		/* The rest is inherited from the listening socket. */
+		l->accepted.nodelay_off = true;
+		(void)hb_congestion_compile(
+			cfg, o, "tcp_congestion", o->tcp_congestion, &l->accepted);
 	}
 }
 

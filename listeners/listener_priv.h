@@ -251,6 +251,7 @@ struct hb_listener {
 	int backlog;
 	unsigned accept_batch;
 	uint64_t connections_max; /* 0 = no limit                                          */
+	struct hb_tcp_options accepted; /* congestion control, which a listening socket cannot choose */
 	uint64_t filters_timeout_ms;
 	size_t buffer_high;
 	size_t n_filters, pre_size;

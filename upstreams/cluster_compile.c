@@ -311,6 +311,7 @@ options(struct hb_cfg *cfg, const Cluster *m, struct hb_cluster *c)
 			o->max_original_dst_addresses, 0, 1000000, LISTED_MAX);
 		c->dns.addrs_max = hb_cfg_u32(cfg, o, "max_dns_addresses", o->max_dns_addresses, 1,
 			UINT16_MAX, DNS_ADDRS_MAX);
+		r |= hb_congestion_compile(cfg, o, "tcp_congestion", o->tcp_congestion, &c->tcp);
 	}
 	return (r);
 }

@@ -68,3 +68,18 @@ hb_keepalive_compile(struct hb_cfg *cfg, const void *msg, struct hb_tcp_options 
 	ret->keepalive_interval_s = hb_cfg_u32(
 		cfg, m, "keepalive_interval", m->keepalive_interval, 1, SECONDS_MAX, 0);
 }
+
+int
+hb_congestion_compile(struct hb_cfg *cfg, const void *msg, const char *field, const char *name,
+	struct hb_tcp_options *ret)
+{
+	size_t n = strlen(name);
+
+	if (n >= sizeof ret->congestion || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_-") != n)
+		return (hb_cfg_error(cfg, msg, field, -1,
+			"\"%s\" is no name of a congestion control; give \"auto\" or one of those in "
+			"/proc/sys/net/ipv4/tcp_available_congestion_control",
+			name));
+	memcpy(ret->congestion, name, n + 1);
+	return (0);
+}

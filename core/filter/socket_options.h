@@ -17,4 +17,11 @@ void hb_socket_option_fini(struct hb_tcp_sockopt *);
 /* An envoy.config.core.v3.TcpKeepalive; NULL changes nothing. */
 void hb_keepalive_compile(struct hb_cfg *, const void *msg, struct hb_tcp_options *ret);
 
+/*
+ * Congestion control by name into ret->congestion: a name of the kernel's, or "auto" (see
+ * struct hb_tcp_options); "" changes nothing. 0, or -EINVAL after reporting at `field` of msg.
+ */
+int hb_congestion_compile(struct hb_cfg *, const void *msg, const char *field, const char *name,
+    struct hb_tcp_options *ret);
+
 #endif

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -201,6 +202,51 @@ test_filter_disabled(void **state)
 	le_connect(&c, le_port("l", 0));
 	le_expect_line(&c, "a");
 	le_close(&c);
+}
+
+/* The congestion control of our end of a client's connection. */
+static void
+congestion_of(const struct le_client *c, char ret[16])
+{
+	struct sockaddr_in own, peer;
+	socklen_t len = sizeof own;
+
+	assert_int_equal(getsockname(c->fd, (struct sockaddr *)&own, &len), 0);
+	for (int fd = 3; fd < 1024; fd++) {
+		len = sizeof peer;
+		if (getpeername(fd, (struct sockaddr *)&peer, &len) != 0 ||
+			peer.sin_family != AF_INET || peer.sin_port != own.sin_port)
+			continue;
+		len = 16;
+		assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, ret, &len), 0);
+		return;
+	}
+	fail_msg("the connection is not there");
+}
+
+static void
+test_congestion(void **state)
+{
+	static const char *const names[] = { "auto", "reno" };
+	struct le_client c;
+	char name[16] = "";
+
+	for (unsigned i = 0; i < 2; i++) {
+		char *yaml = hb_asprintf("name: l\n" ADDR "filter_chains: [{name: a, " FILTERS "}]\n"
+					 "metadata: {typed_filter_metadata: {hbone.listener: {\"@type\": "
+					 "type.googleapis.com/hbone.config.ListenerOptions, "
+					 "tcp_congestion: %s}}}\n",
+			names[i]);
+
+		le_apply_ok(yaml);
+		hb_free(yaml);
+		le_connect(&c, le_port("l", 0));
+		le_expect_line(&c, "a");
+		congestion_of(&c, name);
+		/* The peer is on this host: nothing that paces. */
+		assert_true(strcmp(name, "reno") == 0 || (i == 0 && strcmp(name, "cubic") == 0));
+		le_close(&c);
+	}
 }
 
 static void
@@ -608,6 +654,7 @@ main(void)
 		T(test_remote_close),
 		T(test_hello_too_large),
 		T(test_filter_disabled),
+		T(test_congestion),
 		T(test_limit),
 		cmocka_unit_test_setup_teardown(test_global_limit, setup_global, teardown),
 		T(test_exact_balance),

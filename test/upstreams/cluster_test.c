@@ -109,6 +109,16 @@ test_refused__dns(void **state)
 }
 
 static void
+test_congestion_has_a_name(void **state)
+{
+	(void)state;
+	up_refused("{name: c, metadata: {typed_filter_metadata: {hbone.cluster: {'@type': "
+		   "type.googleapis.com/hbone.config.ClusterOptions, tcp_congestion: 'B BR'}}}, "
+		   "load_assignment: {endpoints: [{lb_endpoints: [" EP(1) "]}]}}",
+		"\"B BR\" is no name of a congestion control", NULL);
+}
+
+static void
 test_all_that_is_honoured(void **state)
 {
 	struct hb_cluster *c = up_cluster(
@@ -118,7 +128,9 @@ test_all_that_is_honoured(void **state)
 		"circuit_breakers: {thresholds: [{max_connections: 7, max_pending_requests: 8}]}, "
 		"upstream_bind_config: {freebind: true, source_address: {address: '::1', port_value: 0}}, "
 		"upstream_connection_options: {tcp_keepalive: {keepalive_probes: 3, keepalive_time: 60, "
-		"keepalive_interval: 10}}, load_assignment: {policy: {overprovisioning_factor: 200}, "
+		"keepalive_interval: 10}}, metadata: {typed_filter_metadata: {hbone.cluster: {'@type': "
+		"type.googleapis.com/hbone.config.ClusterOptions, tcp_congestion: auto}}}, "
+		"load_assignment: {policy: {overprovisioning_factor: 200}, "
 		"endpoints: [{lb_endpoints: [" EP(1) "]}]}}");
 
 	(void)state;
@@ -134,6 +146,7 @@ test_all_that_is_honoured(void **state)
 	assert_true(c->bind.freebind && c->bind.from.ss_family == AF_INET6);
 	assert_true(c->tcp.keepalive && c->tcp.keepalive_probes == 3 &&
 		c->tcp.keepalive_time_s == 60 && c->tcp.keepalive_interval_s == 10);
+	assert_string_equal(c->tcp.congestion, "auto");
 }
 
 /* ------------------------------------------------------------------ /clusters */
@@ -281,6 +294,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_refused__endpoints, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_refused__connections, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_refused__dns, up_setup, up_teardown),
+		cmocka_unit_test_setup_teardown(test_congestion_has_a_name, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_all_that_is_honoured, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_clusters_text, up_setup, up_teardown),
 		cmocka_unit_test_setup_teardown(test_clusters_json, up_setup, up_teardown),
