@@ -10,11 +10,27 @@
  * frame buffer. The first is lent; a larger one replaces it, which nghttp2 does without looking at
  * the older one; another of the same size is the rest of a long header block, kept between calls,
  * and memory of its own.
+ *
+ * A server's answers are encoded without a table (make_options in h2_session.c), yet nghttp2 gives each
+ * encoder the ring of one. It is the first block of that size which a session asks for, and nothing is
+ * read from it or written to it while the table's size is 0: servers share one that cannot be touched.
  */
 #include <sys/mman.h>
 #include "core/http/h2_priv.h"
 
 #define CHUNK_MIN 16384u
+/* 4096 bytes of the default table, 32 that an entry costs at least, and pointers to entries. */
+#define RING_SIZE (4096u / 32u * sizeof(void *))
+
+static void *
+map(size_t n, int protection)
+{
+	void *p = mmap(NULL, n, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		HB_WRONG("out of memory");
+	return (p);
+}
 
 struct h2_worker *
 hb_h2__worker(struct hb_worker *w)
@@ -23,10 +39,8 @@ hb_h2__worker(struct hb_worker *w)
 
 	if (HB_LIKELY(p != NULL))
 		return (p);
-	p = mmap(NULL, sizeof(struct h2_worker), PROT_READ | PROT_WRITE,
-		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p == MAP_FAILED)
-		HB_WRONG("out of memory");
+	p = map(sizeof(struct h2_worker), PROT_READ | PROT_WRITE);
+	((struct h2_worker *)p)->ring = map(RING_SIZE, PROT_NONE);
 	w->slot[HB_SLOT_HTTP] = p;
 	return (p);
 }
@@ -40,13 +54,19 @@ hb_h2_worker_fini(struct hb_worker *w)
 	if (p == NULL)
 		return;
 	HB_ASSERT(!p->fields_used);
+	HB_ASSERT(munmap(p->ring, RING_SIZE) == 0);
 	HB_ASSERT(munmap(p, sizeof *p) == 0);
 }
 
 static void *
 mem_malloc(size_t n, void *user_data)
 {
-	(void)user_data;
+	struct hb_h2 *h2 = user_data;
+
+	if (HB_UNLIKELY(n == RING_SIZE) && h2->server && h2->ring == NULL) {
+		h2->ring = hb_h2__worker(h2->worker)->ring;
+		return (h2->ring);
+	}
 	return (hb_malloc(n));
 }
 
@@ -62,7 +82,7 @@ mem_free(void *p, void *user_data)
 {
 	const struct hb_h2 *h2 = user_data;
 
-	if (p != NULL && p != h2->lent)
+	if (p != NULL && p != h2->lent && p != h2->ring)
 		hb_free(p);
 }
 
@@ -77,7 +97,7 @@ mem_realloc(void *p, size_t n, void *user_data)
 		h2->lent_size = (uint32_t)n;
 		return (h2->lent);
 	}
-	HB_ASSERT(p == NULL || p != h2->lent);
+	HB_ASSERT(p == NULL || (p != h2->lent && p != h2->ring));
 	return (hb_realloc(p, n));
 }
 

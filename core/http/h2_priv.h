@@ -47,6 +47,7 @@ struct hb_h2 {
 	nghttp2_session           *ng;      /* until the memory goes                      */
 	uint8_t                   *lent;    /* the worker's: its frame buffer, h2_mem.c   */
 	uint32_t                   lent_size;
+	void                      *ring;    /* the worker's: of a server's encoder        */
 	const struct hb_h2_events *ev;      /* NULL = the sink let go, or was told        */
 	void                      *sink;
 	struct hb_h2_options       opt;
@@ -103,6 +104,7 @@ struct h2_fields {
 struct h2_worker {
 	struct h2_fields fields;   /* one header block at a time, the usual case, needs no heap */
 	bool             fields_used;
+	void            *ring;     /* owned; nobody may touch it: h2_mem.c */
 	struct h2_field  v[32];
 	char             text[4096];
 	uint8_t          frame[H2_FRAME_MAX + 4096u]; /* see h2_mem.c */
