@@ -162,7 +162,7 @@ on_tick(struct hb_timer *t)
 			d->cut = true;
 			HB_LOG(LISTENER, INFO, "drain time is over",
 				"listener=%s chains=%zu connections_cut=%llu",
-				d->l == NULL ? "" : d->l->name, d->n,
+				d->l == NULL ? "-" : d->l->name, d->n,
 				(unsigned long long)connections(d));
 			walk(d->chain, d->n, d->l, HB_CLOSE_DRAINED);
 		}

@@ -63,7 +63,8 @@ static const struct hb_command cmd_validate = { "validate", "-c FILE",
 	"Checks a configuration completely and prints every mistake.",
 	"  hbone validate -c gateway.yaml && echo good\n\n"
 	"Nothing is bound, resolved or connected. Each mistake is printed as file:line:column, path and\n"
-	"what to do; the exit code is 2 when there is one.\n",
+	"what to do; the exit code is 2 when there is one. Warnings name what is rarely meant, such as a\n"
+	"gateway that lets everybody in; they do not change the exit code.\n",
 	validate_opts, hb_cmd_validate };
 
 static const struct hb_opt *const explain_opts[] = { &opt_config, &opt_listener, &opt_sni,
@@ -71,7 +72,9 @@ static const struct hb_opt *const explain_opts[] = { &opt_config, &opt_listener,
 	NULL };
 static const struct hb_command cmd_explain = { "explain", "-c FILE --dst ADDRESS [OPTIONS]",
 	"Tells which way a connection would go, and why the other ways lost.",
-	"  hbone explain -c gateway.yaml --dst 0.0.0.0:15443 --sni web.example --alpn h2\n\n"
+	"  hbone explain -c gateway.yaml --dst 0.0.0.0:15443 --sni web.example --alpn h2\n"
+	"  hbone explain -c eastwest.yaml --dst 127.0.0.1:15008 --peer spiffe://cluster.local/ns/a/sa/b \\\n"
+	"      --authority web.default:80\n\n"
 	"Nothing is bound or connected. A running process answers the same on its admin page /explain.\n",
 	explain_opts, hb_cmd_explain };
 

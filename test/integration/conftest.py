@@ -38,6 +38,7 @@ def peer_version(name):
         "node": ["node", "--version"],
         "python-h2": ["python3", "-c", "import h2;print(h2.__version__)"],
         "envoy": ["envoy", "--version"],
+        "pycurl": ["python3", "-c", "import pycurl;print(pycurl.version)"],
         "python-ssl": ["python3", "-c", "import platform;print(platform.python_version())"],
     }[name]
     try:

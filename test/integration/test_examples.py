@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from support import net
 from support.proc import run, until
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
@@ -112,6 +113,36 @@ def test_egress_and_waypoint(hbone, home, service, role, authority, answer):
     near = example("outbound", {15008: far.port(role)}).replace("web.default:80", authority)
     near = hbone(near.replace("istio-system/sa/eastwest", IDENTITIES[4 if role == "egress" else 5]))
     assert get(near.port("single")) == answer
+
+
+def test_a_gateway_keeps_the_source_in_a_proxy_header(hbone, home, cleanup):
+    seen = []
+
+    def handle(s):
+        seen.append(net.read_exactly(s, 28 + 5))
+        s.sendall(b"done")
+    origin = net.Server(handle)
+    cleanup(origin.close)
+    text = example("waypoint", {18080: origin.port}).replace(
+        "stat_prefix: waypoint\n          http2", "stat_prefix: waypoint\n          trust_forwarded: true\n          http2")
+    head, _, _ = text.partition("    transport_socket:\n      name: hbone")
+    far = hbone(head.replace("&certificate", "").replace("&mesh", "") + """    transport_socket:
+      name: proxy
+      typed_config:
+        "@type": type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport
+        config: {version: V2}
+        transport_socket:
+          name: raw
+          typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}
+""")
+    near = example("outbound", {15008: far.port("waypoint")}).replace("web.default:80", "10.96.0.10:80")
+    near = hbone(near.replace("istio-system/sa/eastwest", IDENTITIES[5]))
+    with socket.create_connection(("127.0.0.1", near.port("single")), timeout=60) as s:
+        s.sendall(b"bytes")
+        assert net.read_exactly(s, 4) == b"done"
+        source = socket.inet_aton("127.0.0.1") + socket.inet_aton("10.96.0.10") + \
+            s.getsockname()[1].to_bytes(2, "big") + (80).to_bytes(2, "big")
+    assert seen == [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + source + b"bytes"]
 
 
 @pytest.mark.parametrize("role,authority,says", [
