@@ -60,5 +60,5 @@ cmd_dist() {
 
 cmd_demo() {
 	cmd_build
-	HBONE_BIN=$PWD/bazel-bin/core/app/hbone examples/demo/run "$@"
+	HBONE_BIN=$PWD/bazel-bin/core/app/hbone exec examples/demo/run "$@"
 }

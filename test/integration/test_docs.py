@@ -5,10 +5,11 @@ import pathlib
 import re
 import subprocess
 import sys
+import urllib.request
 
 import pytest
 
-from support.proc import BIN, run
+from support.proc import BIN, Child, run, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -48,6 +49,24 @@ def test_the_demo_works_and_leaves_nothing_behind(part, tmp_path):
                        env={**os.environ, "HBONE_BIN": binary, "TMPDIR": str(tmp_path)}, check=False)
     assert p.returncode == 0, p.stdout + p.stderr
     assert "Everything worked" in p.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.peer("curl")
+def test_the_demo_that_is_kept_shows_tunnels_and_ends_when_told(tmp_path):
+    binary = str(pathlib.Path(BIN).resolve())
+    p = Child(["bash", "examples/demo/run", "hbone", "--keep"], cwd=ROOT, start_new_session=True,
+              env={**os.environ, "HBONE_BIN": binary, "TMPDIR": str(tmp_path)})
+    try:
+        page = p.wait_line(r"Everything keeps running; .*(http://\S+/tunnels)", 150)[1]
+
+        def tunnels():
+            with urllib.request.urlopen(page, timeout=30) as r:
+                return r.read().decode()
+        until(lambda: "web.default:80 " in tunnels() and "web.default:8443 " in tunnels(), "both ways in /tunnels")
+    finally:
+        p.process.terminate()
+    assert p.wait() == 130
     assert list(tmp_path.iterdir()) == []
 
 
