@@ -67,10 +67,11 @@ void
 hb_h2__fields_add(struct h2_stream *s, struct hb_str name, struct hb_str value)
 {
 	const struct hb_h2_options *opt = &s->h2->opt;
-	struct h2_fields *f = s->fields;
+	struct h2_busy *b = hb_h2__busy(s);
+	struct h2_fields *f = b->fields;
 
 	if (f == NULL)
-		f = s->fields = fields_new(s->base.worker);
+		f = b->fields = fields_new(s->base.worker);
 	f->bytes += name.len + value.len + FIELD_OVERHEAD;
 	if (f->n >= opt->headers_max || f->bytes > opt->header_bytes_max)
 		f->too_big = true;
@@ -104,6 +105,13 @@ hb_h2__fields_free(struct h2_fields **pf)
 		w->fields_used = false;
 	else
 		hb_free(f);
+}
+
+void
+hb_h2__fields_drop(struct h2_stream *s)
+{
+	if (s->busy != NULL)
+		hb_h2__fields_free(&s->busy->fields);
 }
 
 static struct hb_str *

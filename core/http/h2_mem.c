@@ -54,6 +54,7 @@ hb_h2_worker_fini(struct hb_worker *w)
 	if (p == NULL)
 		return;
 	HB_ASSERT(!p->fields_used);
+	hb_h2__busy_fini(p);
 	HB_ASSERT(munmap(p->ring, RING_SIZE) == 0);
 	HB_ASSERT(munmap(p, sizeof *p) == 0);
 }

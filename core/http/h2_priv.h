@@ -105,30 +105,40 @@ struct h2_worker {
 	struct h2_fields fields;   /* one header block at a time, the usual case, needs no heap */
 	bool             fields_used;
 	void            *ring;     /* owned; nobody may touch it: h2_mem.c */
+	struct h2_busy  *kept;     /* owned; h2_busy.c */
+	unsigned         n_kept;
 	struct h2_field  v[32];
 	char             text[4096];
 	uint8_t          frame[H2_FRAME_MAX + 4096u]; /* see h2_mem.c */
+};
+
+struct h2_busy { /* h2_busy.c */
+	union {
+		struct h2_stream *stream;  /* borrowed: its owner                         */
+		struct h2_busy   *next;    /* of those that the worker keeps              */
+	};
+	struct hb_list     dirty;  /* in h2->dirty                                        */
+	struct hb_buf      rx, tx;
+	struct h2_fields  *fields; /* owned; while a header block arrives                 */
+	uint32_t           sent;   /* queued bytes that left since on_sent                */
+	uint16_t           quiet;  /* of tx: put off by us, its sender need not hear of it */
 };
 
 struct h2_stream {
 	struct hb_transport base;
 	struct hb_h2       *h2;     /* NULL = detached: session or stream is over in nghttp2's eyes */
 	struct hb_list      node;   /* in h2->streams                                     */
-	struct hb_list      dirty;  /* in h2->dirty                                       */
-	struct hb_buf       rx, tx;
-	struct h2_fields   *fields; /* owned; while a header block arrives                */
+	struct h2_busy     *busy;   /* owned; NULL = idle                                 */
 	union {
 		void             *user;   /* of the session's sink                           */
 		struct h2_linger *linger; /* owned; once `lingers`                           */
 	};
-	uint32_t            sent;   /* queued bytes that left since on_sent               */
 	uint32_t            opened_ms; /* low bits of the worker's clock                  */
 	uint32_t            taken;  /* since its window last changed, or bytes had to wait */
 	uint32_t            grown;  /* its window, above stream_window                    */
 	int32_t             id;
 	uint16_t            status;
 	uint16_t            writer; /* place in h2->writers + 1; 0 = none                  */
-	uint16_t            quiet;  /* of tx: put off by us, its sender need not hear of it */
 	uint8_t             reason; /* enum hb_close_reason that ended it; NONE = open    */
 	bool request_due : 1;       /* on_request has to be called                        */
 	bool offered : 1;           /* somebody owns it                                   */
@@ -171,6 +181,52 @@ static inline bool
 hb_h2__is_drained(const struct hb_h2 *h2)
 {
 	return (h2->drain == H2_DRAIN_FINAL && h2->active == 0);
+}
+
+/* h2_busy.c. Callouts to sinks may end what a stream has: ask again after them. */
+struct h2_busy *hb_h2__busy_new(struct h2_stream *);
+void hb_h2__busy_free(struct h2_stream *); /* with what is in it; NULL is fine */
+void hb_h2__busy_fini(struct h2_worker *);
+
+static inline struct h2_busy *
+hb_h2__busy(struct h2_stream *s)
+{
+	return (HB_LIKELY(s->busy != NULL) ? s->busy : hb_h2__busy_new(s));
+}
+
+static inline size_t
+hb_h2__rx_len(const struct h2_stream *s)
+{
+	return (s->busy == NULL ? 0 : s->busy->rx.len);
+}
+
+static inline size_t
+hb_h2__tx_len(const struct h2_stream *s)
+{
+	return (s->busy == NULL ? 0 : s->busy->tx.len);
+}
+
+static inline uint32_t
+hb_h2__sent(const struct h2_stream *s)
+{
+	return (s->busy == NULL ? 0 : s->busy->sent);
+}
+
+static inline struct h2_fields *
+hb_h2__fields(const struct h2_stream *s)
+{
+	return (s->busy == NULL ? NULL : s->busy->fields);
+}
+
+/* Idle, perhaps: gives the rest back. */
+static inline void
+hb_h2__busy_done(struct h2_stream *s)
+{
+	const struct h2_busy *b = s->busy;
+
+	if (b != NULL && b->rx.len == 0 && b->tx.len == 0 && b->sent == 0 && b->fields == NULL &&
+		!hb_list_linked(&b->dirty))
+		hb_h2__busy_free(s);
 }
 
 /* h2_mem.c */
@@ -230,6 +286,8 @@ void hb_h2__stream_reset(struct h2_stream *, uint32_t error_code);
 /* Fields. */
 void hb_h2__fields_add(struct h2_stream *, struct hb_str name, struct hb_str value);
 void hb_h2__fields_free(struct h2_fields **);
+/* … of the stream, if it has any. */
+void hb_h2__fields_drop(struct h2_stream *);
 /* `list` has room for fields->n entries. */
 void hb_h2__fields_request(const struct h2_fields *, struct hb_h2_request *,
     struct hb_h2_header *list);

@@ -63,11 +63,12 @@ status_of(const struct h2_fields *f)
 static void
 response(struct h2_stream *s)
 {
-	unsigned status = status_of(s->fields);
-	bool too_big = s->fields != NULL && s->fields->too_big;
+	const struct h2_fields *fields = hb_h2__fields(s);
+	unsigned status = status_of(fields);
+	bool too_big = fields != NULL && fields->too_big;
 
 	if (status >= 100 && status < 200) {
-		hb_h2__fields_free(&s->fields);
+		hb_h2__fields_drop(s);
 		return;
 	}
 	s->headers_done = s->responded = true;
@@ -217,7 +218,8 @@ on_stream_close(nghttp2_session *ng, int32_t id, uint32_t error_code, void *user
 		s->reason = (uint8_t)ending(s, error_code);
 	if (!s->tx_end_sent) {
 		s->tx_gone = true;
-		hb_buf_fini(&s->tx);
+		if (s->busy != NULL)
+			hb_buf_fini(&s->busy->tx);
 	}
 	hb_h2__mark(s);
 	return (0);
@@ -230,7 +232,7 @@ refuse_headers(struct h2_stream *s)
 {
 	struct hb_transport *t = &s->base;
 
-	hb_h2__fields_free(&s->fields);
+	hb_h2__fields_drop(s);
 	hb_h2__count(s->h2, HB_H2_HEADERS_TOO_BIG);
 	hb_h2_stream_reject(&t, 431, NULL, 0);
 }
@@ -238,7 +240,7 @@ refuse_headers(struct h2_stream *s)
 static void
 tell_request(struct hb_h2 *h2, struct h2_stream *s)
 {
-	struct h2_fields *fields = s->fields;
+	struct h2_fields *fields = hb_h2__fields(s);
 	struct hb_h2_header few[H2_HEADERS_FEW], *list = few;
 	struct hb_h2_request r;
 
@@ -255,7 +257,8 @@ tell_request(struct hb_h2 *h2, struct h2_stream *s)
 		refuse_headers(s);
 		return;
 	}
-	s->fields = NULL;
+	if (s->busy != NULL)
+		s->busy->fields = NULL;
 	if (fields != NULL && fields->n > H2_HEADERS_FEW)
 		list = hb_calloc(fields->n, sizeof *list);
 	hb_h2__fields_request(fields, &r, list);
@@ -274,8 +277,8 @@ tell_streams(struct hb_h2 *h2)
 	struct h2_stream *s;
 
 	while (!hb_list_empty(&h2->dirty)) {
-		s = HB_LIST_ENTRY(h2->dirty.next, struct h2_stream, dirty);
-		hb_list_del(&s->dirty);
+		s = HB_LIST_ENTRY(h2->dirty.next, struct h2_busy, dirty)->stream;
+		hb_list_del(&s->busy->dirty);
 		if (s->request_due)
 			tell_request(h2, s);
 		if (s->h2 != NULL)

@@ -119,18 +119,26 @@ on_send_data(nghttp2_session *ng, nghttp2_frame *frame, const uint8_t *header, s
 {
 	struct hb_h2 *h2 = user_data;
 	struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, frame->hd.stream_id);
+	struct h2_busy *b;
 	size_t quiet;
 
 	(void)source;
-	HB_ASSERT(s != NULL && frame->data.padlen == 0 && n <= s->tx.len);
+	HB_ASSERT(s != NULL && frame->data.padlen == 0 && n <= hb_h2__tx_len(s));
 	memcpy(hb_buf_reserve(&h2->out, FRAME_HEADER), header, FRAME_HEADER);
 	hb_buf_commit(&h2->out, FRAME_HEADER);
-	hb_buf_move_n(&h2->out, &s->tx, n);
-	quiet = HB_MIN(n, (size_t)s->quiet);
-	s->quiet -= (uint16_t)quiet;
-	s->sent += (uint32_t)(n - quiet);
-	if (!s->writing && n > quiet)
+	b = s->busy;
+	/* An end alone. */
+	if (n == 0)
+		return (0);
+	hb_buf_move_n(&h2->out, &b->tx, n);
+	quiet = HB_MIN(n, (size_t)b->quiet);
+	b->quiet -= (uint16_t)quiet;
+	b->sent += (uint32_t)(n - quiet);
+	if (s->writing)
+		return (0);
+	if (n > quiet)
 		hb_h2__mark(s);
+	hb_h2__busy_done(s);
 	/* A batch is handed on before the next frame, not in the middle of one. */
 	return (0);
 }
@@ -140,7 +148,7 @@ on_frame_length(nghttp2_session *ng, uint8_t type, int32_t id, int32_t session_w
 	int32_t stream_window, uint32_t frame_max, void *user_data)
 {
 	const struct h2_stream *s = nghttp2_session_get_stream_user_data(ng, id);
-	size_t n = s == NULL ? 0 : s->tx.len;
+	size_t n = s == NULL ? 0 : hb_h2__tx_len(s);
 
 	(void)type;
 	(void)session_window;

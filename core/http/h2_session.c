@@ -35,8 +35,10 @@ hb_h2__mark(struct h2_stream *s)
 {
 	/* The batch's end tells at once: bytes of this turn need no copy. */
 	if (s->h2 != NULL && s->h2->slices != NULL) {
-		if (!hb_list_linked(&s->dirty))
-			hb_list_add_tail(&s->h2->dirty, &s->dirty);
+		struct h2_busy *b = hb_h2__busy(s);
+
+		if (!hb_list_linked(&b->dirty))
+			hb_list_add_tail(&s->h2->dirty, &b->dirty);
 	} else if (s->base.dead && !s->base.lingering) {
 		if (s->over)
 			hb_h2__stream_tell(s);
@@ -53,11 +55,12 @@ hb_h2__detach(struct h2_stream *s)
 	if (!s->over)
 		(void)nghttp2_session_set_stream_user_data(h2->ng, s->id, NULL);
 	hb_list_del(&s->node);
-	hb_list_del(&s->dirty);
+	if (s->busy != NULL)
+		hb_list_del(&s->busy->dirty);
 	hb_h2__window_gone(s);
 	hb_h2__writer_gone(s);
-	HB_ASSERT(h2->buffered >= s->rx.len);
-	h2->buffered -= s->rx.len;
+	HB_ASSERT(h2->buffered >= hb_h2__rx_len(s));
+	h2->buffered -= hb_h2__rx_len(s);
 	s->h2 = NULL;
 	hb_h2__credit(h2, 0);
 }

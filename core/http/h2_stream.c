@@ -30,7 +30,6 @@ hb_h2__stream_new(struct hb_h2 *h2, int32_t id)
 	s->server = h2->server;
 	s->id = id;
 	s->opened_ms = (uint32_t)hb_now_ms(h2->worker);
-	hb_list_init(&s->dirty);
 	hb_list_add_tail(&h2->streams, &s->node);
 	return (s);
 }
@@ -40,9 +39,7 @@ stream_free(struct hb_transport *t)
 {
 	struct h2_stream *s = stream_of(t);
 
-	hb_buf_fini(&s->rx);
-	hb_buf_fini(&s->tx);
-	hb_h2__fields_free(&s->fields);
+	HB_ASSERT(s->busy == NULL);
 	t->magic = 0;
 	hb_free(s);
 }
@@ -58,8 +55,7 @@ bury(struct h2_stream *s)
 		s->lingers = false;
 	}
 	/* Borrowed bytes would not live until the dead list is freed. */
-	hb_buf_fini(&s->rx);
-	hb_buf_fini(&s->tx);
+	hb_h2__busy_free(s);
 	hb_transport_bury(&s->base, stream_free);
 }
 
@@ -69,7 +65,7 @@ hb_h2__stream_reset(struct h2_stream *s, uint32_t error_code)
 	if (s->h2 == NULL || s->over)
 		return;
 	/* nghttp2 drops what was written and has not gone; what was put off counts as gone. */
-	if (s->quiet > 0)
+	if (s->busy != NULL && s->busy->quiet > 0)
 		hb_h2__send(s->h2);
 	(void)nghttp2_submit_rst_stream(s->h2->ng, NGHTTP2_FLAG_NONE, s->id, error_code);
 }
@@ -99,7 +95,8 @@ hb_h2__stream_lost(struct h2_stream *s, enum hb_close_reason reason)
 		bury(s);
 		return;
 	}
-	hb_buf_own(&s->rx);
+	if (s->busy != NULL)
+		hb_buf_own(&s->busy->rx);
 	hb_transport_run_soon(&s->base);
 }
 
@@ -108,9 +105,11 @@ hb_h2__stream_lost(struct h2_stream *s, enum hb_close_reason reason)
 static void
 discard(struct h2_stream *s)
 {
-	size_t n = s->rx.len;
+	size_t n = hb_h2__rx_len(s);
 
-	hb_buf_fini(&s->rx);
+	if (n > 0)
+		hb_buf_fini(&s->busy->rx);
+	hb_h2__busy_done(s);
 	if (s->h2 == NULL || n == 0)
 		return;
 	s->h2->buffered -= n;
@@ -123,15 +122,17 @@ static void
 tell_data(struct h2_stream *s)
 {
 	struct hb_buf buf = { NULL, NULL, 0 };
-	size_t n = s->rx.len;
+	size_t n = hb_h2__rx_len(s);
 
 	if ((n == 0 && (!s->rx_end || s->rx_end_told)) || !hb_transport_can_read(&s->base)) {
-		hb_buf_own(&s->rx);
-		if (n > 0)
+		if (n > 0) {
+			hb_buf_own(&s->busy->rx);
 			hb_h2__window_held(s);
+		}
 		return;
 	}
-	hb_buf_move(&buf, &s->rx);
+	if (n > 0)
+		hb_buf_move(&buf, &s->busy->rx);
 	s->rx_end_told = s->rx_end;
 	if (s->h2 != NULL)
 		s->h2->buffered -= n;
@@ -158,16 +159,18 @@ hb_h2__stream_level(struct h2_stream *s)
 {
 	bool full = s->writer != 0 && s->h2->blocked;
 
-	hb_transport_level(&s->base, full ? SIZE_MAX : s->tx.len);
+	hb_transport_level(&s->base, full ? SIZE_MAX : hb_h2__tx_len(s));
 }
 
 static void
 tell_sent(struct h2_stream *s)
 {
-	uint32_t n = s->sent;
+	uint32_t n = hb_h2__sent(s);
 
-	s->sent = 0;
-	hb_transport_emit_sent(&s->base, n);
+	if (n > 0) {
+		s->busy->sent = 0;
+		hb_transport_emit_sent(&s->base, n);
+	}
 	if (sink_there(s))
 		hb_h2__stream_level(s);
 	if (sink_there(s) && s->base.write_ended && !s->base.write_flushed &&
@@ -200,14 +203,15 @@ hb_h2__stream_tell(struct h2_stream *s)
 		s->connected_told = true;
 		hb_transport_emit_connected(&s->base);
 		hb_transport_emit_secured(&s->base);
-		hb_h2__fields_free(&s->fields);
+		hb_h2__fields_drop(s);
 	}
 	if (sink_there(s))
 		tell_data(s);
 	if (sink_there(s))
 		tell_sent(s);
-	if (sink_there(s) && s->reason != HB_CLOSE_NONE && s->rx.len == 0)
+	if (sink_there(s) && s->reason != HB_CLOSE_NONE && hb_h2__rx_len(s) == 0)
 		hb_transport_emit_closed(&s->base, (enum hb_close_reason)s->reason);
+	hb_h2__busy_done(s);
 }
 
 /* ------------------------------------------------------------------ bytes from and to nghttp2 */
@@ -225,7 +229,7 @@ hb_h2__stream_data(struct h2_stream *s, const uint8_t *p, size_t n)
 		return;
 	}
 	HB_ASSERT(h2->n_slices < H2_SLICES_MAX);
-	hb_buf_borrow(&s->rx, &h2->slices[h2->n_slices++], p, n);
+	hb_buf_borrow(&hb_h2__busy(s)->rx, &h2->slices[h2->n_slices++], p, n);
 	h2->buffered += n;
 	hb_h2__mark(s);
 }
@@ -246,10 +250,10 @@ frame_size(size_t n)
 static ssize_t
 stream_read(struct h2_stream *s, size_t max, uint32_t *flags)
 {
-	size_t n = HB_MIN(max, s->tx.len);
+	size_t tx = hb_h2__tx_len(s), n = HB_MIN(max, tx);
 
 	*flags |= NGHTTP2_DATA_FLAG_NO_COPY;
-	if (n < s->tx.len)
+	if (n < tx)
 		return ((ssize_t)frame_size(n));
 	*flags |= NGHTTP2_DATA_FLAG_EOF | (s->tx_end ? 0 : NGHTTP2_DATA_FLAG_NO_END_STREAM);
 	s->sends = false;
@@ -278,7 +282,7 @@ hb_h2__stream_send(struct h2_stream *s)
 
 	/* A client sends nothing before it was accepted. */
 	if (s->sends || !s->responded || s->over || s->h2 == NULL ||
-		(s->tx.len == 0 && !(s->tx_end && !s->tx_end_sent)))
+		(hb_h2__tx_len(s) == 0 && !(s->tx_end && !s->tx_end_sent)))
 		return;
 	s->sends = nghttp2_submit_data(s->h2->ng, NGHTTP2_FLAG_END_STREAM, s->id, &provider) == 0;
 }
@@ -377,10 +381,12 @@ start_tx(struct h2_stream *s)
 static bool
 put_off(struct h2_stream *s)
 {
-	if (s->tx.len > H2_SMALL_WRITE)
+	struct h2_busy *b = s->busy;
+
+	if (b->tx.len > H2_SMALL_WRITE)
 		return (false);
-	hb_buf_own(&s->tx);
-	s->quiet = (uint16_t)s->tx.len;
+	hb_buf_own(&b->tx);
+	b->quiet = (uint16_t)b->tx.len;
 	hb_h2__stream_send(s);
 	hb_h2__send_soon(s->h2);
 	return (true);
@@ -390,8 +396,9 @@ static void
 stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 {
 	struct h2_stream *s = stream_of(t);
-	size_t queued = s->tx.len - s->quiet;
-	uint32_t sent = s->sent;
+	struct h2_busy *b;
+	size_t queued;
+	uint32_t sent;
 	bool first;
 
 	if (s->h2 == NULL || s->over || s->tx_gone) {
@@ -401,25 +408,32 @@ stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 		return;
 	}
 	s->tx_end = end;
-	first = s->tx.len == 0;
-	hb_buf_move(&s->tx, buf);
-	if (first && put_off(s))
+	b = hb_h2__busy(s);
+	queued = b->tx.len - b->quiet;
+	sent = b->sent;
+	first = b->tx.len == 0;
+	hb_buf_move(&b->tx, buf);
+	if (first && put_off(s)) {
+		hb_h2__busy_done(s);
 		return;
+	}
 	s->writing = true;
 	hb_h2__writer_wrote(s);
 	start_tx(s);
 	s->writing = false;
 	if (t->dead) {
-		hb_buf_fini(&s->tx);
+		hb_h2__busy_free(s);
 		return;
 	}
+	b = hb_h2__busy(s);
 	/* on_sent is for bytes that had to wait. */
-	s->sent = sent + (uint32_t)HB_MIN((size_t)(s->sent - sent), queued);
-	if (s->tx.len > 0)
-		hb_buf_own(&s->tx);
+	b->sent = sent + (uint32_t)HB_MIN((size_t)(b->sent - sent), queued);
+	if (b->tx.len > 0)
+		hb_buf_own(&b->tx);
 	hb_h2__stream_level(s);
-	if (!t->dead && (s->sent > 0 || s->tx_end_sent))
+	if (!t->dead && (hb_h2__sent(s) > 0 || s->tx_end_sent))
 		hb_transport_run_soon(t);
+	hb_h2__busy_done(s);
 }
 
 static void
@@ -427,7 +441,7 @@ stream_read_enable(struct hb_transport *t, bool on)
 {
 	struct h2_stream *s = stream_of(t);
 
-	if (on && (s->rx.len > 0 || s->rx_end || s->reason != HB_CLOSE_NONE))
+	if (on && (hb_h2__rx_len(s) > 0 || s->rx_end || s->reason != HB_CLOSE_NONE))
 		hb_transport_run_soon(t);
 }
 
@@ -539,7 +553,7 @@ stream_reject(struct hb_transport *t, enum hb_close_reason reason)
 static size_t
 stream_pending(const struct hb_transport *t)
 {
-	return (stream_of(t)->tx.len);
+	return (hb_h2__tx_len(stream_of(t)));
 }
 
 static struct hb_transport *
@@ -622,7 +636,7 @@ hb_h2_stream_response(const struct hb_transport *t,
 	void (*fn)(void *arg, struct hb_str name, struct hb_str value), void *arg)
 {
 	const struct h2_stream *s = stream_of(t);
-	const struct h2_fields *f = s->fields;
+	const struct h2_fields *f = hb_h2__fields(s);
 
 	HB_ASSERT(!s->server);
 	for (uint32_t i = 0; f != NULL && s->headers_done && i < f->n; i++) {
