@@ -49,6 +49,8 @@ count_unit() {
 unit_tests() {
 	local long=$1 pattern=$2 tag=-long targets log rc=0
 	[ -z "$long" ] || tag=
+	# Tests of the objects that are shipped.
+	[ -z "$CONFIG" ] || tag=${tag:+$tag,}-plain
 	targets='//test/... //docs/...'
 	if [ -n "$pattern" ]; then
 		targets=$(bazel query --noshow_progress "filter('$pattern', tests(//test/... + //docs/...))" 2>/dev/null | tr '\n' ' ')

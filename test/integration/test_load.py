@@ -190,7 +190,7 @@ def test_a_proxy_that_dies_is_an_error(hbone, certs, origin, mode):
     h.process.wait()
     code = p.wait()
     r = json.loads(next(x for x in p.lines if x and '"errors"' in x))
-    assert code == 1 and r["errors"] >= 2, p.output()
+    assert code == 1 and r["errors"] > 0, p.output()
     assert re.search(r"lost|refused|reset|opened", r["error"]), r
 
 

@@ -65,8 +65,28 @@ def connect(h, listener="in"):
     return dial(h.port(listener))
 
 
+class ResetConnection:
+    """A connection that was reset while it was made: the kernel tells of it at connect, or at the first use."""
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def close(self):
+        pass
+
+    def recv(self, *_):
+        raise ConnectionResetError
+
+    sendall = shutdown = recv
+
+
 def dial(port):
-    s = socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT)
+    try:
+        s = socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT)
+    except ConnectionResetError:
+        return ResetConnection()
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
 
