@@ -25,7 +25,8 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run("ca", "init", "ca")[0] == 0
     for identity in IDENTITIES:
-        assert run("ca", "issue", "ca", "--id", f"spiffe://cluster.local/ns/{identity}")[0] == 0
+        names = ("--dns", "web.example") if identity.endswith("ingress") else ()
+        assert run("ca", "issue", "ca", "--id", f"spiffe://cluster.local/ns/{identity}", *names)[0] == 0
     assert run("ca", "issue", "ca", "--id", "spiffe://cluster.local/ns/out/sa/api", "--dns",
                "api.example,shop.example")[0] == 0
     return tmp_path
@@ -89,6 +90,7 @@ def test_all_roles_run_beside_each_other(hbone, home, service):
     assert get(ingress.port("tcp")) == "this is web"
     assert get(ingress.port("tls"), "shop.example", home / "ca/ca.pem") == "this is secret"
     assert get(ingress.port("tls"), "other.example", home / "ca/ca.pem") is None
+    assert get(ingress.port("ends"), "web.example", home / "ca/ca.pem") == "this is web"
     outbound = hbone(example("outbound", ports))
     double = hbone(example("double", ports))
     assert get(outbound.port("single")) == "this is web"
