@@ -31,7 +31,7 @@ leak(struct hb_h2 *h2)
 		return;
 	g->leaked_ms += s * LEAK_MS;
 	for (i = 0; i < HB_H2_FLOOD_MAX; i++) {
-		n = s * HB_MAX(h2->opt.flood[i] / LEAK_PART, 1u);
+		n = s * HB_MAX(h2->opt->flood[i] / LEAK_PART, 1u);
 		g->level[i] -= (uint32_t)HB_MIN(n, (uint64_t)g->level[i]);
 	}
 }
@@ -51,7 +51,7 @@ hb_h2__guard_add(struct hb_h2 *h2, enum hb_h2_flood kind)
 	if (h2->guard.flooded)
 		return (false);
 	leak(h2);
-	if (++h2->guard.level[kind] <= h2->opt.flood[kind])
+	if (++h2->guard.level[kind] <= h2->opt->flood[kind])
 		return (true);
 	flooded(h2, kind);
 	return (false);
@@ -179,7 +179,7 @@ static uint64_t
 earliest(const struct hb_h2 *h2)
 {
 	const struct h2_guard *g = &h2->guard;
-	const struct hb_h2_options *o = &h2->opt;
+	const struct hb_h2_options *o = h2->opt;
 	uint64_t due = 0;
 
 #define DUE(cond, at)                                   \
@@ -221,7 +221,7 @@ on_timer(struct hb_timer *t)
 {
 	struct hb_h2 *h2 = HB_CONTAINER(t, struct hb_h2, timer);
 	struct h2_guard *g = &h2->guard;
-	const struct hb_h2_options *o = &h2->opt;
+	const struct hb_h2_options *o = h2->opt;
 	uint64_t now = hb_now_ms(h2->worker);
 
 	HB_CHECK(h2, HB_H2_MAGIC);

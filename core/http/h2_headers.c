@@ -66,7 +66,7 @@ put(struct h2_fields *f, struct hb_str s)
 void
 hb_h2__fields_add(struct h2_stream *s, struct hb_str name, struct hb_str value)
 {
-	const struct hb_h2_options *opt = &s->h2->opt;
+	const struct hb_h2_options *opt = s->h2->opt;
 	struct h2_busy *b = hb_h2__busy(s);
 	struct h2_fields *f = b->fields;
 

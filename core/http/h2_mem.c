@@ -54,9 +54,16 @@ hb_h2_worker_fini(struct hb_worker *w)
 	if (p == NULL)
 		return;
 	HB_ASSERT(!p->fields_used);
+	HB_ASSERT(p->options == NULL);
 	hb_h2__busy_fini(p);
 	HB_ASSERT(munmap(p->ring, RING_SIZE) == 0);
 	HB_ASSERT(munmap(p, sizeof *p) == 0);
+}
+
+static bool
+is_ring(const struct hb_h2 *h2, const void *p)
+{
+	return (h2->ring_lent && p == hb_h2__worker(h2->worker)->ring);
 }
 
 static void *
@@ -64,9 +71,9 @@ mem_malloc(size_t n, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 
-	if (HB_UNLIKELY(n == RING_SIZE) && h2->server && h2->ring == NULL) {
-		h2->ring = hb_h2__worker(h2->worker)->ring;
-		return (h2->ring);
+	if (HB_UNLIKELY(n == RING_SIZE) && h2->server && !h2->ring_lent) {
+		h2->ring_lent = true;
+		return (hb_h2__worker(h2->worker)->ring);
 	}
 	return (hb_malloc(n));
 }
@@ -83,7 +90,7 @@ mem_free(void *p, void *user_data)
 {
 	const struct hb_h2 *h2 = user_data;
 
-	if (p != NULL && p != h2->lent && p != h2->ring)
+	if (p != NULL && p != h2->lent && !is_ring(h2, p))
 		hb_free(p);
 }
 
@@ -98,7 +105,7 @@ mem_realloc(void *p, size_t n, void *user_data)
 		h2->lent_size = (uint32_t)n;
 		return (h2->lent);
 	}
-	HB_ASSERT(p == NULL || (p != h2->lent && p != h2->ring));
+	HB_ASSERT(p == NULL || (p != h2->lent && !is_ring(h2, p)));
 	return (hb_realloc(p, n));
 }
 

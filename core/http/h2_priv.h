@@ -47,14 +47,15 @@ struct hb_h2 {
 	nghttp2_session           *ng;      /* until the memory goes                      */
 	uint8_t                   *lent;    /* the worker's: its frame buffer, h2_mem.c   */
 	uint32_t                   lent_size;
-	void                      *ring;    /* the worker's: of a server's encoder        */
 	const struct hb_h2_events *ev;      /* NULL = the sink let go, or was told        */
 	void                      *sink;
-	struct hb_h2_options       opt;
+	const struct hb_h2_options *opt;    /* one reference: h2_options.c                */
 	struct hb_list             streams; /* attached to this session                   */
 	struct hb_list             dirty;   /* of those, with something to tell           */
-	struct hb_run              run;
-	struct hb_dead             dead_node;
+	union {
+		struct hb_run      run;
+		struct hb_dead     dead_node; /* once it is over                          */
+	};
 	struct hb_buf              out;     /* frames of one send loop                    */
 	struct h2_writers         *writers; /* owned; NULL = none                         */
 	struct hb_slice           *slices;  /* of the receive loop on the stack           */
@@ -70,10 +71,7 @@ struct hb_h2 {
 	uint8_t                    drain;    /* enum h2_drain                             */
 	struct h2_guard            guard;
 	struct hb_timer            timer;    /* the earliest of what h2_guard.c waits for */
-	/* Of hb_h2_stream_reject, while it is on the stack. */
-	const struct hb_h2_header *reject_headers;
-	size_t                     n_reject_headers;
-	unsigned                   reject_status;
+	const struct h2_reject    *reject;   /* of hb_h2_stream_reject on the stack       */
 	bool server, dead;
 	bool receiving;  /* nghttp2 or a delivery is on the stack: sending waits          */
 	bool sending;
@@ -81,6 +79,13 @@ struct hb_h2 {
 	bool begun;      /* what comes before the second frame was sent                   */
 	bool goaway_got, goaway_told;
 	bool lower_ended;
+	bool ring_lent;  /* a server's encoder has the worker's                          */
+};
+
+struct h2_reject {
+	const struct hb_h2_header *headers;
+	size_t                     n_headers;
+	unsigned                   status;
 };
 
 /* Fields of a request or response while they arrive. */
@@ -107,6 +112,7 @@ struct h2_worker {
 	void            *ring;     /* owned; nobody may touch it: h2_mem.c */
 	struct h2_busy  *kept;     /* owned; h2_busy.c */
 	unsigned         n_kept;
+	struct h2_shared *options; /* h2_options.c */
 	struct h2_field  v[32];
 	char             text[4096];
 	uint8_t          frame[H2_FRAME_MAX + 4096u]; /* see h2_mem.c */
@@ -228,6 +234,10 @@ hb_h2__busy_done(struct h2_stream *s)
 		!hb_list_linked(&b->dirty))
 		hb_h2__busy_free(s);
 }
+
+/* h2_options.c: what was given (NULL = nothing), with defaults; the caller has one reference. */
+const struct hb_h2_options *hb_h2__options(struct hb_worker *, const struct hb_h2_options *);
+void hb_h2__options_drop(struct hb_worker *, const struct hb_h2_options **);
 
 /* h2_mem.c */
 nghttp2_mem hb_h2__mem(struct hb_h2 *);

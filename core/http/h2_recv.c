@@ -17,7 +17,7 @@ on_begin_headers(nghttp2_session *ng, const nghttp2_frame *frame, void *user_dat
 		return (0);
 	h2->active++;
 	hb_h2__count(h2, HB_H2_REQUEST);
-	if (h2->active > h2->opt.streams_max || h2->drain == H2_DRAIN_FINAL) {
+	if (h2->active > h2->opt->streams_max || h2->drain == H2_DRAIN_FINAL) {
 		h2->refused++;
 		hb_h2__count(h2, HB_H2_REFUSED);
 		(void)nghttp2_submit_rst_stream(

@@ -51,7 +51,7 @@ begin(struct hb_h2 *h2, const uint8_t *p, size_t n)
 	HB_ASSERT(n >= FRAME_HEADER && copy[3] == NGHTTP2_SETTINGS);
 	for (off = FRAME_HEADER; h2->server && off + SETTING_SIZE <= n; off += SETTING_SIZE) {
 		if (copy[off] == 0 && copy[off + 1] == NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
-			put_u32(copy + off + 2, h2->opt.streams_max);
+			put_u32(copy + off + 2, h2->opt->streams_max);
 	}
 	hb_buf_commit(&h2->out, n);
 }

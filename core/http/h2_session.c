@@ -5,17 +5,6 @@
 #include <pthread.h>
 #include "core/http/h2_priv.h"
 
-#define STREAMS_MAX      1024u
-#define STREAM_WINDOW    (256u * 1024u)
-#define WINDOW_GROWN     (4u * 1024u * 1024u)
-#define SESSION_WINDOW   (16u * 1024u * 1024u)
-#define FRAME_MAX        (1024u * 1024u)
-#define BUFFERED_MAX     (16u * 1024u * 1024u)
-#define HEADERS_MAX      100u
-#define HEADER_BYTES_MAX (64u * 1024u)
-#define WINDOW_LIMIT     0x7fffffffu
-#define TIMEOUT_MS       15000u
-#define KEEPALIVE_MS     20000u
 /* nghttp2's own limits on resets and answers: h2_guard.c replaces them. */
 #define RESETS_BURST     100000u
 #define RESETS_PER_S     10000u
@@ -69,7 +58,7 @@ void
 hb_h2__credit(struct hb_h2 *h2, size_t n)
 {
 	h2->credit += n;
-	if (h2->credit == 0 || h2->buffered > h2->opt.buffered_max || h2->dead)
+	if (h2->credit == 0 || h2->buffered > h2->opt->buffered_max || h2->dead)
 		return;
 	(void)nghttp2_session_consume_connection(h2->ng, h2->credit);
 	h2->credit = 0;
@@ -115,7 +104,7 @@ settle(struct hb_h2 *h2)
 	if (h2->dead)
 		return;
 	hb_h2__send(h2);
-	if (nghttp2_session_get_outbound_queue_size(h2->ng) > h2->opt.flood[HB_H2_FLOOD_OUTBOUND])
+	if (nghttp2_session_get_outbound_queue_size(h2->ng) > h2->opt->flood[HB_H2_FLOOD_OUTBOUND])
 		hb_h2__fail(h2, hb_h2__guard_reason(h2, NGHTTP2_ERR_FLOODED));
 	if (h2->goaway_got && !h2->goaway_told) {
 		h2->goaway_told = true;
@@ -158,6 +147,7 @@ session_free(struct hb_dead *d)
 	nghttp2_session_del(h2->ng);
 	hb_buf_fini(&h2->out);
 	HB_ASSERT(h2->writers == NULL);
+	hb_h2__options_drop(h2->worker, &h2->opt);
 	HB_DEL(h2);
 }
 
@@ -371,40 +361,12 @@ make_once(void)
 }
 
 static void
-set_options(struct hb_h2_options *to, const struct hb_h2_options *from)
-{
-	if (from != NULL)
-		*to = *from;
-#define DEFAULT(field, value) to->field = to->field == 0 ? (value) : to->field
-	DEFAULT(streams_max, STREAMS_MAX);
-	DEFAULT(stream_window, STREAM_WINDOW);
-	DEFAULT(stream_window_max, WINDOW_GROWN);
-	DEFAULT(session_window, SESSION_WINDOW);
-	DEFAULT(frame_max, FRAME_MAX);
-	DEFAULT(buffered_max, BUFFERED_MAX);
-	DEFAULT(headers_max, HEADERS_MAX);
-	DEFAULT(header_bytes_max, HEADER_BYTES_MAX);
-	DEFAULT(flush_timeout_ms, HB_FLUSH_TIMEOUT_MS);
-	DEFAULT(start_timeout_ms, TIMEOUT_MS);
-	DEFAULT(headers_timeout_ms, TIMEOUT_MS);
-	DEFAULT(keepalive_timeout_ms, KEEPALIVE_MS);
-#define X(e, n, d, t) DEFAULT(flood[HB_H2_FLOOD_##e], d);
-	HB_H2_FLOODS(X)
-#undef X
-#undef DEFAULT
-	to->stream_window = HB_MIN(to->stream_window, WINDOW_LIMIT);
-	to->session_window = HB_MIN(to->session_window, WINDOW_LIMIT);
-	to->stream_window_max = HB_MAX(
-		HB_MIN(to->stream_window_max, to->session_window), to->stream_window);
-}
-
-static void
 announce(struct hb_h2 *h2)
 {
 	nghttp2_settings_entry entries[] = {
-		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h2->opt.stream_window },
-		{ NGHTTP2_SETTINGS_MAX_FRAME_SIZE, h2->opt.frame_max },
-		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->opt.header_bytes_max },
+		{ NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, h2->opt->stream_window },
+		{ NGHTTP2_SETTINGS_MAX_FRAME_SIZE, h2->opt->frame_max },
+		{ NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, h2->opt->header_bytes_max },
 		{ h2->server ? NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS :
 			       NGHTTP2_SETTINGS_ENABLE_PUSH,
 			h2->server ? NGHTTP2_MAX_WINDOW_SIZE : 0 },
@@ -413,13 +375,13 @@ announce(struct hb_h2 *h2)
 	HB_ASSERT(nghttp2_submit_settings(
 			  h2->ng, NGHTTP2_FLAG_NONE, entries, HB_ARRAY_LEN(entries)) == 0);
 	HB_ASSERT(nghttp2_session_set_local_window_size(
-			  h2->ng, NGHTTP2_FLAG_NONE, 0, (int32_t)h2->opt.session_window) == 0);
+			  h2->ng, NGHTTP2_FLAG_NONE, 0, (int32_t)h2->opt->session_window) == 0);
 }
 
 static void
 make_session(struct hb_h2 *h2)
 {
-	uint32_t continuations = h2->opt.flood[HB_H2_FLOOD_CONTINUATIONS];
+	uint32_t continuations = h2->opt->flood[HB_H2_FLOOD_CONTINUATIONS];
 	nghttp2_option *own = NULL, *o = h2->server ? server_options : options;
 	nghttp2_mem mem = hb_h2__mem(h2);
 	const uint8_t *p;
@@ -454,7 +416,7 @@ hb_h2_new(struct hb_transport *lower, bool server, const struct hb_h2_options *o
 	hb_list_init(&h2->streams);
 	hb_list_init(&h2->dirty);
 	hb_run_init(&h2->run, session_run);
-	set_options(&h2->opt, opt);
+	h2->opt = hb_h2__options(h2->worker, opt);
 	make_session(h2);
 	announce(h2);
 	hb_h2__guard_init(h2);

@@ -487,7 +487,7 @@ stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 	s->lingers = true;
 	s->linger->stream = s;
 	hb_timer_init(&s->linger->timer, t->worker, linger_timeout);
-	hb_timer_start(&s->linger->timer, s->h2->opt.flush_timeout_ms);
+	hb_timer_start(&s->linger->timer, s->h2->opt->flush_timeout_ms);
 	s->tx_end = true;
 	hb_h2__stream_send(s);
 	hb_h2__send_soon(s->h2);
@@ -544,10 +544,10 @@ stream_reject(struct hb_transport *t, enum hb_close_reason reason)
 	struct h2_stream *s = stream_of(t);
 	struct hb_h2 *h2 = s->h2;
 
-	if (h2 != NULL && h2->reject_status != 0)
-		reject_with(s, h2->reject_status, h2->reject_headers, h2->n_reject_headers);
+	if (h2 != NULL && h2->reject != NULL)
+		reject_with(s, h2->reject->status, h2->reject->headers, h2->reject->n_headers);
 	else
-		reject_with(s, h2 == NULL ? 0 : hb_h2_status(h2->opt.flavour, reason), NULL, 0);
+		reject_with(s, h2 == NULL ? 0 : hb_h2_status(h2->opt->flavour, reason), NULL, 0);
 }
 
 static size_t
@@ -675,16 +675,12 @@ void
 hb_h2_stream_reject(
 	struct hb_transport **tp, unsigned status, const struct hb_h2_header *headers, size_t n)
 {
-	struct h2_stream *s = stream_of(*tp);
+	const struct h2_reject reject = { headers, n, status };
+	struct hb_h2 *h2 = stream_of(*tp)->h2;
 
-	struct hb_h2 *h2 = s->h2;
-
-	if (h2 != NULL) {
-		h2->reject_status = status;
-		h2->reject_headers = headers;
-		h2->n_reject_headers = n;
-	}
+	if (h2 != NULL)
+		h2->reject = &reject;
 	hb_transport_reject(tp, HB_CLOSE_LOCAL_CLOSE);
 	if (h2 != NULL)
-		h2->reject_status = 0;
+		h2->reject = NULL;
 }

@@ -10,7 +10,7 @@
 static size_t
 grown_max(const struct hb_h2 *h2)
 {
-	return (h2->opt.buffered_max / 4 * 3);
+	return (h2->opt->buffered_max / 4 * 3);
 }
 
 /* Relative to what nghttp2 knows: before SETTINGS are acknowledged it counts with less. */
@@ -32,17 +32,17 @@ void
 hb_h2__window_taken(struct h2_stream *s, size_t n)
 {
 	struct hb_h2 *h2 = s->h2;
-	size_t window = (size_t)h2->opt.stream_window + s->grown, more;
+	size_t window = (size_t)h2->opt->stream_window + s->grown, more;
 
 	HB_ASSERT(!s->over);
 	s->held = false;
-	if (window >= h2->opt.stream_window_max || s->rx_end)
+	if (window >= h2->opt->stream_window_max || s->rx_end)
 		return;
 	s->taken += (uint32_t)HB_MIN(n, window);
 	if (s->taken < window)
 		return;
 	s->taken = 0;
-	more = HB_MIN(window, h2->opt.stream_window_max - window);
+	more = HB_MIN(window, h2->opt->stream_window_max - window);
 	if (h2->grown + more <= grown_max(h2))
 		change(s, (int32_t)more);
 }
