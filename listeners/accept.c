@@ -46,8 +46,7 @@ local_address(const struct hb_listener *l, unsigned address, int fd, struct hb_f
 			memcmp(bound->u.ip, zero, bound->kind == HB_ADDR_V4 ? 4 : 16) == 0) &&
 		getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
 		hb_addr_from_sockaddr(&a, (struct sockaddr *)&ss, len);
-	hb_addr_copy(&f->arena, &f->direct_local, &a);
-	f->local = f->direct_local;
+	hb_addr_copy(&f->arena, &f->local, &a);
 }
 
 static void
@@ -62,8 +61,7 @@ serve(struct hb_ldoor *d, unsigned address, int fd, const struct sockaddr_storag
 	hb_facts_init(&f);
 	local_address(lw->listener, address, fd, &f);
 	hb_addr_from_sockaddr(&a, (const struct sockaddr *)peer, peer_len);
-	hb_addr_copy(&f.arena, &f.direct_remote, &a);
-	f.remote = f.direct_remote;
+	hb_addr_copy(&f.arena, &f.remote, &a);
 	/* Most options come from the listening socket, see socket.c. */
 	if (lw->listener->accepted.congestion[0] != '\0')
 		options = &lw->listener->accepted;

@@ -251,7 +251,8 @@ row_matches(const struct query *q, const struct row *r)
 
 	if (!is_wanted(q->listener, hb_str(r->listener)) ||
 		!is_wanted(q->chain, hb_str(r->chain)) || !is_wanted(q->cluster, r->cluster) ||
-		!is_wanted(q->sni, r->facts->sni) || !is_wanted(q->authority, r->facts->authority))
+		!is_wanted(q->sni, hb_facts_hello(r->facts)->sni) ||
+		!is_wanted(q->authority, r->facts->authority))
 		return (false);
 	if (q->peer == NULL)
 		return (true);
@@ -274,7 +275,7 @@ row_json(struct hb_text *t, const struct row *r, const char *peer, const char *e
 	hb_text_printf(t, "{\"id\":%llu", (unsigned long long)r->id);
 	json_field(t, "state", hb_str(r->state));
 	json_field(t, "peer", hb_str(peer));
-	json_field(t, "sni", r->facts->sni);
+	json_field(t, "sni", hb_facts_hello(r->facts)->sni);
 	json_field(t, "principal", r->principal);
 	json_field(t, "authority", r->facts->authority);
 	json_field(t, "listener", hb_str(r->listener));
@@ -304,7 +305,7 @@ row_table(struct hb_text *t, const struct row *r, const char *peer, const char *
 {
 	hb_text_printf(t, "%-15llu %-10s ", (unsigned long long)r->id, r->state);
 	cell(t, 21, hb_str(peer));
-	cell(t, 32, r->facts->sni);
+	cell(t, 32, hb_facts_hello(r->facts)->sni);
 	cell(t, 20, hb_str(r->listener));
 	cell(t, 20, hb_str(r->chain));
 	cell(t, 24, r->cluster);
@@ -351,7 +352,7 @@ row_log(struct hb_text *t, const struct row *r, const char *peer, const char *en
 {
 	hb_text_printf(t, "id=%llu state=%s", (unsigned long long)r->id, r->state);
 	log_pair(t, "peer", hb_str(peer));
-	log_pair(t, "sni", r->facts->sni);
+	log_pair(t, "sni", hb_facts_hello(r->facts)->sni);
 	log_pair(t, "listener", hb_str(r->listener));
 	log_pair(t, "chain", hb_str(r->chain));
 	log_pair(t, "cluster", r->cluster);
@@ -409,7 +410,7 @@ add_conn(void *arg, struct hb_conn *c)
 		.chain = v.chain,
 		.facts = v.facts,
 		.cluster = HB_STR(""),
-		.principal = identity == NULL ? HB_STR("") : identity->principal };
+		.principal = identity == NULL ? HB_STR("") : hb_facts_tls(identity)->principal };
 	if (v.upstream != NULL) {
 		r.cluster = v.upstream->cluster;
 		r.endpoint = v.upstream->endpoint;

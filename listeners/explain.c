@@ -84,7 +84,7 @@ by_name(struct hb_str name, struct hb_facts *f, struct hb_explain *e)
 		return (NULL);
 	}
 	if (f->local.kind == HB_ADDR_NONE)
-		f->local = f->direct_local = l->bound[0];
+		f->local = l->bound[0];
 	hb_explain_step(e, "listener", l->name, "chosen", "by name");
 	return (l);
 }
@@ -110,13 +110,11 @@ explain_filters(const struct hb_listener *l, struct hb_facts *f, struct hb_expla
 			hb_explain_step(e, "listener_filter", lf->label, "pass",
 				"looks at the first bytes");
 	}
-	if (tls || !hb_str_eq(f->transport_protocol, HB_STR("tls")))
+	if (tls || !hb_str_eq(hb_facts_transport_protocol(f), HB_STR("tls")))
 		return;
 	hb_explain_step(e, "listener_filter", "tls_inspector", "missing",
 		"server name and protocols stay unknown when the chain is chosen");
-	f->transport_protocol = HB_STR("raw_buffer");
-	f->sni = HB_STR("");
-	f->n_alpn = 0;
+	*hb_facts_hello_edit(f) = (struct hb_facts_hello){ 0 };
 }
 
 void

@@ -141,9 +141,9 @@ on_secured(void *arg, const struct hb_conn *c)
 		return;
 	hb_conn_view(c, &v);
 	hb_stat_inc(d->lw->worker, l->stats, SSL_HANDSHAKE);
-	if (v.facts->tls_resumed)
+	if (hb_facts_tls(v.facts)->resumed)
 		hb_stat_inc(d->lw->worker, l->stats, SSL_REUSED);
-	if (v.facts->peer_cert == NULL)
+	if (hb_facts_tls(v.facts)->peer_cert == NULL)
 		hb_stat_inc(d->lw->worker, l->stats, SSL_NO_CERTIFICATE);
 }
 
@@ -214,7 +214,7 @@ hb_listener_refuse(struct hb_ldoor *d, struct hb_transport *t, struct hb_facts *
 		e.detail = hb_str(detail);
 	hb_access_log_write(w, l->log, &e);
 	HB_LOG(LISTENER, DEBUG, "connection refused", "listener=%s reason=%s sni=\"%.*s\"", l->name,
-		hb_close_info(reason)->name, HB_STR_FMT(facts->sni));
+		hb_close_info(reason)->name, HB_STR_FMT(hb_facts_hello(facts)->sni));
 	if (t != NULL && d->socket)
 		hb_transport_abort(&t, reason);
 	else if (t != NULL)
@@ -246,8 +246,6 @@ hb_listener_start(
 
 	if (lw != d->lw)
 		move(&d, lw);
-	if (facts->transport_protocol.len == 0)
-		facts->transport_protocol = HB_STR("raw_buffer");
 	set = atomic_load_explicit(&l->set, memory_order_acquire);
 	if (set == NULL || lw->closed) {
 		hb_listener_refuse(d, t, facts, start_ms, HB_CLOSE_DRAINED);

@@ -252,13 +252,16 @@ fill_facts(struct hb_facts *to, const struct hb_facts *from, const char *name, u
 
 	hb_facts_init(to);
 	hb_addr_copy(&to->arena, &to->local, &a);
-	to->direct_local = to->local;
 	if (from != NULL) {
-		hb_addr_copy(&to->arena, &to->remote, &from->remote);
-		hb_addr_copy(&to->arena, &to->direct_remote, &from->direct_remote);
+		hb_addr_copy(&to->arena, &to->remote, hb_facts_direct_remote(from));
+		if (!hb_addr_eq(&to->remote, &from->remote)) {
+			hb_facts_keep_direct(to);
+			hb_addr_copy(&to->arena, &to->remote, &from->remote);
+		}
 	}
 	if (peer != NULL)
-		to->principal = hb_arena_str(&to->arena, peer->principal);
+		hb_facts_tls_edit(to)->principal = hb_arena_str(
+			&to->arena, hb_facts_tls(peer)->principal);
 	n = snprintf(text, sizeof text, "%llu", (unsigned long long)hops);
 	(void)hb_facts_metadata_set(
 		to, HB_STR(META_HOPS), HB_STR(META_HOPS_KEY), hb_strn(text, (size_t)n));

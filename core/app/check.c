@@ -77,6 +77,7 @@ int
 hb_app_explain(
 	const struct hb_explain_query *q, bool json, struct hb_text *out, struct hb_err *reterr)
 {
+	struct hb_facts_hello *hello;
 	struct hb_facts f;
 	struct hb_explain *e;
 	int r;
@@ -93,14 +94,12 @@ hb_app_explain(
 		hb_facts_fini(&f);
 		return (r);
 	}
-	f.direct_remote = f.remote;
-	f.direct_local = f.local;
-	f.sni = hb_arena_str(&f.arena, q->sni);
-	hb_str_lower((char *)(uintptr_t)f.sni.p, f.sni.len);
+	hello = hb_facts_hello_edit(&f);
+	hello->sni = hb_arena_str(&f.arena, q->sni);
+	hb_str_lower((char *)(uintptr_t)hello->sni.p, hello->sni.len);
 	explain_alpn(&f, q->alpn);
-	f.transport_protocol = q->sni.len > 0 || q->alpn.len > 0 ? HB_STR("tls") :
-								   HB_STR("raw_buffer");
-	f.principal = hb_arena_str(&f.arena, q->peer);
+	hello->transport_protocol = q->sni.len > 0 || q->alpn.len > 0 ? "tls" : "raw_buffer";
+	hb_facts_tls_edit(&f)->principal = hb_arena_str(&f.arena, q->peer);
 	f.authority = hb_arena_str(&f.arena, q->authority);
 	e = hb_explain_new();
 	hb_listeners_explain(q->listener, &f, e);

@@ -104,8 +104,8 @@ static struct hb_str
 own_principal(const struct hb_facts *f)
 {
 	for (; f != NULL; f = f->parent)
-		if (f->local_cert != NULL)
-			return (hb_str(f->local_cert->spiffe_id));
+		if (hb_facts_tls(f)->local_cert != NULL)
+			return (hb_str(hb_facts_tls(f)->local_cert->spiffe_id));
 	return (HB_STR(""));
 }
 
@@ -137,7 +137,7 @@ source_of(const struct hb_conn_view *v, struct source *s)
 	s->mutual_tls = s->inbound ? peer != NULL : spiffe;
 	s->asked = baggage_of(f, HB_META_REQUEST);
 	s->answered = baggage_of(f, HB_META_RESPONSE);
-	s->principal = peer == NULL ? HB_STR("") : peer->principal;
+	s->principal = peer == NULL ? HB_STR("") : hb_facts_tls(peer)->principal;
 	s->destination = spiffe ? upstream_peer : s->inbound ? own_principal(f) : HB_STR("");
 	s->authority = f->authority;
 }

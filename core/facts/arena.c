@@ -56,7 +56,6 @@ take(struct hb_arena *a, size_t n, size_t alignment)
 		at = 0;
 	}
 	b->used = (uint32_t)(at + n);
-	a->used += n;
 	return (b->data + at);
 }
 
@@ -80,6 +79,16 @@ hb_arena_str(struct hb_arena *a, struct hb_str s)
 	return (hb_strn(p, s.len));
 }
 
+size_t
+hb_arena_used(const struct hb_arena *a)
+{
+	size_t n = 0;
+
+	for (const struct block *b = a->head; b != NULL; b = b->next)
+		n += b->used;
+	return (n);
+}
+
 void
 hb_arena_fini(struct hb_arena *a)
 {
@@ -90,5 +99,4 @@ hb_arena_fini(struct hb_arena *a)
 		hb_free(b);
 	}
 	a->head = NULL;
-	a->used = 0;
 }

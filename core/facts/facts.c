@@ -37,10 +37,86 @@ hb_facts_fini(struct hb_facts *f)
 	memset(f, 0, sizeof *f);
 }
 
+/* ------------------------------------------------------------------ parts */
+
+const struct hb_facts_hello *
+hb_facts_hello(const struct hb_facts *f)
+{
+	static const struct hb_facts_hello none;
+
+	return (f->hello == NULL ? &none : f->hello);
+}
+
+const struct hb_facts_tls *
+hb_facts_tls(const struct hb_facts *f)
+{
+	static const struct hb_facts_tls none;
+
+	return (f->tls == NULL ? &none : f->tls);
+}
+
+struct hb_str
+hb_facts_transport_protocol(const struct hb_facts *f)
+{
+	const char *z = hb_facts_hello(f)->transport_protocol;
+
+	return (hb_str(z == NULL ? "raw_buffer" : z));
+}
+
+struct hb_facts_hello *
+hb_facts_hello_edit(struct hb_facts *f)
+{
+	if (f->hello == NULL)
+		f->hello = hb_arena_alloc(&f->arena, sizeof *f->hello);
+	return (f->hello);
+}
+
+struct hb_facts_tls *
+hb_facts_tls_edit(struct hb_facts *f)
+{
+	if (f->tls == NULL)
+		f->tls = hb_arena_alloc(&f->arena, sizeof *f->tls);
+	return (f->tls);
+}
+
+const struct hb_addr *
+hb_facts_direct_local(const struct hb_facts *f)
+{
+	while (f->direct == NULL && f->parent != NULL)
+		f = f->parent;
+	return (f->direct == NULL ? &f->local : &f->direct[0]);
+}
+
+const struct hb_addr *
+hb_facts_direct_remote(const struct hb_facts *f)
+{
+	while (f->direct == NULL && f->parent != NULL)
+		f = f->parent;
+	return (f->direct == NULL ? &f->remote : &f->direct[1]);
+}
+
+static void
+direct_set(struct hb_facts *f, const struct hb_addr *local, const struct hb_addr *remote)
+{
+	struct hb_addr *direct = hb_arena_alloc(&f->arena, 2 * sizeof *direct);
+
+	hb_addr_copy(&f->arena, &direct[0], local);
+	hb_addr_copy(&f->arena, &direct[1], remote);
+	f->direct = direct;
+}
+
+void
+hb_facts_keep_direct(struct hb_facts *f)
+{
+	if (f->direct == NULL && f->parent == NULL)
+		direct_set(f, &f->local, &f->remote);
+}
+
 bool
 hb_facts_alpn_add(struct hb_facts *f, struct hb_str name)
 {
-	unsigned n = f->n_alpn;
+	struct hb_facts_hello *h = hb_facts_hello_edit(f);
+	unsigned n = h->n_alpn;
 	struct hb_str *more;
 
 	if (n >= HB_FACTS_ALPN_MAX)
@@ -49,12 +125,14 @@ hb_facts_alpn_add(struct hb_facts *f, struct hb_str name)
 	if (n == 0 || (n > 1 && (n & (n - 1)) == 0)) {
 		more = hb_arena_alloc(&f->arena, HB_MAX(2 * n, 2u) * sizeof *more);
 		for (unsigned i = 0; i < n; i++)
-			more[i] = f->alpn[i];
-		f->alpn = more;
+			more[i] = h->alpn[i];
+		h->alpn = more;
 	}
-	f->alpn[f->n_alpn++] = hb_arena_str(&f->arena, name);
+	h->alpn[h->n_alpn++] = hb_arena_str(&f->arena, name);
 	return (true);
 }
+
+/* ------------------------------------------------------------------ lists */
 
 static struct hb_fact_entry *
 entry_find(struct hb_fact_entry *list, struct hb_str ns, struct hb_str key)
@@ -168,7 +246,7 @@ implied(const struct hb_facts *f, struct hb_str key)
 	if (hb_str_eq(key, HB_STR(HB_STATE_AUTHORITY)))
 		v = f->authority;
 	else if (f->parent != NULL && hb_str_eq(key, HB_STR(HB_STATE_PEER_PRINCIPAL)))
-		v = f->parent->principal;
+		v = hb_facts_tls(f->parent)->principal;
 	return (v.len > 0 ? v : (struct hb_str){ 0 });
 }
 
@@ -191,9 +269,11 @@ const struct hb_facts *
 hb_facts_identity(const struct hb_facts *f)
 {
 	for (; f != NULL; f = f->parent) {
-		if (f->peer_cert != NULL || f->principal.len > 0)
+		if (f->tls == NULL)
+			continue;
+		if (f->tls->peer_cert != NULL || f->tls->principal.len > 0)
 			return (f);
-		if (f->tls_version != NULL)
+		if (f->tls->version != NULL)
 			return (NULL);
 	}
 	return (NULL);
@@ -208,7 +288,7 @@ hb_facts_root(const struct hb_facts *f)
 }
 
 static void
-entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint16_t *n,
+entry_copy(struct hb_facts *to, struct hb_fact_entry **list, uint8_t *n,
 	const struct hb_fact_entry *from)
 {
 	struct hb_fact_entry *e;
@@ -243,25 +323,46 @@ z_copy(struct hb_facts *to, const char *z)
 	return (z == NULL ? NULL : hb_arena_str(&to->arena, hb_str(z)).p);
 }
 
+static void
+hello_copy(struct hb_facts *to, const struct hb_facts_hello *from)
+{
+	struct hb_facts_hello *h = hb_facts_hello_edit(to);
+
+	h->transport_protocol = from->transport_protocol;
+	h->sni = str_copy(to, from->sni);
+	for (unsigned i = 0; i < from->n_alpn; i++)
+		(void)hb_facts_alpn_add(to, from->alpn[i]);
+}
+
+static void
+tls_copy(struct hb_facts *to, const struct hb_facts_tls *from)
+{
+	struct hb_facts_tls *t = hb_facts_tls_edit(to);
+
+	t->alpn_chosen = str_copy(to, from->alpn_chosen);
+	t->principal = str_copy(to, from->principal);
+	t->version = z_copy(to, from->version);
+	t->cipher = z_copy(to, from->cipher);
+}
+
 void
 hb_facts_copy(struct hb_facts *to, const struct hb_facts *from)
 {
+	const struct hb_addr *local = hb_facts_direct_local(from);
+	const struct hb_addr *remote = hb_facts_direct_remote(from);
+
 	HB_ASSERT(to != from);
 	hb_facts_init(to);
 	hb_addr_copy(&to->arena, &to->local, &from->local);
 	hb_addr_copy(&to->arena, &to->remote, &from->remote);
-	hb_addr_copy(&to->arena, &to->direct_local, &from->direct_local);
-	hb_addr_copy(&to->arena, &to->direct_remote, &from->direct_remote);
+	if (!hb_addr_eq(local, &from->local) || !hb_addr_eq(remote, &from->remote))
+		direct_set(to, local, remote);
 	to->local_restored = from->local_restored;
-	to->transport_protocol = str_copy(to, from->transport_protocol);
-	to->sni = str_copy(to, from->sni);
-	for (unsigned i = 0; i < from->n_alpn; i++)
-		(void)hb_facts_alpn_add(to, from->alpn[i]);
-	to->alpn_chosen = str_copy(to, from->alpn_chosen);
 	to->authority = str_copy(to, from->authority);
-	to->principal = str_copy(to, from->principal);
-	to->tls_version = z_copy(to, from->tls_version);
-	to->tls_cipher = z_copy(to, from->tls_cipher);
+	if (from->hello != NULL)
+		hello_copy(to, from->hello);
+	if (from->tls != NULL)
+		tls_copy(to, from->tls);
 	for (const struct hb_fact_entry *e = from->metadata; e != NULL; e = e->next)
 		entry_copy(to, &to->metadata, &to->n_metadata, e);
 	/* The copy may outlive the connections below, so it takes along what they would answer. */

@@ -64,9 +64,9 @@ bool hb_cidr_contains(const struct hb_cidr *, const struct hb_addr *);
 
 /* Bytes of one owner, freed together. Blocks come only on first use, at most 2 GiB in all. */
 struct hb_arena {
-	void  *head; /* private */
-	size_t used; /* bytes handed out */
+	void *head; /* private */
 };
+size_t hb_arena_used(const struct hb_arena *); /* bytes handed out */
 void *hb_arena_alloc(struct hb_arena *, size_t n); /* zeroed, aligned to 8 */
 HB_EXPORT struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* copy, NUL-terminated */
 void  hb_arena_fini(struct hb_arena *);
@@ -97,31 +97,56 @@ struct hb_facts_owner {
 };
 void hb_facts_unref(struct hb_facts_owner **);
 
+/* What the first bytes said, before any handshake. */
+struct hb_facts_hello {
+	struct hb_str   sni;             /* lower case; from the ClientHello or the TLS transport     */
+	struct hb_str  *alpn;            /* n_alpn, offered by the client, in its order: _alpn_add    */
+	const char     *transport_protocol; /* "tls" or "raw_buffer"; outlives all; NULL = the latter    */
+	uint8_t         n_alpn;
+};
+
+/* What a handshake of ours has found out. */
+struct hb_facts_tls {
+	struct hb_str   principal;       /* SPIFFE id of the verified peer; "" = none                 */
+	struct hb_str   alpn_chosen;
+	const struct hb_cert_info *peer_cert;  /* borrowed from the transport; NULL = none             */
+	const struct hb_cert_info *local_cert;
+	const char     *version, *cipher;
+	bool            resumed;         /* the handshake resumed a session                           */
+};
+
+/* Parts that few have come into the arena when they are set. */
 struct hb_facts {
 	const struct hb_facts *parent;   /* of the connection that carries this stream; NULL = socket */
 	struct hb_facts_owner *parent_owner; /* a reference, or NULL: the parent outlives these anyway */
 	struct hb_arena arena;
 	struct hb_addr  local;           /* effective: restored by original_dst / PROXY / authority   */
 	struct hb_addr  remote;          /* effective: from PROXY protocol or forwarded               */
-	struct hb_addr  direct_local, direct_remote; /* of the socket itself                          */
-	uint16_t        n_metadata, n_filter_state;
-	bool            local_restored;
-	bool            tls_resumed;     /* the handshake resumed a session                           */
-	uint8_t         n_alpn;
-	struct hb_str   transport_protocol; /* "tls" or "raw_buffer"                                  */
-	struct hb_str   sni;             /* lower case; from the ClientHello or the TLS transport     */
-	struct hb_str  *alpn;            /* n_alpn, offered by the client, in its order: _alpn_add    */
-	struct hb_str   alpn_chosen;     /* after a handshake of ours                                 */
+	struct hb_addr *direct;          /* private: hb_facts_direct_…; local and remote              */
+	struct hb_facts_hello *hello;    /* private: hb_facts_hello, _hello_edit                      */
+	struct hb_facts_tls *tls;        /* private: hb_facts_tls, _tls_edit                          */
 	struct hb_str   authority;       /* of a tunnel stream                                        */
-	struct hb_str   principal;       /* SPIFFE id of the verified peer; "" = none                 */
-	const struct hb_cert_info *peer_cert;  /* borrowed from the transport; NULL = none             */
-	const struct hb_cert_info *local_cert;
-	const char     *tls_version, *tls_cipher;
 	struct hb_fact_entry *metadata, *filter_state;
+	uint8_t         n_metadata, n_filter_state;
+	bool            local_restored;
 };
 
 void hb_facts_init(struct hb_facts *);
 void hb_facts_fini(struct hb_facts *);
+/* Zeroes when there is nothing; until the next edit. */
+HB_EXPORT const struct hb_facts_hello *hb_facts_hello(const struct hb_facts *);
+/* "raw_buffer" while nothing else is known. */
+HB_EXPORT struct hb_str hb_facts_transport_protocol(const struct hb_facts *);
+HB_EXPORT const struct hb_facts_tls *hb_facts_tls(const struct hb_facts *);
+/* To set what is in them. */
+HB_EXPORT struct hb_facts_hello *hb_facts_hello_edit(struct hb_facts *);
+HB_EXPORT struct hb_facts_tls *hb_facts_tls_edit(struct hb_facts *);
+/* Of the socket itself, below all streams. Equal to the effective ones unless kept apart before
+ * those were replaced. */
+HB_EXPORT const struct hb_addr *hb_facts_direct_local(const struct hb_facts *);
+HB_EXPORT const struct hb_addr *hb_facts_direct_remote(const struct hb_facts *);
+/* Whoever replaces local or remote of a socket's connection calls it before. */
+HB_EXPORT void hb_facts_keep_direct(struct hb_facts *);
 /* One more protocol that the client offers; copied. False: HB_FACTS_ALPN_MAX are there. */
 bool hb_facts_alpn_add(struct hb_facts *, struct hb_str name);
 /* Sets the parent and takes a reference to what it belongs to. Once. */

@@ -189,8 +189,12 @@ handshake_stop(struct hb_conn *c)
 static void
 forget_certs(struct hb_conn *c)
 {
-	c->facts.peer_cert = c->facts.local_cert = NULL;
-	c->facts.tls_version = c->facts.tls_cipher = NULL;
+	struct hb_facts_tls *t = c->facts.tls;
+
+	if (t == NULL)
+		return;
+	t->peer_cert = t->local_cert = NULL;
+	t->version = t->cipher = NULL;
 }
 
 static void
@@ -440,20 +444,21 @@ static void
 learn_tls(struct hb_conn *c)
 {
 	const struct hb_tls_info *info = hb_transport_tls_info(c->t);
-	struct hb_facts *facts = &c->facts;
+	struct hb_facts_tls *tls;
 
 	if (info == NULL)
 		return;
-	facts->tls_version = info->version;
-	facts->tls_cipher = info->cipher;
-	facts->tls_resumed = info->resumed;
-	facts->peer_cert = info->peer;
-	facts->local_cert = info->local;
-	facts->alpn_chosen = arena_copy(c, info->alpn);
-	if (facts->sni.len == 0)
-		facts->sni = arena_copy(c, info->sni);
+	tls = hb_facts_tls_edit(&c->facts);
+	tls->version = info->version;
+	tls->cipher = info->cipher;
+	tls->resumed = info->resumed;
+	tls->peer_cert = info->peer;
+	tls->local_cert = info->local;
+	tls->alpn_chosen = arena_copy(c, info->alpn);
+	if (hb_facts_hello(&c->facts)->sni.len == 0 && info->sni.len > 0)
+		hb_facts_hello_edit(&c->facts)->sni = arena_copy(c, info->sni);
 	if (info->peer != NULL && info->peer_verified)
-		facts->principal = arena_copy(c, uri_of(info->peer));
+		tls->principal = arena_copy(c, uri_of(info->peer));
 }
 
 static void

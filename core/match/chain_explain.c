@@ -10,6 +10,12 @@
 #define LOSERS_MAX 20u
 #define WHY_MAX    1024u
 
+static void
+json_str(struct hb_text *t, struct hb_str s)
+{
+	hb_text_json(t, s.p == NULL ? "" : s.p, s.len);
+}
+
 static const char *const level_phrases[CHAIN_LEVEL_MAX] = {
 #define X(e, n, t) t,
 	CHAIN_LEVELS(X)
@@ -20,23 +26,24 @@ static void
 has_text(struct hb_text *t, enum chain_level level, const struct hb_facts *f)
 {
 	const struct hb_addr *a = level == CHAIN_DST_PORT || level == CHAIN_DST_IP ? &f->local :
-		level == CHAIN_DIRECT_IP ? &f->direct_remote :
+		level == CHAIN_DIRECT_IP ? hb_facts_direct_remote(f) :
 					   &f->remote;
+	const struct hb_facts_hello *hello = hb_facts_hello(f);
 	char ip[HB_ADDR_TEXT_MAX];
 
 	switch (level) {
 	case CHAIN_SNI:
-		hb_text_json(t, f->sni.p == NULL ? "" : f->sni.p, f->sni.len);
+		json_str(t, hello->sni);
 		break;
 	case CHAIN_TRANSPORT:
 		hb_text_add(t, hb_chain__transport(f).p, hb_chain__transport(f).len);
 		break;
 	case CHAIN_ALPN:
-		if (f->n_alpn == 0)
+		if (hello->n_alpn == 0)
 			hb_text_addz(t, "none");
-		for (unsigned i = 0; i < f->n_alpn; i++) {
+		for (unsigned i = 0; i < hello->n_alpn; i++) {
 			hb_text_addz(t, i == 0 ? "" : ",");
-			hb_text_json(t, f->alpn[i].p == NULL ? "" : f->alpn[i].p, f->alpn[i].len);
+			json_str(t, hello->alpn[i]);
 		}
 		break;
 	case CHAIN_SOURCE_TYPE:

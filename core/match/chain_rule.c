@@ -90,7 +90,7 @@ void
 hb_chain__address(const struct hb_facts *f, enum chain_level level, struct hb_addr *ret)
 {
 	*ret = level == CHAIN_DST_IP     ? f->local :
-		level == CHAIN_DIRECT_IP ? f->direct_remote :
+		level == CHAIN_DIRECT_IP ? *hb_facts_direct_remote(f) :
 					   f->remote;
 	if (ret->kind == HB_ADDR_V4 || ret->kind == HB_ADDR_V6)
 		return;
@@ -111,7 +111,7 @@ hb_chain__is_local(const struct hb_facts *f)
 struct hb_str
 hb_chain__transport(const struct hb_facts *f)
 {
-	return (f->transport_protocol.len == 0 ? HB_STR("raw_buffer") : f->transport_protocol);
+	return (hb_facts_transport_protocol(f));
 }
 
 static int
@@ -137,9 +137,9 @@ alpn_rank(const struct chain_rule *r, const struct hb_facts *f)
 {
 	if (r->alpn.n == 0)
 		return (0);
-	for (int i = 0; i < f->n_alpn; i++) {
+	for (int i = 0; i < hb_facts_hello(f)->n_alpn; i++) {
 		for (uint32_t j = 0; j < r->alpn.n; j++) {
-			if (hb_str_eq(f->alpn[i], r->alpn.v[j]))
+			if (hb_str_eq(hb_facts_hello(f)->alpn[i], r->alpn.v[j]))
 				return (HB_FACTS_ALPN_MAX - i);
 		}
 	}
@@ -170,7 +170,7 @@ hb_chain__rule_rank(const struct chain_rule *r, enum chain_level level, const st
 		return (0);
 	switch (level) {
 	case CHAIN_SNI:
-		return (sni_rank(r, f->sni));
+		return (sni_rank(r, hb_facts_hello(f)->sni));
 	case CHAIN_ALPN:
 		return (alpn_rank(r, f));
 	case CHAIN_DST_IP:

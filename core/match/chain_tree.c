@@ -264,14 +264,14 @@ find_map(const struct chain_node *n, const struct hb_facts *f)
 		child = find_port(children, &f->local);
 		break;
 	case CHAIN_SNI:
-		child = find_sni(children, f->sni);
+		child = find_sni(children, hb_facts_hello(f)->sni);
 		break;
 	case CHAIN_TRANSPORT:
 		child = hb_map_get(children, hb_chain__transport(f));
 		break;
 	case CHAIN_ALPN:
-		for (unsigned i = 0; child == NULL && i < f->n_alpn; i++)
-			child = hb_map_get(children, f->alpn[i]);
+		for (unsigned i = 0; child == NULL && i < hb_facts_hello(f)->n_alpn; i++)
+			child = hb_map_get(children, hb_facts_hello(f)->alpn[i]);
 		break;
 	case CHAIN_SOURCE_TYPE:
 		type = hb_chain__is_local(f) ? CHAIN_SOURCE_LOCAL : CHAIN_SOURCE_EXTERNAL;

@@ -5,11 +5,11 @@
 struct hb_str
 hb_match__identity_san(const struct hb_facts *f, int san_type, size_t i)
 {
-	const struct hb_cert_info *c = f->peer_cert;
+	const struct hb_cert_info *c = hb_facts_tls(f)->peer_cert;
 
 	if (c == NULL)
-		return (san_type == HB_SAN_URI && i == 0 && f->principal.len > 0 ?
-				f->principal :
+		return (san_type == HB_SAN_URI && i == 0 && hb_facts_tls(f)->principal.len > 0 ?
+				hb_facts_tls(f)->principal :
 				(struct hb_str){ 0 });
 	for (size_t k = 0; k < c->n_san; k++) {
 		if ((int)c->san[k].type == san_type && i-- == 0)
@@ -21,5 +21,7 @@ hb_match__identity_san(const struct hb_facts *f, int san_type, size_t i)
 const char *
 hb_match__identity_subject(const struct hb_facts *f)
 {
-	return (f->peer_cert == NULL || f->peer_cert->subject == NULL ? "" : f->peer_cert->subject);
+	const struct hb_cert_info *c = hb_facts_tls(f)->peer_cert;
+
+	return (c == NULL || c->subject == NULL ? "" : c->subject);
 }

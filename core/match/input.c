@@ -92,8 +92,8 @@ static const struct hb_addr *
 input_addr(const struct hb_input *in, const struct hb_facts *f)
 {
 	return (in->kind == HB_INPUT_DST_IP || in->kind == HB_INPUT_DST_PORT ? &f->local :
-			in->kind == HB_INPUT_DIRECT_IP                       ? &f->direct_remote :
-									       &f->remote);
+			in->kind == HB_INPUT_DIRECT_IP ? hb_facts_direct_remote(f) :
+							 &f->remote);
 }
 
 /* Appends s between quotes to what is joined in buf; false when it does not fit. */
@@ -119,8 +119,8 @@ get_protocols(const struct hb_facts *f, char *buf)
 {
 	size_t n = 0;
 
-	for (unsigned i = 0; i < f->n_alpn; i++) {
-		if (!join(buf, &n, f->alpn[i], "'"))
+	for (unsigned i = 0; i < hb_facts_hello(f)->n_alpn; i++) {
+		if (!join(buf, &n, hb_facts_hello(f)->alpn[i], "'"))
 			return ((struct hb_str){ 0 });
 	}
 	return (n == 0 ? (struct hb_str){ 0 } : hb_strn(buf, n));
@@ -176,7 +176,8 @@ hb_match__input_get(const struct hb_input *in, const struct hb_facts *f, char bu
 	case HB_INPUT_SOURCE_TYPE:
 		return (hb_chain__is_local(f) ? HB_STR("local") : (struct hb_str){ 0 });
 	case HB_INPUT_SNI:
-		return (f->sni.len == 0 ? (struct hb_str){ 0 } : f->sni);
+		return (hb_facts_hello(f)->sni.len == 0 ? (struct hb_str){ 0 } :
+							  hb_facts_hello(f)->sni);
 	case HB_INPUT_TRANSPORT:
 		return (hb_chain__transport(f));
 	case HB_INPUT_ALPN:

@@ -228,7 +228,7 @@ explain_peer(const struct hb_facts *f, const struct hb_explain_sink *sink)
 	const struct hb_facts *id = hb_facts_identity(f);
 	struct hb_text why = { .cap_max = WHY_MAX };
 	char addr[HB_ADDR_TEXT_MAX];
-	struct hb_str name = { 0 };
+	struct hb_str name = { 0 }, sni = hb_facts_hello(f)->sni;
 
 	if (id != NULL && (name = hb_match__identity_san(id, HB_SAN_URI, 0)).p == NULL &&
 		(name = hb_match__identity_san(id, HB_SAN_DNS, 0)).p == NULL)
@@ -237,7 +237,7 @@ explain_peer(const struct hb_facts *f, const struct hb_explain_sink *sink)
 	hb_text_printf(&why, "from %s, ", addr);
 	(void)hb_addr_format(&f->local, addr, sizeof addr);
 	hb_text_printf(&why, "to %s, server name ", addr);
-	hb_text_json(&why, f->sni.p == NULL ? "" : f->sni.p, f->sni.len);
+	hb_text_json(&why, sni.p == NULL ? "" : sni.p, sni.len);
 	hb_text_printf(&why, ", %s%.*s", id == NULL ? "not authenticated" : "authenticated as ",
 		HB_STR_FMT(name));
 	sink->line(sink->arg, "connection", "facts", why.p);

@@ -222,7 +222,7 @@ rule_addr(const struct hb_rule *r, const struct hb_facts *f)
 {
 	return (r->addr == HB_RULE_LOCAL          ? &f->local :
 			r->addr == HB_RULE_REMOTE ? &f->remote :
-						    &f->direct_remote);
+						    hb_facts_direct_remote(f));
 }
 
 /* URI names when there are any, else DNS names when there are any, else the subject. */
@@ -269,7 +269,7 @@ hb_rule__match(const struct hb_rule *r, const struct hb_facts *f)
 		return ((f->local.kind == HB_ADDR_V4 || f->local.kind == HB_ADDR_V6) &&
 			f->local.port >= r->port_start && f->local.port < r->port_end);
 	case HB_RULE_SNI:
-		return (hb_string_match(r->string, f->sni));
+		return (hb_string_match(r->string, hb_facts_hello(f)->sni));
 	case HB_RULE_AUTHENTICATED:
 		return (authenticated_match(r, f));
 	case HB_RULE_METADATA:

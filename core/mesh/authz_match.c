@@ -17,12 +17,13 @@ peer_identity(const struct hb_facts *f, struct hb_authz_peer *p)
 {
 	static const size_t scheme_len = sizeof "spiffe://" - 1;
 	const struct hb_facts *id = hb_facts_identity(f);
+	struct hb_str name = id == NULL ? HB_STR("") : hb_facts_tls(id)->principal;
 	struct hb_spiffe s;
 
-	if (id == NULL || hb_spiffe_parse(id->principal, &s, NULL) != 0)
+	if (id == NULL || hb_spiffe_parse(name, &s, NULL) != 0)
 		return;
 	p->known = true;
-	p->principal = hb_strn(id->principal.p + scheme_len, id->principal.len - scheme_len);
+	p->principal = hb_strn(name.p + scheme_len, name.len - scheme_len);
 	p->ns = s.ns;
 	p->sa = s.sa;
 	p->account = s.sa.len > 0;

@@ -195,7 +195,8 @@ hb_source_labels(const struct hb_facts *f, const struct hb_baggage *b, bool rela
 	struct hb_workload_labels *ret)
 {
 	const struct hb_facts *id = hb_facts_identity(f);
-	bool agrees = labels(id == NULL ? HB_STR("") : id->principal, b, relayed, ret);
+	bool agrees = labels(
+		id == NULL ? HB_STR("") : hb_facts_tls(id)->principal, b, relayed, ret);
 
 	/* ztunnel's two sides differ in this; dashboards know it so. */
 	ret->app = ret->workload;

@@ -238,11 +238,11 @@ OP(op_remote_port)
 }
 OP(op_direct)
 {
-	return (address(t, &e->facts->direct_remote, true));
+	return (address(t, hb_facts_direct_remote(e->facts), true));
 }
 OP(op_direct_ip)
 {
-	return (address(t, &e->facts->direct_remote, false));
+	return (address(t, hb_facts_direct_remote(e->facts), false));
 }
 OP(op_local)
 {
@@ -258,7 +258,7 @@ OP(op_local_port)
 }
 OP(op_sni)
 {
-	return (put(t, e->facts->sni));
+	return (put(t, hb_facts_hello(e->facts)->sni));
 }
 OP(op_authority)
 {
@@ -271,7 +271,7 @@ secured(const struct hb_log_entry *e)
 {
 	const struct hb_facts *f = e->facts;
 
-	while (f->tls_version == NULL && f->parent != NULL)
+	while (hb_facts_tls(f)->version == NULL && f->parent != NULL)
 		f = f->parent;
 	return (f);
 }
@@ -281,29 +281,29 @@ peer_cert(const struct hb_log_entry *e)
 {
 	const struct hb_facts *f = hb_facts_identity(e->facts);
 
-	return (f == NULL ? NULL : f->peer_cert);
+	return (f == NULL ? NULL : hb_facts_tls(f)->peer_cert);
 }
 
 static const struct hb_cert_info *
 local_cert(const struct hb_log_entry *e)
 {
-	return (secured(e)->local_cert);
+	return (hb_facts_tls(secured(e))->local_cert);
 }
 
 OP(op_tls_version)
 {
-	return (putz(t, secured(e)->tls_version));
+	return (putz(t, hb_facts_tls(secured(e))->version));
 }
 OP(op_tls_cipher)
 {
-	return (putz(t, secured(e)->tls_cipher));
+	return (putz(t, hb_facts_tls(secured(e))->cipher));
 }
 
 OP(op_principal)
 {
 	const struct hb_facts *f = hb_facts_identity(e->facts);
 
-	return (f != NULL && put(t, f->principal));
+	return (f != NULL && put(t, hb_facts_tls(f)->principal));
 }
 
 OP(op_protocol)
@@ -332,7 +332,8 @@ OP(op_peer_uri)
 	const struct hb_facts *f = hb_facts_identity(e->facts);
 
 	return (sans(t, peer_cert(e), HB_SAN_URI) ||
-		(f != NULL && f->peer_cert == NULL && put(t, f->principal)));
+		(f != NULL && hb_facts_tls(f)->peer_cert == NULL &&
+			put(t, hb_facts_tls(f)->principal)));
 }
 
 OP(op_peer_dns)

@@ -51,7 +51,7 @@ test_no_filter_no_wait(void **state)
 	le_expect_echo(&c);
 	assert_int_equal(le_last_facts.local.port, le_port("l", 0));
 	assert_int_equal(le_last_facts.remote.kind, HB_ADDR_V4);
-	assert_true(hb_str_eq(le_last_facts.transport_protocol, HB_STR("raw_buffer")));
+	assert_true(hb_str_eq(hb_facts_transport_protocol(&le_last_facts), HB_STR("raw_buffer")));
 	assert_int_equal(le_lstat("l", "downstream_cx_total"), 1);
 	assert_int_equal(le_lstat("l", "downstream_cx_active"), 1);
 	assert_int_equal(hb_listeners_connections(), 1);
@@ -87,8 +87,8 @@ test_sni(void **state)
 	le_expect_line(&c, "b");
 	LE_UNTIL(le_received.len == n);
 	assert_memory_equal(le_received.p, hello, n);
-	assert_true(hb_str_eq(le_last_facts.sni, HB_STR("x.b.example")));
-	assert_int_equal(le_last_facts.n_alpn, 2);
+	assert_true(hb_str_eq(hb_facts_hello(&le_last_facts)->sni, HB_STR("x.b.example")));
+	assert_int_equal(hb_facts_hello(&le_last_facts)->n_alpn, 2);
 	assert_int_equal(le_stat("tls_inspector.sni_found"), 1);
 	le_expect_echo(&c);
 	le_close(&c);
@@ -232,10 +232,11 @@ test_congestion(void **state)
 	char name[16] = "";
 
 	for (unsigned i = 0; i < 2; i++) {
-		char *yaml = hb_asprintf("name: l\n" ADDR "filter_chains: [{name: a, " FILTERS "}]\n"
-					 "metadata: {typed_filter_metadata: {hbone.listener: {\"@type\": "
-					 "type.googleapis.com/hbone.config.ListenerOptions, "
-					 "tcp_congestion: %s}}}\n",
+		char *yaml = hb_asprintf(
+			"name: l\n" ADDR "filter_chains: [{name: a, " FILTERS "}]\n"
+			"metadata: {typed_filter_metadata: {hbone.listener: {\"@type\": "
+			"type.googleapis.com/hbone.config.ListenerOptions, "
+			"tcp_congestion: %s}}}\n",
 			names[i]);
 
 		le_apply_ok(yaml);
@@ -407,7 +408,7 @@ test_original_dst_hand_over(void **state)
 	assert_int_equal(le_last_facts.local.port, 8443);
 	assert_true(le_last_facts.local_restored);
 	assert_int_equal(le_last_facts.remote.port, 40000);
-	assert_int_not_equal(le_last_facts.direct_remote.port, 40000);
+	assert_int_not_equal(hb_facts_direct_remote(&le_last_facts)->port, 40000);
 	assert_true(hb_str_eq(
 		hb_facts_metadata(&le_last_facts, HB_STR("envoy.filters.listener.proxy_protocol"),
 			HB_STR("authority")),

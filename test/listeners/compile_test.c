@@ -191,12 +191,11 @@ explain(const char *listener, const char *dst, const char *sni)
 
 	hb_facts_init(&f);
 	assert_true(hb_addr_parse(HB_STR("192.0.2.7:40000"), &f.remote));
-	f.direct_remote = f.remote;
 	if (dst != NULL)
 		assert_true(hb_addr_parse(hb_str(dst), &f.local));
 	if (sni != NULL) {
-		f.sni = hb_str(sni);
-		f.transport_protocol = HB_STR("tls");
+		hb_facts_hello_edit(&f)->sni = hb_str(sni);
+		hb_facts_hello_edit(&f)->transport_protocol = "tls";
 	}
 	hb_listeners_explain(hb_str(listener), &f, e);
 	hb_text_fini(&explained);

@@ -300,10 +300,8 @@ hbf_facts(const char *sni)
 	hb_facts_init(&f);
 	(void)hb_addr_parse(hb_str("127.0.0.1:4000"), &f.remote);
 	(void)hb_addr_parse(hb_str("127.0.0.1:443"), &f.local);
-	f.direct_remote = f.remote;
-	f.direct_local = f.local;
 	if (sni != NULL)
-		f.sni = hb_arena_str(&f.arena, hb_str(sni));
+		hb_facts_hello_edit(&f)->sni = hb_arena_str(&f.arena, hb_str(sni));
 	return (f);
 }
 

@@ -109,7 +109,7 @@ test_internal(void **state)
 	(void)state;
 	hb_facts_init(&f);
 	assert_true(hb_addr_parse(HB_STR("10.1.2.3:4567"), &f.remote));
-	f.principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/a/sa/b");
 	assert_true(hb_facts_state_set(&f, HB_STR("k"), HB_STR("v"), false, 2));
 	dial(0, &f);
 	assert_non_null(dials[0].t);
@@ -122,7 +122,8 @@ test_internal(void **state)
 	assert_int_equal(in.facts[0].local.kind, HB_ADDR_INTERNAL);
 	assert_string_equal(in.facts[0].local.u.name, "inside");
 	assert_int_equal(in.facts[0].remote.port, 4567);
-	assert_true(hb_str_eq(in.facts[0].principal, HB_STR("spiffe://td/ns/a/sa/b")));
+	assert_true(
+		hb_str_eq(hb_facts_tls(&in.facts[0])->principal, HB_STR("spiffe://td/ns/a/sa/b")));
 	/* Filter state is for internal_upstream to hand over. */
 	assert_null(hb_facts_state(&in.facts[0], HB_STR("k")).p);
 	up_turns(4);

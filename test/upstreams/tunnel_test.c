@@ -149,7 +149,7 @@ test_request__headers(void **state)
 		"{header: {key: traceparent, value: t}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}]",
 		"");
 	hb_facts_init(&f);
-	f.sni = HB_STR("a.example");
+	hb_facts_hello_edit(&f)->sni = HB_STR("a.example");
 	assert_true(hb_addr_parse(HB_STR("10.1.2.3:4567"), &f.remote));
 	up_dial_start(&dials[0], "c", 1, &f);
 	PEER_UNTIL(&p, dials[0].done == 1);
@@ -401,7 +401,7 @@ id_key(const void *conf, const struct hb_facts *f, struct hb_str host, struct hb
 {
 	(void)conf;
 	(void)host;
-	hb_text_printf(t, "id=%.*s;", HB_STR_FMT(f->principal));
+	hb_text_printf(t, "id=%.*s;", HB_STR_FMT(hb_facts_tls(f)->principal));
 }
 
 static uint64_t
@@ -436,7 +436,7 @@ id_cluster(void)
 static void
 id_dial(unsigned i, struct hb_facts *f, const char *id)
 {
-	f->principal = hb_str(id);
+	hb_facts_tls_edit(f)->principal = hb_str(id);
 	up_dial_start(&dials[i], "c", 1, f);
 	PEER_UNTIL(&p, dials[i].done == 1);
 	assert_non_null(dials[i].t);

@@ -47,7 +47,7 @@ static enum hb_filter_status
 http_inspector_on_connected(struct hb_filter *f)
 {
 	/* Inside TLS there is nothing to see, and the protocols are the ClientHello's. */
-	if (hb_str_eq(hb_filter_facts(f)->transport_protocol, HB_STR("tls")))
+	if (hb_str_eq(hb_facts_transport_protocol(hb_filter_facts(f)), HB_STR("tls")))
 		return (HB_FILTER_CONTINUE);
 	hb_lfilter_max_bytes(f, HB_HTTP_LINE_MAX);
 	return (HB_FILTER_STOP);
@@ -61,7 +61,7 @@ http_inspector_found(struct hb_filter *f, enum http_inspector_stat stat, const c
 
 	hb_stat_inc(hb_filter_worker(f), conf->stats, stat);
 	if (alpn != NULL) {
-		facts->n_alpn = 0;
+		hb_facts_hello_edit(facts)->n_alpn = 0;
 		(void)hb_facts_alpn_add(facts, hb_str(alpn));
 	}
 	return (HB_FILTER_CONTINUE);

@@ -114,9 +114,12 @@ original_dst_on_connected(struct hb_filter *f)
 	struct hb_str remote = hb_facts_state(facts, HB_STR(STATE_REMOTE));
 	struct hb_addr a;
 
-	if (hb_lfilter_fd(f) < 0 && remote.p != NULL && hb_addr_parse(remote, &a))
+	if (hb_lfilter_fd(f) < 0 && remote.p != NULL && hb_addr_parse(remote, &a)) {
+		hb_facts_keep_direct(facts);
 		facts->remote = a;
+	}
 	if (original_dst_find(f, &a)) {
+		hb_facts_keep_direct(facts);
 		facts->local = a;
 		facts->local_restored = true;
 		hb_stat_inc(hb_filter_worker(f), c->stats, RESTORED);

@@ -200,6 +200,7 @@ proxy_protocol_use(struct hb_filter *f, const struct hb_proxy_header *h)
 	if (c->disallowed[h->version])
 		return (proxy_protocol_refuse(f, h->version == 1 ? V1_DISALLOWED : V2_DISALLOWED));
 	if (h->addressed) {
+		hb_facts_keep_direct(facts);
 		facts->remote = h->source;
 		facts->local_restored = facts->local_restored ||
 			!hb_addr_eq(&facts->local, &h->destination);

@@ -135,7 +135,7 @@ log_decision(struct hb_filter *f, enum hb_log_level level, const char *what, con
 	const char *reason)
 {
 	const struct hb_facts *facts = hb_filter_facts(f), *id = hb_facts_identity(facts);
-	struct hb_str peer = id == NULL ? HB_STR("") : id->principal;
+	struct hb_str peer = id == NULL ? HB_STR("") : hb_facts_tls(id)->principal;
 	char remote[HB_ADDR_TEXT_MAX], local[HB_ADDR_TEXT_MAX];
 
 	if (hb_log_levels[HB_LOG_C_RBAC] > (unsigned char)level)

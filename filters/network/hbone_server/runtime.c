@@ -155,11 +155,9 @@ learn(const struct hb_hbone *s, struct hb_facts *f, struct hb_str authority,
 	hb_facts_init(f);
 	hb_conn_carries(s->filter, f);
 	below = f->parent;
-	hb_addr_copy(&f->arena, &f->direct_local, &below->direct_local);
-	hb_addr_copy(&f->arena, &f->direct_remote, &below->direct_remote);
-	hb_addr_copy(&f->arena, &f->local, &below->local);
-	hb_addr_copy(&f->arena, &f->remote, &below->remote);
-	f->transport_protocol = HB_STR("raw_buffer");
+	/* Their names are the parent's, which stays. */
+	f->local = below->local;
+	f->remote = below->remote;
 	f->authority = hb_arena_str(&f->arena, authority);
 	keep_headers(s->conf, f, r);
 	if (s->conf->trust_forwarded)
@@ -368,12 +366,10 @@ hb_hbone_explain(const struct hb_hbone_conf *c, const char *filter, struct hb_ex
 		(void)hb_authority_format(&r.target, canonical, sizeof canonical);
 		f->authority = hb_arena_str(&f->arena, hb_str(canonical));
 	}
-	if (f->principal.len > 0)
+	if (hb_facts_tls(f)->principal.len > 0)
 		(void)hb_facts_state_set(
-			f, HB_STR(HB_STATE_PEER_PRINCIPAL), f->principal, true, 0);
-	f->transport_protocol = HB_STR("raw_buffer");
-	f->sni = HB_STR("");
-	f->n_alpn = 0;
+			f, HB_STR(HB_STATE_PEER_PRINCIPAL), hb_facts_tls(f)->principal, true, 0);
+	*hb_facts_hello_edit(f) = (struct hb_facts_hello){ 0 };
 	learn_target(f, &r.target);
 	f->parent = &below;
 	c->choose(c->arg, &r, f, ret);
@@ -452,7 +448,7 @@ enum hb_filter_status
 hb_hbone_on_secured(struct hb_filter *f)
 {
 	struct hb_hbone *s = hb_filter_ctx(f);
-	struct hb_str alpn = hb_filter_facts(f)->alpn_chosen;
+	struct hb_str alpn = hb_facts_tls(hb_filter_facts(f))->alpn_chosen;
 	struct hb_transport *down;
 
 	s->magic = HB_HBONE_MAGIC;

@@ -151,8 +151,9 @@ note(struct hb_filter *f, const char *ns, const char *key, const char *value)
 				"conn=%llu chain=%s policy=%s remote=%s local=%s sni=%.*s peer=%.*s", \
 				(unsigned long long)hb_filter_conn_id(f), hb_filter_chain_name(f),    \
 				(r)->policy == NULL ? "none" : (r)->policy, remote_, local_,          \
-				HB_STR_FMT(facts_->sni),                                              \
-				HB_STR_FMT(id_ == NULL ? HB_STR("") : id_->principal));               \
+				HB_STR_FMT(hb_facts_hello(facts_)->sni),                              \
+				HB_STR_FMT(                                                           \
+					id_ == NULL ? HB_STR("") : hb_facts_tls(id_)->principal));    \
 		}                                                                                     \
 	} while (0)
 

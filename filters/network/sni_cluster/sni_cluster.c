@@ -6,9 +6,9 @@
 static void
 set_cluster(struct hb_facts *facts)
 {
-	if (facts->sni.len > 0)
-		(void)hb_facts_state_set(
-			facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER), facts->sni, false, 0);
+	if (hb_facts_hello(facts)->sni.len > 0)
+		(void)hb_facts_state_set(facts, hb_str(HB_STATE_TCP_PROXY_CLUSTER),
+			hb_facts_hello(facts)->sni, false, 0);
 }
 
 /* The name is known before, when tls_inspector read it, or by our own handshake. */
@@ -22,13 +22,13 @@ sni_cluster_on_secured(struct hb_filter *f)
 static void
 sni_cluster_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *ex)
 {
-	if (facts->sni.len == 0) {
+	if (hb_facts_hello(facts)->sni.len == 0) {
 		hb_explain_step(ex, "filter", "sni_cluster", "pass", "no server name");
 		return;
 	}
 	set_cluster(hb_explain_facts(ex));
 	hb_explain_step(ex, "filter", "sni_cluster", "pass", "tcp_proxy shall use cluster %.*s",
-		HB_STR_FMT(facts->sni));
+		HB_STR_FMT(hb_facts_hello(facts)->sni));
 }
 
 const struct hb_filter_type hb_filter_sni_cluster = {

@@ -175,8 +175,8 @@ refuse(struct hb_filter *f, const struct decision *d)
 	struct hb_slice slice;
 
 	HB_LOG(FILTER, DEBUG, "sni_router: refused", "id=%llu sni=%.*s why=%s",
-		(unsigned long long)hb_filter_conn_id(f), HB_STR_FMT(hb_filter_facts(f)->sni),
-		d->why);
+		(unsigned long long)hb_filter_conn_id(f),
+		HB_STR_FMT(hb_facts_hello(hb_filter_facts(f))->sni), d->why);
 	if (!c->alert) {
 		hb_filter_close(f, reason);
 		return;
@@ -194,7 +194,7 @@ sni_router_on_secured(struct hb_filter *f)
 	enum hb_filter_status st = HB_FILTER_CONTINUE;
 	struct decision d;
 
-	decide(c, facts->sni, &d);
+	decide(c, hb_facts_hello(facts)->sni, &d);
 	hb_stat_inc(hb_filter_worker(f), c->stats, d.stat);
 	if (d.cluster.len == 0) {
 		refuse(f, &d);
@@ -214,7 +214,7 @@ sni_router_explain(const void *conf, const struct hb_facts *facts, struct hb_exp
 {
 	struct decision d;
 
-	decide(conf, facts->sni, &d);
+	decide(conf, hb_facts_hello(facts)->sni, &d);
 	if (d.cluster.len > 0) {
 		(void)hb_facts_state_set(hb_explain_facts(ex), hb_str(HB_STATE_TCP_PROXY_CLUSTER),
 			d.cluster, false, 0);

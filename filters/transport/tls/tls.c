@@ -110,7 +110,8 @@ static void
 tls_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e)
 {
 	const struct hb_tls_conf *c = conf;
-	char *id = hb_strndup(facts->principal.p, facts->principal.len), text[512];
+	struct hb_str principal = hb_facts_tls(facts)->principal;
+	char *id = hb_strndup(principal.p, principal.len), text[512];
 	struct hb_san san = { HB_SAN_URI, id };
 	struct hb_cert_info peer = { .magic = HB_CERT_INFO_MAGIC, .san = &san, .n_san = 1 };
 	struct hb_text rules = { 0 };
@@ -121,10 +122,10 @@ tls_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e
 		hb_free(id);
 		return;
 	}
-	if (hb_spiffe_parse(facts->principal, &parsed, NULL) == 0)
+	if (hb_spiffe_parse(principal, &parsed, NULL) == 0)
 		peer.spiffe_id = id;
 	hb_rules_describe(c->rules, &rules);
-	if (facts->principal.len == 0) {
+	if (principal.len == 0) {
 		hb_explain_step(e, "identity", "rules", "pass", "no peer was given; they allow %s",
 			rules.p);
 	} else if (hb_rules_judge(c->rules, &peer,

@@ -47,10 +47,8 @@ matches_setup(void)
 	hb_facts_init(&c.facts);
 	(void)hb_addr_parse(HB_STR("10.1.2.3:15443"), &c.facts.local);
 	(void)hb_addr_parse(HB_STR("10.4.5.6:30000"), &c.facts.remote);
-	c.facts.direct_remote = c.facts.remote;
-	c.facts.direct_local = c.facts.local;
-	c.facts.transport_protocol = HB_STR("tls");
-	c.facts.sni = HB_STR("outbound_.3_._.svc-4711.ns.svc.cluster.local");
+	hb_facts_hello_edit(&c.facts)->transport_protocol = "tls";
+	hb_facts_hello_edit(&c.facts)->sni = HB_STR("outbound_.3_._.svc-4711.ns.svc.cluster.local");
 }
 
 static void
@@ -62,7 +60,7 @@ matches(unsigned n)
 	static const int want[] = { 7, 9999, -1, 6 };
 
 	for (unsigned i = 0; i < n; i++) {
-		c.facts.sni = hb_str(names[i % 4]);
+		hb_facts_hello_edit(&c.facts)->sni = hb_str(names[i % 4]);
 		if (hb_chain_match_find(c.match, &c.facts) != want[i % 4])
 			HB_WRONG("the wrong chain");
 	}

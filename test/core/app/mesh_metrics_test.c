@@ -72,12 +72,11 @@ test_mesh_metrics__plain(void **state)
 static void
 test_mesh_metrics__tunnel_stream(void **state)
 {
-	below.principal = HB_STR(CLIENT);
-	below.peer_cert = &own_cert;
-	below.local_cert = &own_cert;
-	below.transport_protocol = HB_STR("tls");
+	hb_facts_tls_edit(&below)->principal = HB_STR(CLIENT);
+	hb_facts_tls_edit(&below)->peer_cert = &own_cert;
+	hb_facts_tls_edit(&below)->local_cert = &own_cert;
+	hb_facts_hello_edit(&below)->transport_protocol = "tls";
 	facts.parent = &below;
-	facts.transport_protocol = HB_STR("raw_buffer");
 	facts.authority = HB_STR("echo.b.svc.cluster.local:80");
 	baggage(HB_META_REQUEST,
 		"k8s.cluster.name=c1,k8s.namespace.name=a,k8s.deployment.name=w,service.name=s");
@@ -99,7 +98,7 @@ test_mesh_metrics__tunnel_stream(void **state)
 static void
 test_mesh_metrics__identity_wins(void **state)
 {
-	facts.principal = HB_STR(CLIENT);
+	hb_facts_tls_edit(&facts)->principal = HB_STR(CLIENT);
 	baggage(HB_META_REQUEST, "k8s.namespace.name=other,k8s.deployment.name=w");
 	hb_mesh_labels(&view, &l);
 	is(l.reporter, "destination");

@@ -25,10 +25,10 @@ test_alloc(void **state)
 		}
 		total += n;
 	}
-	assert_true(a.used >= total);
+	assert_true(hb_arena_used(&a) >= total);
 	hb_arena_fini(&a);
 	assert_null(a.head);
-	assert_int_equal(a.used, 0);
+	assert_int_equal(hb_arena_used(&a), 0);
 	hb_arena_fini(&a);
 }
 

@@ -90,7 +90,7 @@ test_state_implied(void **state)
 	hb_facts_init(&inner);
 	stream.parent = &below;
 	inner.parent = &stream;
-	below.principal = HB_STR("spiffe://td/ns/n/sa/s");
+	hb_facts_tls_edit(&below)->principal = HB_STR("spiffe://td/ns/n/sa/s");
 	assert_null(hb_facts_state(&below, peer).p);
 	assert_null(hb_facts_state(&stream, peer).p);
 	stream.authority = HB_STR("svc:80");
@@ -104,7 +104,7 @@ test_state_implied(void **state)
 	ASSERT_STR(hb_facts_state(&copy, authority), "svc:80");
 	ASSERT_STR(hb_facts_state(&copy, peer), "spiffe://td/ns/n/sa/s");
 	hb_facts_fini(&copy);
-	below.principal = HB_STR("");
+	hb_facts_tls_edit(&below)->principal = HB_STR("");
 	assert_null(hb_facts_state(&stream, peer).p);
 	hb_facts_fini(&inner);
 	hb_facts_fini(&stream);
@@ -127,28 +127,29 @@ test_replace_is_bounded(void **state)
 		assert_true(
 			hb_facts_state_set(&f, HB_STR("k"), hb_strn(value, (size_t)n), false, 0));
 		assert_true(hb_str_eq(hb_facts_state(&f, HB_STR("k")), hb_strn(value, (size_t)n)));
-		used = i == 0 ? f.arena.used : used;
+		used = i == 0 ? hb_arena_used(&f.arena) : used;
 	}
-	assert_int_equal(f.arena.used, used);
+	assert_int_equal(hb_arena_used(&f.arena), used);
 	hb_facts_fini(&f);
 }
 
 static void
 fill(struct hb_facts *f, char *buf)
 {
+	assert_true(hb_addr_parse(HB_STR("[::1]:81"), &f->remote));
+	f->local = (struct hb_addr){ .kind = HB_ADDR_UNIX, .u.name = strcpy(buf + 20, "/x") };
+	assert_ptr_equal(hb_facts_direct_local(f), &f->local);
+	hb_facts_keep_direct(f);
 	f->local = (struct hb_addr){ .kind = HB_ADDR_INTERNAL, .u.name = strcpy(buf, "internal") };
 	assert_true(hb_addr_parse(HB_STR("10.0.0.1:80"), &f->remote));
-	assert_true(hb_addr_parse(HB_STR("[::1]:81"), &f->direct_remote));
-	f->direct_local = (struct hb_addr){ .kind = HB_ADDR_UNIX,
-		.u.name = strcpy(buf + 20, "/x") };
 	f->local_restored = true;
-	f->transport_protocol = HB_STR("tls");
-	f->sni = hb_arena_str(&f->arena, HB_STR("a.example"));
+	hb_facts_hello_edit(f)->transport_protocol = "tls";
+	hb_facts_hello_edit(f)->sni = hb_arena_str(&f->arena, HB_STR("a.example"));
 	assert_true(hb_facts_alpn_add(f, HB_STR("h2")));
 	assert_true(hb_facts_alpn_add(f, HB_STR("http/1.1")));
-	f->principal = hb_arena_str(&f->arena, HB_STR("spiffe://td/ns/n/sa/s"));
+	hb_facts_tls_edit(f)->principal = hb_arena_str(&f->arena, HB_STR("spiffe://td/ns/n/sa/s"));
 	f->authority = hb_arena_str(&f->arena, HB_STR("svc:80"));
-	f->tls_version = "TLSv1.3";
+	hb_facts_tls_edit(f)->version = "TLSv1.3";
 	assert_true(hb_facts_metadata_set(f, HB_STR("n"), HB_STR("k"), HB_STR("v")));
 	assert_true(hb_facts_state_set(f, HB_STR("own"), HB_STR("1"), true, 2));
 	assert_true(hb_facts_state_set(f, HB_STR("both"), HB_STR("own"), false, 0));
@@ -174,19 +175,19 @@ test_copy(void **state)
 	hb_free(buf);
 	assert_null(copy.parent);
 	assert_string_equal(copy.local.u.name, "internal");
-	assert_string_equal(copy.direct_local.u.name, "/x");
+	assert_string_equal(hb_facts_direct_local(&copy)->u.name, "/x");
 	assert_int_equal(copy.remote.port, 80);
-	assert_int_equal(copy.direct_remote.port, 81);
+	assert_int_equal(hb_facts_direct_remote(&copy)->port, 81);
 	assert_true(copy.local_restored);
-	ASSERT_STR(copy.transport_protocol, "tls");
-	ASSERT_STR(copy.sni, "a.example");
-	assert_int_equal(copy.n_alpn, 2);
-	ASSERT_STR(copy.alpn[1], "http/1.1");
-	ASSERT_STR(copy.principal, "spiffe://td/ns/n/sa/s");
+	ASSERT_STR(hb_facts_transport_protocol(&copy), "tls");
+	ASSERT_STR(hb_facts_hello(&copy)->sni, "a.example");
+	assert_int_equal(hb_facts_hello(&copy)->n_alpn, 2);
+	ASSERT_STR(hb_facts_hello(&copy)->alpn[1], "http/1.1");
+	ASSERT_STR(hb_facts_tls(&copy)->principal, "spiffe://td/ns/n/sa/s");
 	ASSERT_STR(copy.authority, "svc:80");
-	assert_string_equal(copy.tls_version, "TLSv1.3");
-	assert_null(copy.tls_cipher);
-	assert_null(copy.alpn_chosen.p);
+	assert_string_equal(hb_facts_tls(&copy)->version, "TLSv1.3");
+	assert_null(hb_facts_tls(&copy)->cipher);
+	assert_null(hb_facts_tls(&copy)->alpn_chosen.p);
 	ASSERT_STR(hb_facts_metadata(&copy, HB_STR("n"), HB_STR("k")), "v");
 	ASSERT_STR(hb_facts_state(&copy, HB_STR("own")), "1");
 	assert_true(hb_facts_state_entry(&copy, HB_STR("own"))->read_only);

@@ -58,7 +58,7 @@ test_memory__idle_connection(void **state)
 #ifndef __SANITIZE_ADDRESS__
 	assert_true(each <= chain->slab_size + 32);
 #endif
-	assert_true(chain->slab_size <= 528);
+	assert_true(chain->slab_size <= 416);
 	assert_true(sizeof(struct hb_conn_facade) <= 120);
 	for (int i = 0; i < CONNS; i++)
 		hbt_sink_fini(&clients[i]);

@@ -113,13 +113,13 @@ test_tls__facts(void **state)
 	hb_conn_view(h.conn, &v);
 	assert_string_equal(v.state, "open");
 	f = v.facts;
-	assert_true(hb_str_eq(f->principal, hb_str(HBT_CLIENT_ID)));
-	assert_true(hb_str_eq(f->sni, hb_str(HBT_SERVER_DNS)));
-	assert_true(hb_str_eq(f->alpn_chosen, hb_str("h2")));
-	assert_string_equal(f->tls_version, "TLSv1.3");
-	assert_non_null(f->tls_cipher);
-	assert_string_equal(f->peer_cert->spiffe_id, HBT_CLIENT_ID);
-	assert_string_equal(f->local_cert->spiffe_id, HBT_SERVER_ID);
+	assert_true(hb_str_eq(hb_facts_tls(f)->principal, hb_str(HBT_CLIENT_ID)));
+	assert_true(hb_str_eq(hb_facts_hello(f)->sni, hb_str(HBT_SERVER_DNS)));
+	assert_true(hb_str_eq(hb_facts_tls(f)->alpn_chosen, hb_str("h2")));
+	assert_string_equal(hb_facts_tls(f)->version, "TLSv1.3");
+	assert_non_null(hb_facts_tls(f)->cipher);
+	assert_string_equal(hb_facts_tls(f)->peer_cert->spiffe_id, HBT_CLIENT_ID);
+	assert_string_equal(hb_facts_tls(f)->local_cert->spiffe_id, HBT_SERVER_ID);
 	rec_t.echo = true;
 	hbt_writez(&h.client, "secret", true);
 	HBT_UNTIL(h.client.ends == 1);
@@ -131,7 +131,7 @@ test_tls__facts(void **state)
 static void
 check_cert(struct hb_filter *f, enum rec_slot s, struct hb_buf *buf, bool end)
 {
-	assert_string_equal(hb_filter_facts(f)->peer_cert->spiffe_id, HBT_CLIENT_ID);
+	assert_string_equal(hb_facts_tls(hb_filter_facts(f))->peer_cert->spiffe_id, HBT_CLIENT_ID);
 }
 
 static void

@@ -121,20 +121,19 @@ conn_word(struct chain_case *c, struct hb_facts *f, struct hb_str key, struct hb
 {
 	if (hb_str_eq(key, HB_STR("local"))) {
 		address(c, value, &f->local);
-		f->direct_local = f->local;
 	} else if (hb_str_eq(key, HB_STR("remote"))) {
 		address(c, value, &f->remote);
-		if (f->direct_remote.kind == HB_ADDR_NONE)
-			f->direct_remote = f->remote;
 	} else if (hb_str_eq(key, HB_STR("direct"))) {
-		address(c, value, &f->direct_remote);
+		hb_facts_keep_direct(f);
+		address(c, value, &f->direct[1]);
 	} else if (hb_str_eq(key, HB_STR("sni"))) {
-		f->sni = hb_arena_str(&c->arena, value);
-		hb_str_lower((char *)(uintptr_t)f->sni.p, f->sni.len);
+		hb_facts_hello_edit(f)->sni = hb_arena_str(&c->arena, value);
+		hb_str_lower(
+			(char *)(uintptr_t)hb_facts_hello(f)->sni.p, hb_facts_hello(f)->sni.len);
 	} else if (hb_str_eq(key, HB_STR("transport"))) {
-		f->transport_protocol = hb_arena_str(&c->arena, value);
+		hb_facts_hello_edit(f)->transport_protocol = hb_arena_str(&c->arena, value).p;
 	} else if (hb_str_eq(key, HB_STR("alpn"))) {
-		f->n_alpn = 0;
+		hb_facts_hello_edit(f)->n_alpn = 0;
 		while (value.len > 0) {
 			struct hb_str name = cut(&value, ',');
 
@@ -270,7 +269,8 @@ static bool
 has_key(const struct walk *w, const match_msg *m, unsigned level, unsigned k, bool *end)
 {
 	unsigned bits = w->a.kind == HB_ADDR_V6 ? 128 : 32;
-	struct hb_str s = w->f->sni;
+	const struct hb_facts_hello *hello = hb_facts_hello(w->f);
+	struct hb_str s = hello->sni;
 	uint32_t port = m->destination_port == NULL ? 0 : m->destination_port->value;
 	bool local = w->f->remote.kind == HB_ADDR_UNIX || hb_addr_is_loopback(&w->f->remote) ||
 		((w->f->remote.kind == HB_ADDR_V4 || w->f->remote.kind == HB_ADDR_V6) &&
@@ -278,7 +278,7 @@ has_key(const struct walk *w, const match_msg *m, unsigned level, unsigned k, bo
 
 	*end = level == 1 || level == 5 || level == 7 ? k > bits :
 		level == 2                            ? k > s.len + 1 :
-		level == 4                            ? k > w->f->n_alpn :
+		level == 4                            ? k > hello->n_alpn :
 							k > 1;
 	if (*end)
 		return (false);
@@ -300,13 +300,12 @@ has_key(const struct walk *w, const match_msg *m, unsigned level, unsigned k, bo
 			has_string(m->n_server_names, m->server_names,
 				hb_strn(s.p + k - 1, s.len - k + 1), true));
 	case 3:
-		s = w->f->transport_protocol.len == 0 ? HB_STR("raw_buffer") :
-							w->f->transport_protocol;
+		s = hb_facts_transport_protocol(w->f);
 		return (k == 0 ? hb_str_eq(hb_str(m->transport_protocol), s) :
 				 *m->transport_protocol == '\0');
 	case 4:
 		return (has_string(m->n_application_protocols, m->application_protocols,
-			k < w->f->n_alpn ? w->f->alpn[k] : HB_STR(""), false));
+			k < hello->n_alpn ? hello->alpn[k] : HB_STR(""), false));
 	case 5:
 		return (has_range(m->n_direct_source_prefix_ranges, m->direct_source_prefix_ranges,
 			&w->a, bits - k));
@@ -333,7 +332,7 @@ chain_case_naive(const struct chain_case *c, const struct hb_facts *f)
 	for (unsigned level = 0; level < 9; level++) {
 		bool found = false;
 
-		w.a = level == 1 ? f->local : level == 5 ? f->direct_remote : f->remote;
+		w.a = level == 1 ? f->local : level == 5 ? *hb_facts_direct_remote(f) : f->remote;
 		if (w.a.kind != HB_ADDR_V4 && w.a.kind != HB_ADDR_V6)
 			(void)hb_addr_parse_ip(HB_STR("255.255.255.255"), &w.a);
 		end = false;

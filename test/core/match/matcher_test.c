@@ -182,7 +182,7 @@ test_longest_protocols_fit(void **state)
 	hb_facts_init(&f);
 	while (hb_facts_alpn_add(&f, hb_strn(name, sizeof name)))
 		;
-	assert_int_equal(f.n_alpn, HB_FACTS_ALPN_MAX);
+	assert_int_equal(hb_facts_hello(&f)->n_alpn, HB_FACTS_ALPN_MAX);
 	assert_string_equal(eval_facts(&f), "all");
 	hb_facts_fini(&f);
 }
@@ -275,7 +275,7 @@ test_ssl_and_source_type(void **state)
 	assert_string_equal(eval_facts(&f), "none");
 	assert_true(hb_addr_parse(HB_STR("127.0.0.1:1"), &f.remote));
 	assert_string_equal(eval_facts(&f), "local");
-	f.principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/a/sa/b");
 	assert_string_equal(eval_facts(&f), "td");
 	hb_facts_fini(&f);
 }

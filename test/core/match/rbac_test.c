@@ -189,14 +189,14 @@ test_authenticated(void **state)
 		"CN=client}}}]},\n"
 		"  e-any: {" ANYTHING ", principals: [{authenticated: {}}]}}}");
 	assert_string_equal(decide(&f), "deny -");
-	f.principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/a/sa/b");
 	assert_string_equal(decide(&f), "allow a-uri");
-	f.principal = HB_STR("spiffe://td/ns/ab/sa/b");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/ab/sa/b");
 	assert_string_equal(decide(&f), "allow e-any");
 	/* It is a piece of something: what follows is not part of it. */
-	f.principal = hb_strn("urn:second/ns/a/", sizeof "urn:second" - 1);
+	hb_facts_tls_edit(&f)->principal = hb_strn("urn:second/ns/a/", sizeof "urn:second" - 1);
 	assert_string_equal(decide(&f), "allow b-second");
-	f.peer_cert = &cert;
+	hb_facts_tls_edit(&f)->peer_cert = &cert;
 	assert_string_equal(decide(&f), "allow a-uri");
 	both[1].value = (char *)(uintptr_t) "spiffe://td/ns/x/sa/b";
 	assert_string_equal(decide(&f), "allow b-second");
@@ -224,12 +224,12 @@ test_identity_of_a_stream(void **state)
 		", principals: [{authenticated: {principal_name: {prefix: "
 		"'spiffe://td/'}}}]}}}");
 	assert_string_equal(decide(&stream), "deny -");
-	tunnel.principal = HB_STR("spiffe://td/ns/a/sa/b");
-	tunnel.tls_version = "TLSv1.3";
+	hb_facts_tls_edit(&tunnel)->principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&tunnel)->version = "TLSv1.3";
 	assert_string_equal(decide(&stream), "allow p");
-	stream.tls_version = "TLSv1.3";
+	hb_facts_tls_edit(&stream)->version = "TLSv1.3";
 	assert_string_equal(decide(&stream), "deny -");
-	stream.principal = HB_STR("spiffe://other/ns/a/sa/b");
+	hb_facts_tls_edit(&stream)->principal = HB_STR("spiffe://other/ns/a/sa/b");
 	assert_string_equal(decide(&stream), "deny -");
 	hb_facts_fini(&stream);
 	hb_facts_fini(&tunnel);
@@ -399,7 +399,7 @@ test_explain(void **state)
 	hb_facts_init(&f);
 	assert_true(hb_addr_parse(HB_STR("10.0.0.1:443"), &f.local));
 	assert_true(hb_addr_parse(HB_STR("10.0.0.2:5000"), &f.remote));
-	f.principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/a/sa/b");
 	hb_rbac_explain(rbac, &f, &sink);
 	assert_string_equal(t.p,
 		"connection facts: from 10.0.0.2:5000, to 10.0.0.1:443, server name \"\", authenticated as "

@@ -70,7 +70,7 @@ facts_open(const struct conn *c, struct hb_facts *f, struct hb_facts *below)
 	hb_facts_init(below);
 	assert_true(hb_addr_parse(hb_str(c->from), &bottom->remote));
 	assert_true(hb_addr_parse(hb_str(c->to), &bottom->local));
-	bottom->principal = hb_str(c->id);
+	hb_facts_tls_edit(bottom)->principal = hb_str(c->id);
 	if (c->authority != NULL) {
 		f->parent = below;
 		f->authority = hb_str(c->authority);
@@ -476,9 +476,9 @@ test_tls_in_tunnel(void **state)
 	compile("- {name: p, " MATCH("principals: [{presence: {}}]") "}");
 	facts_open(&c, &f, &below);
 	assert_true(hb_authz_policy_match(policies[0], &f));
-	f.tls_version = "TLSv1.3";
+	hb_facts_tls_edit(&f)->version = "TLSv1.3";
 	assert_false(hb_authz_policy_match(policies[0], &f));
-	f.principal = HB_STR(ID_ALT);
+	hb_facts_tls_edit(&f)->principal = HB_STR(ID_ALT);
 	assert_true(hb_authz_policy_match(policies[0], &f));
 	hb_facts_fini(&f);
 	hb_facts_fini(&below);

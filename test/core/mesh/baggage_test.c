@@ -204,7 +204,7 @@ test_labels_agree(void **state)
 	hb_facts_init(&below);
 	hb_facts_init(&f);
 	f.parent = &below;
-	below.principal = HB_STR(ID);
+	hb_facts_tls_edit(&below)->principal = HB_STR(ID);
 	assert_true(hb_source_labels(&f, &claimed, false, &l));
 	expect_label(l.principal, ID);
 	expect_label(l.ns, "default");
@@ -237,7 +237,7 @@ test_labels_contradict(void **state)
 
 	(void)state;
 	hb_facts_init(&f);
-	f.principal = HB_STR("spiffe://td/ns/attacker/sa/x");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/attacker/sa/x");
 	assert_false(hb_source_labels(&f, &claimed, false, &l));
 	expect_label(l.principal, "spiffe://td/ns/attacker/sa/x");
 	expect_label(l.ns, "attacker");
@@ -245,7 +245,7 @@ test_labels_contradict(void **state)
 	expect_label(l.app, "");
 	expect_label(l.canonical_service, "");
 	expect_label(l.cluster, "");
-	assert_false(hb_destination_labels(f.principal, &claimed, false, &l));
+	assert_false(hb_destination_labels(hb_facts_tls(&f)->principal, &claimed, false, &l));
 	expect_label(l.ns, "attacker");
 	/* A gateway that is trusted to hand on its clients' baggage. */
 	assert_true(hb_source_labels(&f, &claimed, true, &l));
@@ -253,12 +253,12 @@ test_labels_contradict(void **state)
 	expect_label(l.ns, "default");
 	expect_label(l.workload, "client-v1");
 	/* Nobody is known. */
-	f.principal = HB_STR("");
+	hb_facts_tls_edit(&f)->principal = HB_STR("");
 	assert_true(hb_source_labels(&f, &claimed, false, &l));
 	expect_label(l.principal, "");
 	expect_label(l.ns, "default");
 	/* No SPIFFE id is no principal here. */
-	f.principal = HB_STR("https://td/ns/default/sa/x");
+	hb_facts_tls_edit(&f)->principal = HB_STR("https://td/ns/default/sa/x");
 	assert_true(hb_source_labels(&f, &claimed, false, &l));
 	expect_label(l.principal, "");
 	hb_facts_fini(&f);

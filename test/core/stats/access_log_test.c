@@ -20,7 +20,7 @@ setup(void **state)
 	hb_facts_init(&facts);
 	hb_addr_parse(HB_STR("10.0.0.1:40000"), &facts.remote);
 	hb_addr_parse(HB_STR("10.0.0.2:443"), &facts.local);
-	facts.sni = HB_STR("a.example");
+	hb_facts_hello_edit(&facts)->sni = HB_STR("a.example");
 	hb_facts_metadata_set(&facts, HB_STR("ns"), HB_STR("key"), HB_STR("meta"));
 	hb_facts_state_set(&facts, HB_STR("state.key"), HB_STR("held"), false, 0);
 	entry = (struct hb_log_entry){ .facts = &facts,

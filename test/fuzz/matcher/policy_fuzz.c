@@ -73,7 +73,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	chain_case_parse(&c, HB_STR(CONNS));
 	(void)hb_facts_state_set(&c.conns[0], HB_STR("k"), HB_STR("10.0.0.9:80"), false, 0);
 	(void)hb_facts_metadata_set(&c.conns[0], HB_STR("n"), HB_STR("k"), HB_STR("1.5"));
-	c.conns[1].principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&c.conns[1])->principal = HB_STR("spiffe://td/ns/a/sa/b");
 	msg = hb_cfg_parse_text(cfg, yaml,
 		rbac ? &envoy__config__rbac__v3__rbac__descriptor :
 		       &xds__type__matcher__v3__matcher__descriptor);

@@ -19,7 +19,7 @@ decide(const struct hb_authz_policy *p, const char *id, const char *from, const 
 
 	hb_facts_init(&f);
 	HB_ASSERT(hb_addr_parse(hb_str(from), &f.remote));
-	f.principal = hb_str(id);
+	hb_facts_tls_edit(&f)->principal = hb_str(id);
 	f.authority = hb_str(authority);
 	match = hb_authz_policy_match(p, &f);
 	hb_authz_add(a, p);

@@ -178,7 +178,7 @@ test_authz__stream(void **state)
 		"        - matches: [{destination_ports: [8080]}]\n" PROXY;
 	struct hb_facts below = hbf_facts(NULL), f = hbf_facts(NULL), g = hbf_facts(NULL);
 
-	below.principal = HB_STR("spiffe://td/ns/web/sa/fe");
+	hb_facts_tls_edit(&below)->principal = HB_STR("spiffe://td/ns/web/sa/fe");
 	f.parent = g.parent = &below;
 	f.authority = HB_STR("10.0.0.1:8080");
 	g.authority = HB_STR("10.0.0.1:8081");
@@ -390,7 +390,7 @@ test_authz__explain(void **state)
 	assert_null(strstr(t.p, "cluster"));
 	hb_text_fini(&t);
 	assert_true(hb_addr_parse(HB_STR("127.0.0.1:80"), &g.local));
-	g.principal = HB_STR("spiffe://td/ns/a/sa/b");
+	hb_facts_tls_edit(&g)->principal = HB_STR("spiffe://td/ns/a/sa/b");
 	t = hbf_explain(chain, &g);
 	assert_non_null(strstr(t.p, "allowed by: shop/web"));
 	assert_non_null(strstr(t.p, "principal td/ns/a/sa/b"));

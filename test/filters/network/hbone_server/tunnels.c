@@ -66,7 +66,7 @@ open_server(const char *filters)
 	struct hb_transport *t;
 
 	(void)hb_addr_parse(HB_STR("10.1.2.3:15008"), &f.local);
-	f.principal = hb_arena_str(&f.arena, HB_STR(PEER));
+	hb_facts_tls_edit(&f)->principal = hb_arena_str(&f.arena, HB_STR(PEER));
 	w.chain = hbf_filters(filters);
 	hbf_open(&w.conn, w.chain, &opt);
 	t = w.conn.client.t;

@@ -157,14 +157,14 @@ test_rbac__by_identity(void **state)
 		"{principal_name: {prefix: 'spiffe://td/ns/a/'}}}]}}}\n" PROXY;
 	struct hb_facts f = hbf_facts("a.example");
 
-	f.principal = HB_STR("spiffe://td/ns/a/sa/x");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/a/sa/x");
 	open_with(yaml, &f);
 	expect_served("hello");
 	hbf_close(&h);
 	memset(&h, 0, sizeof h);
 	hb_chain_free(&chain);
 	f = hbf_facts("a.example");
-	f.principal = HB_STR("spiffe://td/ns/b/sa/x");
+	hb_facts_tls_edit(&f)->principal = HB_STR("spiffe://td/ns/b/sa/x");
 	open_with(yaml, &f);
 	expect_closed(HB_CLOSE_RBAC_DENIED, "rbac_access_denied_matched_policy[none]");
 	assert_int_equal(hbf_dialler.dials, 1);
