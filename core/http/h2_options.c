@@ -18,8 +18,8 @@
 
 struct h2_shared { /* options first: the session knows no more */
 	struct hb_h2_options opt;
-	struct h2_shared    *next;
-	unsigned             refs;
+	struct h2_shared *next;
+	unsigned refs;
 };
 
 static void

@@ -6,10 +6,10 @@
 #include "core/http/h2_priv.h"
 
 /* nghttp2's own limits on resets and answers: h2_guard.c replaces them. */
-#define RESETS_BURST     100000u
-#define RESETS_PER_S     10000u
-#define CONTINUATIONS    8u /* default of its flood */
-#define ACKS_MAX         100000u
+#define RESETS_BURST  100000u
+#define RESETS_PER_S  10000u
+#define CONTINUATIONS 8u /* default of its flood */
+#define ACKS_MAX      100000u
 
 static nghttp2_session_callbacks *callbacks;
 static nghttp2_option *options, *server_options;
