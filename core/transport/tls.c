@@ -17,6 +17,7 @@ static const struct hb_transport_ops tls_ops;
 
 static void tls_fail(struct hb_tls *, enum hb_close_reason);
 static void finish_lower(struct hb_tls *);
+static void tls_timeout(struct hb_timer *);
 static void tls_free(struct hb_transport *);
 
 static struct hb_tls *
@@ -50,11 +51,17 @@ pause_lower(struct hb_tls *t, bool on)
 }
 
 static size_t
+early_len(const struct hb_tls *t)
+{
+	return (t->early == NULL ? 0 : t->early->buf.len);
+}
+
+static size_t
 tls_pending(const struct hb_transport *base)
 {
 	const struct hb_tls *t = tls_of(base);
 
-	return (t->early.len + (t->lower == NULL ? 0 : hb_transport_pending(t->lower)));
+	return (early_len(t) + (t->lower == NULL ? 0 : hb_transport_pending(t->lower)));
 }
 
 /* ------------------------------------------------------------------ writing */
@@ -148,6 +155,28 @@ encrypt(struct hb_tls *t, struct hb_buf *buf, bool end)
 	hb_buf_fini(buf);
 }
 
+static void
+early_drop(struct hb_tls *t)
+{
+	if (t->early == NULL)
+		return;
+	hb_timer_stop(&t->early->timer);
+	hb_buf_fini(&t->early->buf);
+	hb_free(t->early);
+	t->early = NULL;
+}
+
+static struct hb_tls_early *
+early_of(struct hb_tls *t)
+{
+	if (t->early != NULL)
+		return (t->early);
+	t->early = hb_calloc(1, sizeof *t->early);
+	hb_timer_init(&t->early->timer, t->base.worker, tls_timeout);
+	t->early->tls = t;
+	return (t->early);
+}
+
 /* What was written before the handshake was done, or from inside a watermark event of flush. */
 static void
 encrypt_early(struct hb_tls *t)
@@ -155,10 +184,13 @@ encrypt_early(struct hb_tls *t)
 	struct hb_buf early = { NULL, NULL, 0 };
 
 	while (alive(t) && t->lower != NULL &&
-		(t->early.len > 0 || (t->base.write_ended && !t->end_sent))) {
-		hb_buf_move(&early, &t->early);
+		(early_len(t) > 0 || (t->base.write_ended && !t->end_sent))) {
+		if (t->early != NULL)
+			hb_buf_move(&early, &t->early->buf);
 		encrypt(t, &early, t->base.write_ended);
 	}
+	if (t->secured && early_len(t) == 0)
+		early_drop(t);
 }
 
 /* The lower transport's queue has changed. */
@@ -184,7 +216,7 @@ tls_write(struct hb_transport *base, struct hb_buf *buf, bool end)
 	}
 	if (!t->secured || t->encrypting) {
 		hb_buf_own(buf);
-		hb_buf_move(&t->early, buf);
+		hb_buf_move(&early_of(t)->buf, buf);
 	} else {
 		encrypt(t, buf, end);
 		encrypt_early(t);
@@ -200,9 +232,8 @@ tls_write(struct hb_transport *base, struct hb_buf *buf, bool end)
 static void
 let_go(struct hb_tls *t)
 {
-	hb_timer_stop(&t->timer);
 	hb_buf_fini(&t->in);
-	hb_buf_fini(&t->early);
+	early_drop(t);
 }
 
 static void
@@ -298,7 +329,7 @@ tls_finish(struct hb_transport *base, enum hb_close_reason reason)
 {
 	struct hb_tls *t = tls_of(base);
 
-	if (t->lower != NULL && !t->secured && t->early.len == 0) {
+	if (t->lower != NULL && !t->secured && early_len(t) == 0) {
 		accept_lower(t);
 		hb_transport_finish(&t->lower, reason);
 		bury(t);
@@ -311,7 +342,7 @@ tls_finish(struct hb_transport *base, enum hb_close_reason reason)
 static void
 tls_timeout(struct hb_timer *timer)
 {
-	struct hb_tls *t = HB_CONTAINER(timer, struct hb_tls, timer);
+	struct hb_tls *t = HB_CONTAINER(timer, struct hb_tls_early, timer)->tls;
 
 	HB_CHECK(&t->base, HB_TRANSPORT_MAGIC);
 	if (!alive(t))
@@ -348,7 +379,7 @@ static void
 handshake_done(struct hb_tls *t)
 {
 	t->secured = true;
-	hb_timer_stop(&t->timer);
+	hb_timer_stop(&t->early->timer);
 	fill_info(t);
 	encrypt_early(t);
 	if (!alive(t))
@@ -607,7 +638,7 @@ start(struct hb_tls *t)
 {
 	HB_ASSERT(!t->started);
 	t->started = true;
-	hb_timer_start(&t->timer, t->ctx->handshake_timeout_ms);
+	hb_timer_start(&early_of(t)->timer, t->ctx->handshake_timeout_ms);
 	hb_transport_emit_connected(&t->base);
 	if (!alive(t))
 		return;
@@ -734,7 +765,7 @@ tls_free(struct hb_transport *base)
 	hb_tls__use(t, false);
 	hb_buf_fini(&t->in);
 	hb_buf_fini(&t->out);
-	hb_buf_fini(&t->early);
+	HB_ASSERT(t->early == NULL);
 	hb_tls__peer_unref(&t->peer);
 	hb_tls__peer_unref(&t->offered);
 	hb_free(t->sni);
@@ -765,7 +796,6 @@ hb_tls_new(struct hb_transport *lower, const struct hb_tls_ctx *ctx, const char 
 	HB_CHECK(ctx, HB_TLS_CTX_MAGIC);
 	HB_CHECK(lower, HB_TRANSPORT_MAGIC);
 	hb_transport_init(&t->base, &tls_ops, lower->worker);
-	hb_timer_init(&t->timer, lower->worker, tls_timeout);
 	t->ctx = ctx;
 	hb_tls__use(t, true);
 	t->lower = lower;

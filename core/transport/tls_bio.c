@@ -79,6 +79,12 @@ static const BIO_METHOD method = {
 	.create = bio_create,
 };
 
+struct hb_tls *
+hb_tls__of(const SSL *ssl)
+{
+	return (tls_of(SSL_get_rbio(ssl)));
+}
+
 BIO *
 hb_tls__bio(struct hb_tls *t)
 {

@@ -99,7 +99,7 @@ choose(const struct hb_tls_ctx *ctx, const SSL_CLIENT_HELLO *hello, struct hb_st
 static enum ssl_select_cert_result_t
 select_certificate(const SSL_CLIENT_HELLO *hello)
 {
-	struct hb_tls *t = SSL_get_app_data(hello->ssl);
+	struct hb_tls *t = hb_tls__of(hello->ssl);
 	const struct hb_tls_ctx *ctx = t->ctx;
 	const char *name = SSL_get_servername(hello->ssl, TLSEXT_NAMETYPE_host_name);
 
@@ -153,7 +153,7 @@ before_certificate(SSL *ssl, void *arg)
 static int
 new_session(SSL *ssl, SSL_SESSION *session)
 {
-	struct hb_tls *t = SSL_get_app_data(ssl);
+	struct hb_tls *t = hb_tls__of(ssl);
 
 	if (t->tickets < UINT8_MAX)
 		t->tickets++;
@@ -591,7 +591,6 @@ hb_tls__ssl(struct hb_tls *t)
 	BIO *bio = hb_tls__bio(t);
 
 	HB_ASSERT(ssl != NULL);
-	HB_ASSERT(SSL_set_app_data(ssl, t) == 1);
 	SSL_set_bio(ssl, bio, bio);
 	SSL_set_shed_handshake_config(ssl, 1);
 	if (t->ctx->server) {

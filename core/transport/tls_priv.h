@@ -77,16 +77,22 @@ struct hb_tls_worker {
 	uint64_t       counters[HB_TLS_COUNTER_MAX];
 };
 
+struct hb_tls_early {
+	struct hb_timer timer; /* of the handshake                                           */
+	struct hb_buf   buf;   /* plaintext that was written before it was done, or while records are
+	                        * being written                                              */
+	struct hb_tls  *tls;   /* borrowed: its owner                                        */
+};
+
 struct hb_tls {
 	struct hb_transport      base;
 	struct hb_transport     *lower;  /* owned; NULL = gone                                */
 	const struct hb_tls_ctx *ctx;    /* outlives us                                       */
 	SSL                     *ssl;
-	struct hb_timer          timer;  /* of the handshake                                  */
+	struct hb_tls_early     *early;  /* owned; until the handshake is done, and rarely later; NULL = none */
 	struct hb_buf            in;     /* ciphertext to decrypt; owned between events only
 	                                  * while reading is disabled                         */
 	struct hb_buf            out;    /* ciphertext that found no scratch memory           */
-	struct hb_buf            early;  /* plaintext written before the handshake was done   */
 	uint8_t                 *enc;    /* scratch that records are written to; NULL = none  */
 	uint32_t                 enc_len;
 	uint8_t                  tickets;     /* received                                     */
@@ -176,6 +182,8 @@ void hb_tls__use(const struct hb_tls *, bool on);
 
 /* The BIO of this connection, for both directions; owned by the SSL that it is given to. */
 BIO *hb_tls__bio(struct hb_tls *);
+/* Whose SSL that is. */
+struct hb_tls *hb_tls__of(const SSL *);
 
 /* An SSL of this context for this connection; never NULL. */
 SSL *hb_tls__ssl(struct hb_tls *);

@@ -189,7 +189,7 @@ max_overhead(SSL *ssl)
 static int
 seal(SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out, const uint8_t *in, size_t in_len)
 {
-	struct hb_tls *t = SSL_get_app_data(ssl);
+	struct hb_tls *t = hb_tls__of(ssl);
 	const struct ticket_key *k = &keys_of(t->ctx)->key[0];
 	bool reused = SSL_session_reused(ssl) != 0;
 	const struct hb_tls_peer *peer = reused ? t->offered : t->peer;
@@ -280,7 +280,7 @@ static enum ssl_ticket_aead_result_t
 open_ticket(
 	SSL *ssl, uint8_t *out, size_t *out_len, size_t max_out, const uint8_t *in, size_t in_len)
 {
-	struct hb_tls *t = SSL_get_app_data(ssl);
+	struct hb_tls *t = hb_tls__of(ssl);
 	struct head head;
 	size_t n = 0;
 

@@ -183,7 +183,7 @@ refuse(struct hb_tls *t, enum hb_close_reason reason)
 enum ssl_verify_result_t
 hb_tls__verify(SSL *ssl, uint8_t *ret_alert)
 {
-	struct hb_tls *t = SSL_get_app_data(ssl);
+	struct hb_tls *t = hb_tls__of(ssl);
 	const STACK_OF(CRYPTO_BUFFER) *sk = SSL_get0_peer_certificates(ssl);
 	CRYPTO_BUFFER *chain[HB_TLS_CHAIN_MAX];
 	enum hb_close_reason reason;
