@@ -21,7 +21,7 @@ struct census {
 };
 
 struct conn {
-	unsigned magic;
+	struct hb_upstream_keep keep; /* of this memory; tag = CONN_MAGIC; the watch has one */
 #define CONN_MAGIC 0x6e12c5b8
 	struct hb_transport_watch watch;
 	struct hb_list node;
@@ -33,6 +33,12 @@ struct conn {
 	uint64_t in, out;  /* bytes that the counters have already */
 	char *host, *peer; /* owned; NULL = none                   */
 };
+
+static void
+conn_check(const struct conn *c)
+{
+	HB_ASSERT(c->keep.tag == CONN_MAGIC);
+}
 
 static void
 count_bytes(struct conn *c, uint64_t in, uint64_t out)
@@ -57,7 +63,7 @@ on_census(struct hb_timer *timer)
 	HB_LIST_FOREACH (n, &census->conns) {
 		struct conn *c = HB_LIST_ENTRY(n, struct conn, node);
 
-		HB_CHECK(c, CONN_MAGIC);
+		conn_check(c);
 		if (c->cell != NULL)
 			count_bytes(c, c->t->bytes_in, c->t->bytes_out);
 	}
@@ -174,7 +180,7 @@ hb_upconn_holds(const struct hb_cluster_w *w, const struct hb_transport_socket *
 static void
 judge(struct conn *c)
 {
-	HB_CHECK(c, CONN_MAGIC);
+	conn_check(c);
 	if (c->socket == NULL || c->t->dead || hb_upconn_holds(c->w, c->socket, c->t))
 		return;
 	hb_stat_inc(c->w->worker, c->w->cluster->stats, CL_TLS_REVOKED);
@@ -242,18 +248,43 @@ static void
 gone(struct hb_transport_watch *watch, enum hb_close_reason ended, uint64_t in, uint64_t out)
 {
 	struct conn *c = HB_CONTAINER(watch, struct conn, watch);
+	struct hb_upstream_keep *keep = &c->keep;
 
-	HB_CHECK(c, CONN_MAGIC);
+	conn_check(c);
 	census_leave(c->w->worker, c);
 	if (c->cell != NULL) {
 		count_bytes(c, in, out);
 		count_end(c, ended);
 	}
+	c->t = NULL;
+	hb_upstream_unkeep(&keep);
+}
+
+static void
+keep_free(struct hb_upstream_keep *keep)
+{
+	struct conn *c = HB_CONTAINER(keep, struct conn, keep);
+
+	conn_check(c);
 	hb_cluster_unpin(&c->w);
 	hb_free(c->host);
 	hb_free(c->peer);
-	HB_DEL(c);
+	c->keep.tag = 0;
+	hb_free(c);
 }
+
+static void
+keep_names(const struct hb_upstream_keep *keep, struct hb_upstream_info *ret)
+{
+	const struct conn *c = HB_CONTAINER(keep, const struct conn, keep);
+
+	conn_check(c);
+	ret->cluster = hb_str(c->w->cluster->name);
+	ret->endpoint_host = hb_str(c->host == NULL ? "" : c->host);
+	ret->tls_peer = hb_str(c->peer == NULL ? "" : c->peer);
+}
+
+static const struct hb_upstream_keep_ops keep_ops = { keep_names, keep_free };
 
 char *
 hb_upconn_peer_name(struct hb_transport *t)
@@ -277,7 +308,8 @@ hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket
 	struct conn *c;
 
 	HB_ASSERT(t->watch == NULL);
-	HB_NEW(c, CONN_MAGIC);
+	c = hb_calloc(1, sizeof *c);
+	c->keep = (struct hb_upstream_keep){ 1, CONN_MAGIC, &keep_ops };
 	c->watch.gone = gone;
 	c->t = t;
 	c->socket = socket;
@@ -290,8 +322,6 @@ hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket
 	hb_list_add_tail(&census_of(w->worker)->conns, &c->node);
 	if (cell != NULL && w->cluster->buffer_high > 0)
 		hb_transport_set_high(t, w->cluster->buffer_high);
-	info->transport = t;
-	info->cluster = hb_str(w->cluster->name);
-	info->endpoint_host = hb_str(host == NULL ? "" : host);
-	info->tls_peer = hb_str(c->peer == NULL ? "" : c->peer);
+	info->keep = &c->keep;
+	keep_names(&c->keep, info);
 }

@@ -16,7 +16,7 @@
  * Watches t, which `socket` (of the cluster; NULL = bytes in the clear) has secured. Takes the pin,
  * the reference, and `host` (fresh memory; NULL = none); both were counted as active. Without a cell
  * it is not counted (a stream of another connection lies below), its peer is judged only. Fills
- * cluster, endpoint_host, tls_peer and transport of info with strings that live as long as t.
+ * cluster, endpoint_host, tls_peer and keep of info; the strings live as long as t, or what is kept.
  */
 void hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket,
     struct hb_cluster_w *, struct hb_ep_cell *, char *host, struct hb_upstream_info *info);

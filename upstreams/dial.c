@@ -220,7 +220,6 @@ on_stream(void *arg, const struct hb_pool_result *res)
 		.endpoint = res->addr,
 		.local = res->local,
 		.tls_peer = res->peer,
-		.transport = res->t,
 	};
 
 	HB_CHECK(d, DIAL_MAGIC);

@@ -195,8 +195,6 @@ link_won(struct hb_link *l, const struct hb_race_result *res)
 		/* In an outer tunnel: its peer is judged, the connection is none. */
 		hb_upconn_watch(res->t, l->rq.socket, hb_cluster_pin(l->rq.w->cluster, l->worker),
 			NULL, NULL, &info);
-	} else {
-		info.transport = res->t;
 	}
 	link_end(l);
 	l->rq.done(l->rq.arg, res, &info);

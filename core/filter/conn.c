@@ -301,6 +301,7 @@ conn_free(struct hb_facts_owner *o)
 	HB_CHECK(c, HB_CONN_MAGIC);
 	hb_chain__unpin(c->chain, c->worker);
 	owner_put(&c->owner);
+	hb_conn__upstream_fini(c);
 	hb_facts_fini(&c->facts);
 	HB_DEL(c);
 }
@@ -795,7 +796,6 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 		.chain = c->chain->name,
 		.state = state_of(c),
 		.facts = &c->facts,
-		.upstream = c->upstream == NULL ? NULL : &c->upstream->info,
 		.bytes_in = c->bytes_in,
 		.bytes_out = c->bytes_out,
 		.start_us = c->start_us,
@@ -805,6 +805,10 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 		.tls_failure = c->tls_failure,
 		.inbound = c->owner->o.inbound,
 	};
+	if (c->upstream == NULL)
+		return;
+	hb_conn__upstream_info(c, &ret->info);
+	ret->upstream = &ret->info;
 }
 
 static struct hb_str
@@ -831,6 +835,7 @@ void
 hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 {
 	const struct hb_conn_upstream *u = c->upstream;
+	struct hb_upstream_info info;
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	*e = (struct hb_log_entry){
@@ -851,14 +856,15 @@ hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 		return;
 	e->upstream_bytes_sent = u->sent;
 	e->upstream_bytes_received = u->received;
-	e->cluster = u->info.cluster;
-	e->upstream_host_name = u->info.endpoint_host;
-	e->upstream_remote = u->info.endpoint.kind == HB_ADDR_NONE ? NULL : &u->info.endpoint;
-	e->upstream_local = u->info.local.kind == HB_ADDR_NONE ? NULL : &u->info.local;
-	e->upstream_failure = u->info.failure;
-	e->upstream_peer = u->info.tls_peer;
-	e->connect_ms = u->info.connect_ms;
-	e->attempts = u->info.attempts;
+	hb_conn__upstream_info(c, &info);
+	e->cluster = info.cluster;
+	e->upstream_host_name = info.endpoint_host;
+	e->upstream_remote = u->endpoint.kind == HB_ADDR_NONE ? NULL : &u->endpoint;
+	e->upstream_local = u->local.kind == HB_ADDR_NONE ? NULL : &u->local;
+	e->upstream_failure = info.failure;
+	e->upstream_peer = info.tls_peer;
+	e->connect_ms = info.connect_ms;
+	e->attempts = info.attempts;
 }
 
 /* ------------------------------------------------------------------ panic */

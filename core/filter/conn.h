@@ -88,6 +88,20 @@ struct hb_conn_observer {
 /* Control thread, while no connection exists. NULL = nobody. Borrowed. */
 void hb_conn_observe(const struct hb_conn_observer *);
 
+/* What the strings of an upstream belong to; embedded there, on one worker. */
+struct hb_upstream_keep {
+	uint32_t refs;
+	uint32_t tag; /* the owner's */
+	const struct hb_upstream_keep_ops *ops;
+};
+struct hb_upstream_info;
+struct hb_upstream_keep_ops {
+	/* Fills cluster, endpoint_host and tls_peer. */
+	void (*names)(const struct hb_upstream_keep *, struct hb_upstream_info *ret);
+	void (*free_fn)(struct hb_upstream_keep *); /* the last reference is gone */
+};
+void hb_upstream_unkeep(struct hb_upstream_keep **);
+
 /* For logs and /connections; borrowed, on the worker. */
 struct hb_upstream_info {
 	struct hb_str  cluster;
@@ -97,13 +111,15 @@ struct hb_upstream_info {
 	struct hb_str  tls_peer;        /* URI SAN or subject of the upstream; "" */
 	uint32_t       connect_ms, attempts;
 	struct hb_str  failure;         /* transport failure reason; ""           */
-	struct hb_transport *transport; /* NULL once closed                       */
+	/* Whoever takes a reference may use the names for longer; NULL = nothing keeps them. */
+	struct hb_upstream_keep *keep;
 };
 struct hb_conn_view {
 	uint64_t id;
 	const char *listener, *chain, *state; /* state: "handshake", "open", "closing" …  */
 	const struct hb_facts *facts;
-	const struct hb_upstream_info *upstream; /* NULL = none yet                   */
+	const struct hb_upstream_info *upstream; /* NULL = none yet; of a connection: `info` */
+	struct hb_upstream_info info;
 	uint64_t bytes_in, bytes_out;            /* from / to the downstream          */
 	int64_t  start_us;                       /* wall clock                        */
 	uint64_t age_ms;

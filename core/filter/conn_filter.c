@@ -299,41 +299,6 @@ hb_filter_account(struct hb_filter *f, uint64_t read, uint64_t written)
 }
 
 void
-hb_filter_account_upstream(struct hb_filter *f, uint64_t sent, uint64_t received)
-{
-	struct hb_conn *c = hb_conn__of(f);
-
-	if (c->upstream == NULL)
-		return;
-	c->upstream->sent += sent;
-	c->upstream->received += received;
-}
-
-static struct hb_str
-keep(struct hb_conn *c, struct hb_str s)
-{
-	return (s.len == 0 ? (struct hb_str){ NULL, 0 } : hb_arena_str(&c->facts.arena, s));
-}
-
-void
-hb_filter_set_upstream(struct hb_filter *f, const struct hb_upstream_info *info)
-{
-	struct hb_conn *c = hb_conn__of(f);
-	struct hb_upstream_info *to;
-
-	if (c->upstream == NULL)
-		c->upstream = hb_arena_alloc(&c->facts.arena, sizeof *c->upstream);
-	to = &c->upstream->info;
-	*to = *info;
-	to->cluster = keep(c, info->cluster);
-	to->endpoint_host = keep(c, info->endpoint_host);
-	to->tls_peer = keep(c, info->tls_peer);
-	to->failure = keep(c, info->failure);
-	hb_addr_copy(&c->facts.arena, &to->endpoint, &info->endpoint);
-	hb_addr_copy(&c->facts.arena, &to->local, &info->local);
-}
-
-void
 hb_filter_set_detail(struct hb_filter *f, const char *detail)
 {
 	struct hb_conn *c = hb_conn__of(f);

@@ -135,7 +135,7 @@ HB_EXPORT void hb_filter_unread(struct hb_filter *, struct hb_buf *, bool end);
 HB_EXPORT void hb_filter_linger(struct hb_filter *, bool on);
 /* Books bytes that bypassed the chain (splice) on the connection's counters. */
 HB_EXPORT void hb_filter_account(struct hb_filter *, uint64_t read, uint64_t written);
-/* For the access log and /connections; strings are copied. */
+/* For the access log and /connections; strings are kept (hb_upstream_keep) or copied. */
 struct hb_upstream_info;
 HB_EXPORT void hb_filter_set_upstream(struct hb_filter *, const struct hb_upstream_info *);
 /* Adds to the bytes of the upstream named last; for logs. */

@@ -99,9 +99,16 @@ struct hb_conn_facade {
 	struct hb_conn *conn; /* NULL once the connection is over */
 };
 
+struct hb_conn_names { /* in the facts' arena */
+	struct hb_str cluster, endpoint_host, tls_peer, failure;
+};
+
 struct hb_conn_upstream {
-	struct hb_upstream_info info;
 	uint64_t sent, received;
+	struct hb_upstream_keep *keep; /* a reference, of the names; NULL = `names`      */
+	struct hb_conn_names    *names;
+	struct hb_addr endpoint, local;
+	uint32_t connect_ms, attempts;
 };
 
 /* What all connections of a listener or filter have in common; `o.arg` is not used. */
@@ -207,6 +214,10 @@ void hb_conn__accept(struct hb_conn *);
 void hb_conn__read_disable(struct hb_conn *, int delta);
 void hb_conn__event(struct hb_conn *, enum hb_event);
 void hb_conn__event_of(struct hb_filter *, enum hb_event);
+
+/* conn_upstream.c */
+void hb_conn__upstream_info(const struct hb_conn *, struct hb_upstream_info *ret);
+void hb_conn__upstream_fini(struct hb_conn *);
 
 /* conn.c */
 /* Marks as closing; the end comes with this turn's dead list. The first reason stays. */
