@@ -62,7 +62,7 @@ test_mem__session(void **state)
 	owner("struct hb_h2", sizeof(struct hb_h2));
 	owner("measured: a session, nghttp2 and half a pair", each);
 #ifndef __SANITIZE_ADDRESS__
-	assert_true(each <= 9400);
+	assert_true(each <= 5300);
 #endif
 	finish();
 }
@@ -88,8 +88,8 @@ test_mem__idle_stream(void **state)
 		sizeof(struct h2_stream) - sizeof(struct hb_transport));
 	owner("measured: an idle stream, nghttp2's share included", each);
 #ifndef __SANITIZE_ADDRESS__
-	/* 224 are nghttp2's, and its table of streams. */
-	assert_true(each <= sizeof(struct h2_stream) + 316);
+	/* 224 are nghttp2's; its table of streams has 256 places for these 100. */
+	assert_true(each <= sizeof(struct h2_stream) + 368);
 #endif
 	finish();
 }
