@@ -7,10 +7,18 @@
 
 #define KEPT_MAX 16u
 
+/* The session of the stream has made it. */
+static inline struct h2_worker *
+worker_of(const struct h2_stream *s)
+{
+	HB_ASSERT(s->base.worker->slot[HB_SLOT_HTTP] != NULL);
+	return (s->base.worker->slot[HB_SLOT_HTTP]);
+}
+
 struct h2_busy *
 hb_h2__busy_new(struct h2_stream *s)
 {
-	struct h2_worker *w = hb_h2__worker(s->base.worker);
+	struct h2_worker *w = worker_of(s);
 	struct h2_busy *b = w->kept;
 
 	HB_ASSERT(s->busy == NULL);
@@ -28,19 +36,12 @@ hb_h2__busy_new(struct h2_stream *s)
 }
 
 void
-hb_h2__busy_free(struct h2_stream *s)
+hb_h2__busy_keep(struct h2_stream *s)
 {
-	struct h2_worker *w;
+	struct h2_worker *w = worker_of(s);
 	struct h2_busy *b = s->busy;
 
-	if (b == NULL)
-		return;
 	s->busy = NULL;
-	hb_buf_fini(&b->rx);
-	hb_buf_fini(&b->tx);
-	hb_h2__fields_free(&b->fields);
-	hb_list_del(&b->dirty);
-	w = hb_h2__worker(s->base.worker);
 	if (w->n_kept == KEPT_MAX) {
 		hb_free(b);
 		return;
@@ -48,6 +49,20 @@ hb_h2__busy_free(struct h2_stream *s)
 	w->n_kept++;
 	b->next = w->kept;
 	w->kept = b;
+}
+
+void
+hb_h2__busy_free(struct h2_stream *s)
+{
+	struct h2_busy *b = s->busy;
+
+	if (b == NULL)
+		return;
+	hb_buf_fini(&b->rx);
+	hb_buf_fini(&b->tx);
+	hb_h2__fields_free(&b->fields);
+	hb_list_del(&b->dirty);
+	hb_h2__busy_keep(s);
 }
 
 void

@@ -21,6 +21,7 @@ struct bucket {
 
 struct table {
 	uint32_t bits, size;
+	uint32_t shift, mask;
 	struct bucket v[]; /* 1 << bits, probed one after another from the key's home */
 };
 
@@ -43,13 +44,7 @@ static inline uint32_t
 home(const struct table *t, int32_t key)
 {
 	/* Multiplicative hashing by the golden ratio: ids that count up spread evenly. */
-	return (((uint32_t)key * 0x9e3779b9u) >> (32u - t->bits));
-}
-
-static inline uint32_t
-mask(const struct table *t)
-{
-	return ((1u << t->bits) - 1u);
+	return (((uint32_t)key * 0x9e3779b9u) >> t->shift);
 }
 
 /* Where the key is, or the free place where it would be. */
@@ -59,7 +54,7 @@ place(const struct table *t, int32_t key)
 	uint32_t i = home(t, key);
 
 	while (t->v[i].data != NULL && t->v[i].key != key)
-		i = (i + 1) & mask(t);
+		i = (i + 1) & t->mask;
 	return (i);
 }
 
@@ -81,7 +76,9 @@ grow(struct nghttp2_map *map)
 	if (t == NULL)
 		return (NGHTTP2_ERR_NOMEM);
 	t->bits = bits;
-	for (uint32_t i = 0; old != NULL && i <= mask(old); i++) {
+	t->shift = 32u - bits;
+	t->mask = (1u << bits) - 1u;
+	for (uint32_t i = 0; old != NULL && i <= old->mask; i++) {
 		if (old->v[i].data != NULL)
 			t->v[place(t, old->v[i].key)] = old->v[i];
 	}
@@ -114,7 +111,7 @@ nghttp2_map_each(struct nghttp2_map *map, int (*fn)(void *data, void *arg), void
 	const struct table *t = map->table;
 	int r = 0;
 
-	for (uint32_t i = 0; t != NULL && r == 0 && i <= mask(t); i++) {
+	for (uint32_t i = 0; t != NULL && r == 0 && i <= t->mask; i++) {
 		if (t->v[i].data != NULL)
 			r = fn(t->v[i].data, arg);
 	}
@@ -127,7 +124,7 @@ nghttp2_map_each_free(struct nghttp2_map *map, int (*fn)(void *data, void *arg),
 {
 	const struct table *t = map->table;
 
-	for (uint32_t i = 0; t != NULL && i <= mask(t); i++) {
+	for (uint32_t i = 0; t != NULL && i <= t->mask; i++) {
 		if (t->v[i].data != NULL)
 			(void)fn(t->v[i].data, arg);
 	}
@@ -139,7 +136,7 @@ nghttp2_map_insert(struct nghttp2_map *map, int32_t key, void *data)
 	struct table *t = map->table;
 	uint32_t i;
 
-	if (t == NULL || NEEDS(t->size + 1) > mask(t) + 1) {
+	if (t == NULL || NEEDS(t->size + 1) > t->mask + 1) {
 		int r = grow(map);
 
 		if (r != 0)
@@ -178,10 +175,10 @@ nghttp2_map_remove(struct nghttp2_map *map, int32_t key)
 	for (;;) {
 		t->v[i].data = NULL;
 		do {
-			j = (j + 1) & mask(t);
+			j = (j + 1) & t->mask;
 			if (t->v[j].data == NULL)
 				return (0);
-		} while (((j - home(t, t->v[j].key)) & mask(t)) < ((j - i) & mask(t)));
+		} while (((j - home(t, t->v[j].key)) & t->mask) < ((j - i) & t->mask));
 		t->v[i] = t->v[j];
 		i = j;
 	}

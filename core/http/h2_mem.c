@@ -60,20 +60,14 @@ hb_h2_worker_fini(struct hb_worker *w)
 	HB_ASSERT(munmap(p, sizeof *p) == 0);
 }
 
-static bool
-is_ring(const struct hb_h2 *h2, const void *p)
-{
-	return (h2->ring_lent && p == hb_h2__worker(h2->worker)->ring);
-}
-
 static void *
 mem_malloc(size_t n, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
 
-	if (HB_UNLIKELY(n == RING_SIZE) && h2->server && !h2->ring_lent) {
-		h2->ring_lent = true;
-		return (hb_h2__worker(h2->worker)->ring);
+	if (HB_UNLIKELY(n == RING_SIZE) && h2->server && h2->ring == NULL) {
+		h2->ring = hb_h2__worker(h2->worker)->ring;
+		return (h2->ring);
 	}
 	return (hb_malloc(n));
 }
@@ -90,7 +84,7 @@ mem_free(void *p, void *user_data)
 {
 	const struct hb_h2 *h2 = user_data;
 
-	if (p != NULL && p != h2->lent && !is_ring(h2, p))
+	if (p != NULL && p != h2->lent && p != h2->ring)
 		hb_free(p);
 }
 
@@ -105,7 +99,7 @@ mem_realloc(void *p, size_t n, void *user_data)
 		h2->lent_size = (uint32_t)n;
 		return (h2->lent);
 	}
-	HB_ASSERT(p == NULL || (p != h2->lent && !is_ring(h2, p)));
+	HB_ASSERT(p == NULL || (p != h2->lent && p != h2->ring));
 	return (hb_realloc(p, n));
 }
 

@@ -47,6 +47,7 @@ struct hb_h2 {
 	nghttp2_session           *ng;      /* until the memory goes                      */
 	uint8_t                   *lent;    /* the worker's: its frame buffer, h2_mem.c   */
 	uint32_t                   lent_size;
+	void                      *ring;    /* the worker's: of a server's encoder        */
 	const struct hb_h2_events *ev;      /* NULL = the sink let go, or was told        */
 	void                      *sink;
 	const struct hb_h2_options *opt;    /* one reference: h2_options.c                */
@@ -79,7 +80,6 @@ struct hb_h2 {
 	bool begun;      /* what comes before the second frame was sent                   */
 	bool goaway_got, goaway_told;
 	bool lower_ended;
-	bool ring_lent;  /* a server's encoder has the worker's                          */
 };
 
 struct h2_reject {
@@ -192,6 +192,7 @@ hb_h2__is_drained(const struct hb_h2 *h2)
 /* h2_busy.c. Callouts to sinks may end what a stream has: ask again after them. */
 struct h2_busy *hb_h2__busy_new(struct h2_stream *);
 void hb_h2__busy_free(struct h2_stream *); /* with what is in it; NULL is fine */
+void hb_h2__busy_keep(struct h2_stream *); /* nothing is in it */
 void hb_h2__busy_fini(struct h2_worker *);
 
 static inline struct h2_busy *
@@ -232,7 +233,7 @@ hb_h2__busy_done(struct h2_stream *s)
 
 	if (b != NULL && b->rx.len == 0 && b->tx.len == 0 && b->sent == 0 && b->fields == NULL &&
 		!hb_list_linked(&b->dirty))
-		hb_h2__busy_free(s);
+		hb_h2__busy_keep(s);
 }
 
 /* h2_options.c: what was given (NULL = nothing), with defaults; the caller has one reference. */

@@ -56,8 +56,9 @@ test_mem__session(void **state)
 	hbt_turns(10);
 	each = (in_use() - before) / (SESSIONS - 1) / 2;
 	/* Servers' encoders have no table; clients' have one each. */
-	assert_true(rigs[0].server->ring_lent);
-	assert_false(rigs[0].client->ring_lent);
+	assert_non_null(rigs[0].server->ring);
+	assert_ptr_equal(rigs[0].server->ring, rigs[1].server->ring);
+	assert_null(rigs[0].client->ring);
 	assert_ptr_equal(rigs[0].server->opt, rigs[1].server->opt);
 	owner("struct hb_h2", sizeof(struct hb_h2));
 	owner("measured: a session, nghttp2 and half a pair", each);
