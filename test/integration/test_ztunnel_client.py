@@ -274,6 +274,7 @@ def test_reset_of_the_application(hbone, certs, peer):
     a = connect(h)
     until(lambda: h.stat("cluster.peer.upstream_rq_active") == 1, "the answer")
     a.sendall(b"part")
+    until(lambda: s.requests, "the request")
     w, stream = s.requests[0]
     until(lambda: w.data[stream] == b"part", "the bytes")
     net.reset(a)
