@@ -30,8 +30,8 @@ struct conn {
 	struct hb_cluster_w *w;                   /* pinned                               */
 	struct hb_ep_cell *cell;                  /* referenced; NULL = not counted       */
 	uint64_t since_ms;
-	uint64_t in, out;  /* bytes that the counters have already */
-	char *host, *peer; /* owned; NULL = none                   */
+	uint64_t in, out; /* bytes that the counters have already */
+	char *names;      /* owned: host, NUL, peer, NUL; NULL = neither */
 };
 
 static void
@@ -267,8 +267,7 @@ keep_free(struct hb_upstream_keep *keep)
 
 	conn_check(c);
 	hb_cluster_unpin(&c->w);
-	hb_free(c->host);
-	hb_free(c->peer);
+	hb_free(c->names);
 	c->keep.tag = 0;
 	hb_free(c);
 }
@@ -280,8 +279,8 @@ keep_names(const struct hb_upstream_keep *keep, struct hb_upstream_info *ret)
 
 	conn_check(c);
 	ret->cluster = hb_str(c->w->cluster->name);
-	ret->endpoint_host = hb_str(c->host == NULL ? "" : c->host);
-	ret->tls_peer = hb_str(c->peer == NULL ? "" : c->peer);
+	ret->endpoint_host = hb_str(c->names == NULL ? "" : c->names);
+	ret->tls_peer = hb_str(c->names == NULL ? "" : c->names + ret->endpoint_host.len + 1);
 }
 
 static const struct hb_upstream_keep_ops keep_ops = { keep_names, keep_free };
@@ -301,6 +300,25 @@ hb_upconn_peer_name(struct hb_transport *t)
 	return (hb_strdup(p->subject));
 }
 
+/* Takes both, either may be NULL. */
+static char *
+join(char *host, char *peer)
+{
+	size_t n = host == NULL ? 0 : strlen(host), m = peer == NULL ? 0 : strlen(peer);
+	char *both = NULL;
+
+	if (n + m > 0) {
+		both = hb_calloc(1, n + 1 + m + 1);
+		if (n > 0)
+			memcpy(both, host, n);
+		if (m > 0)
+			memcpy(both + n + 1, peer, m);
+	}
+	hb_free(host);
+	hb_free(peer);
+	return (both);
+}
+
 void
 hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket,
 	struct hb_cluster_w *w, struct hb_ep_cell *cell, char *host, struct hb_upstream_info *info)
@@ -316,8 +334,7 @@ hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket
 	c->w = w;
 	c->cell = cell;
 	c->since_ms = hb_now_ms(w->worker);
-	c->host = host;
-	c->peer = hb_upconn_peer_name(t);
+	c->names = join(host, hb_upconn_peer_name(t));
 	t->watch = &c->watch;
 	hb_list_add_tail(&census_of(w->worker)->conns, &c->node);
 	if (cell != NULL && w->cluster->buffer_high > 0)

@@ -2,10 +2,11 @@
 #include "core/facts/facts.h"
 
 /*
- * Blocks double up to a limit: the first one holds what every connection has (a short server name),
- * many need no second one. What is large gets a block of its own, behind the one that is being filled.
+ * The first block holds what a stream has, its authority, and most need no second one. The next are
+ * half as large again, up to a limit, each with its head one of malloc's sizes. What is large gets a
+ * block of its own, behind the one that is being filled.
  */
-#define BLOCK_FIRST 56u /* with its head one of malloc's sizes */
+#define BLOCK_FIRST 24u
 #define BLOCK_MAX   8192u
 #define ALIGNMENT   8u
 
@@ -31,8 +32,10 @@ static struct block *
 block_for(struct hb_arena *a, size_t n)
 {
 	struct block *head = a->head, *b;
-	size_t cap = head == NULL ? BLOCK_FIRST : HB_MIN(head->cap * 2u, BLOCK_MAX);
+	size_t cap = BLOCK_FIRST;
 
+	if (head != NULL)
+		cap = HB_MIN(((head->cap * 3u / 2u + 7u) & ~15u) + 8u, BLOCK_MAX);
 	if (head != NULL && n > cap / 2) {
 		b = block_new(n);
 		b->next = head->next;

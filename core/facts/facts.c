@@ -112,6 +112,54 @@ hb_facts_keep_direct(struct hb_facts *f)
 		direct_set(f, &f->local, &f->remote);
 }
 
+/* Most clients offer one or two; the array doubles when it is full. */
+static unsigned
+alpn_room(unsigned n)
+{
+	unsigned room = 2;
+
+	if (n == 0)
+		return (0);
+	while (room < n)
+		room *= 2;
+	return (room);
+}
+
+static struct hb_str
+put_str(char **at, struct hb_str s)
+{
+	char *p = *at;
+
+	if (s.p == NULL)
+		return (s);
+	memcpy(p, s.p, s.len);
+	*at += s.len + 1;
+	return (hb_strn(p, s.len));
+}
+
+void
+hb_facts_hello_set(struct hb_facts *f, struct hb_str sni, const struct hb_str *alpn, unsigned n)
+{
+	struct hb_facts_hello *h;
+	unsigned room = alpn_room(n = HB_MIN(n, (unsigned)HB_FACTS_ALPN_MAX));
+	size_t size = sizeof *h + room * sizeof *alpn + sni.len + 1;
+	char *at;
+
+	for (unsigned i = 0; i < n; i++)
+		size += alpn[i].len + 1;
+	h = hb_arena_alloc(&f->arena, size);
+	h->transport_protocol = "tls";
+	h->n_alpn = (uint8_t)n;
+	h->alpn = (struct hb_str *)(h + 1);
+	at = (char *)(h->alpn + room);
+	h->sni = put_str(&at, sni);
+	if (h->sni.len > 0)
+		hb_str_lower((char *)(uintptr_t)h->sni.p, h->sni.len);
+	for (unsigned i = 0; i < n; i++)
+		h->alpn[i] = put_str(&at, alpn[i]);
+	f->hello = h;
+}
+
 bool
 hb_facts_alpn_add(struct hb_facts *f, struct hb_str name)
 {
@@ -121,9 +169,8 @@ hb_facts_alpn_add(struct hb_facts *f, struct hb_str name)
 
 	if (n >= HB_FACTS_ALPN_MAX)
 		return (false);
-	/* Most clients offer one or two; the array doubles when it is full. */
-	if (n == 0 || (n > 1 && (n & (n - 1)) == 0)) {
-		more = hb_arena_alloc(&f->arena, HB_MAX(2 * n, 2u) * sizeof *more);
+	if (alpn_room(n) == n) {
+		more = hb_arena_alloc(&f->arena, alpn_room(n + 1) * sizeof *more);
 		for (unsigned i = 0; i < n; i++)
 			more[i] = h->alpn[i];
 		h->alpn = more;

@@ -141,6 +141,9 @@ HB_EXPORT const struct hb_facts_tls *hb_facts_tls(const struct hb_facts *);
 /* To set what is in them. */
 HB_EXPORT struct hb_facts_hello *hb_facts_hello_edit(struct hb_facts *);
 HB_EXPORT struct hb_facts_tls *hb_facts_tls_edit(struct hb_facts *);
+/* All of a ClientHello at once: the names are copied, into one piece; at most HB_FACTS_ALPN_MAX of
+ * `alpn`. */
+void hb_facts_hello_set(struct hb_facts *, struct hb_str sni, const struct hb_str *alpn, unsigned n);
 /* Of the socket itself, below all streams. Equal to the effective ones unless kept apart before
  * those were replaced. */
 HB_EXPORT const struct hb_addr *hb_facts_direct_local(const struct hb_facts *);

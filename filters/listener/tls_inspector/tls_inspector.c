@@ -75,23 +75,13 @@ tls_inspector_found(struct hb_filter *f, const struct hb_hello *h)
 {
 	const struct tls_inspector_conf *conf = hb_filter_conf(f);
 	struct hb_worker *w = hb_filter_worker(f);
-	struct hb_facts *facts = hb_filter_facts(f);
-	struct hb_facts_hello *said;
 
 	hb_stat_inc(w, conf->stats, TLS_FOUND);
 	hb_stat_inc(w, conf->stats, h->sni.p != NULL ? SNI_FOUND : SNI_NOT_FOUND);
 	hb_stat_inc(w, conf->stats, h->n_alpn > 0 ? ALPN_FOUND : ALPN_NOT_FOUND);
 	if (h->ech)
 		hb_stat_inc(w, conf->stats, ECH_FOUND);
-	said = hb_facts_hello_edit(facts);
-	said->transport_protocol = "tls";
-	if (h->sni.p != NULL) {
-		said->sni = hb_arena_str(&facts->arena, h->sni);
-		hb_str_lower((char *)(uintptr_t)said->sni.p, said->sni.len);
-	}
-	said->n_alpn = 0;
-	for (unsigned i = 0; i < h->n_alpn; i++)
-		(void)hb_facts_alpn_add(facts, h->alpn[i]);
+	hb_facts_hello_set(hb_filter_facts(f), h->sni, h->alpn, h->n_alpn);
 }
 
 /* Feeds what the parser has not seen: in place when it lies in one piece. */
