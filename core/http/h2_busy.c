@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a stream has while it moves bytes or a header block arrives; an idle one has none of it. A few
- * that are not needed now are kept by the worker: a stream that is busy often asks for no memory.
+ * What a stream has while it moves bytes or a header block arrives; an idle one has none of it. The
+ * worker has memory for a few, so a stream that is busy now and then does not ask the heap each time.
  */
 #include "core/http/h2_priv.h"
-
-#define KEPT_MAX 16u
 
 /* The session of the stream has made it. */
 static inline struct h2_worker *
@@ -19,15 +17,15 @@ struct h2_busy *
 hb_h2__busy_new(struct h2_stream *s)
 {
 	struct h2_worker *w = worker_of(s);
-	struct h2_busy *b = w->kept;
+	struct h2_busy *b = w->spare;
 
 	HB_ASSERT(s->busy == NULL);
-	if (b != NULL) {
-		w->kept = b->next;
-		w->n_kept--;
-	} else {
+	if (b != NULL)
+		w->spare = b->next;
+	else if (w->n_few < HB_ARRAY_LEN(w->few))
+		b = &w->few[w->n_few++];
+	else
 		b = hb_malloc(sizeof *b);
-	}
 	memset(b, 0, sizeof *b);
 	b->stream = s;
 	hb_list_init(&b->dirty);
@@ -42,13 +40,12 @@ hb_h2__busy_keep(struct h2_stream *s)
 	struct h2_busy *b = s->busy;
 
 	s->busy = NULL;
-	if (w->n_kept == KEPT_MAX) {
+	if ((uintptr_t)b - (uintptr_t)w->few >= sizeof w->few) {
 		hb_free(b);
 		return;
 	}
-	w->n_kept++;
-	b->next = w->kept;
-	w->kept = b;
+	b->next = w->spare;
+	w->spare = b;
 }
 
 void
@@ -63,15 +60,4 @@ hb_h2__busy_free(struct h2_stream *s)
 	hb_h2__fields_free(&b->fields);
 	hb_list_del(&b->dirty);
 	hb_h2__busy_keep(s);
-}
-
-void
-hb_h2__busy_fini(struct h2_worker *w)
-{
-	struct h2_busy *b;
-
-	while ((b = w->kept) != NULL) {
-		w->kept = b->next;
-		hb_free(b);
-	}
 }

@@ -55,7 +55,6 @@ hb_h2_worker_fini(struct hb_worker *w)
 		return;
 	HB_ASSERT(!p->fields_used);
 	HB_ASSERT(p->options == NULL);
-	hb_h2__busy_fini(p);
 	HB_ASSERT(munmap(p->ring, RING_SIZE) == 0);
 	HB_ASSERT(munmap(p, sizeof *p) == 0);
 }

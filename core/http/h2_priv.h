@@ -103,6 +103,18 @@ struct h2_fields {
 	bool     text_owned, v_owned; /* heap; else the worker's */
 };
 
+struct h2_busy { /* h2_busy.c */
+	union {
+		struct h2_stream *stream;  /* borrowed: its owner                         */
+		struct h2_busy   *next;    /* spare                                       */
+	};
+	struct hb_list     dirty;  /* in h2->dirty                                        */
+	struct hb_buf      rx, tx;
+	struct h2_fields  *fields; /* owned; while a header block arrives                 */
+	uint32_t           sent;   /* queued bytes that left since on_sent                */
+	uint16_t           quiet;  /* of tx: put off by us, its sender need not hear of it */
+};
+
 /*
  * What sessions of one worker share, mapped on first use: nobody pays for pages that are not touched.
  */
@@ -110,24 +122,13 @@ struct h2_worker {
 	struct h2_fields fields;   /* one header block at a time, the usual case, needs no heap */
 	bool             fields_used;
 	void            *ring;     /* owned; nobody may touch it: h2_mem.c */
-	struct h2_busy  *kept;     /* owned; h2_busy.c */
-	unsigned         n_kept;
+	struct h2_busy  *spare;    /* of few: given back */
+	unsigned         n_few;    /* of few: the others were never used */
+	struct h2_busy   few[16];
 	struct h2_shared *options; /* h2_options.c */
 	struct h2_field  v[32];
 	char             text[4096];
 	uint8_t          frame[H2_FRAME_MAX + 4096u]; /* see h2_mem.c */
-};
-
-struct h2_busy { /* h2_busy.c */
-	union {
-		struct h2_stream *stream;  /* borrowed: its owner                         */
-		struct h2_busy   *next;    /* of those that the worker keeps              */
-	};
-	struct hb_list     dirty;  /* in h2->dirty                                        */
-	struct hb_buf      rx, tx;
-	struct h2_fields  *fields; /* owned; while a header block arrives                 */
-	uint32_t           sent;   /* queued bytes that left since on_sent                */
-	uint16_t           quiet;  /* of tx: put off by us, its sender need not hear of it */
 };
 
 struct h2_stream {
@@ -193,7 +194,6 @@ hb_h2__is_drained(const struct hb_h2 *h2)
 struct h2_busy *hb_h2__busy_new(struct h2_stream *);
 void hb_h2__busy_free(struct h2_stream *); /* with what is in it; NULL is fine */
 void hb_h2__busy_keep(struct h2_stream *); /* nothing is in it */
-void hb_h2__busy_fini(struct h2_worker *);
 
 static inline struct h2_busy *
 hb_h2__busy(struct h2_stream *s)

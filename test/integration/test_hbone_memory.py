@@ -12,8 +12,8 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
 ACK, END_HEADERS = 1, 4
 # Bytes. They are there to notice growth: what belongs to whom is printed by the unit tests of core/http and core/filter.
-CONNECTION_MAX = 18 * 1024
-STREAM_MAX = 2300
+CONNECTION_MAX = 11 * 1024 + 512
+STREAM_MAX = 2150
 
 
 def resident(h):
