@@ -90,11 +90,12 @@ compile_filters(struct hb_cfg *cfg, struct hb_chain *c, const msg_chain *m)
 static void
 lay_out(struct hb_chain *c)
 {
-	size_t off = align16(sizeof(struct hb_conn) + c->n_filters * sizeof(struct hb_filter));
+	size_t off = sizeof(struct hb_conn) + c->n_filters * sizeof(struct hb_filter);
 
 	for (unsigned i = 0; i < c->n_filters; i++) {
+		off = align16(off);
 		c->filter[i].ctx_off = (uint32_t)off;
-		off += align16(c->filter[i].type->ctx_size);
+		off += c->filter[i].type->ctx_size;
 	}
 	c->slab_size = off;
 }

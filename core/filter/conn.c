@@ -87,7 +87,7 @@ owner_equal(const struct hb_conn_owner *a, const struct hb_conn_owner *b)
 
 /* Listeners and tunnel servers, few: a connection refers to what it shares with its like. */
 static struct hb_conn_owned *
-owner_get(struct conn_worker *s, const struct hb_conn_owner *o)
+owner_get(struct hb_worker *w, struct conn_worker *s, const struct hb_conn_owner *o)
 {
 	struct hb_conn_owner want = *o;
 	struct hb_conn_owned *found;
@@ -102,6 +102,7 @@ owner_get(struct conn_worker *s, const struct hb_conn_owner *o)
 			goto out;
 	}
 	found = hb_calloc(1, sizeof *found);
+	found->worker = w;
 	found->o = want;
 	hb_list_init(&found->node);
 out:
@@ -144,7 +145,7 @@ hb_conn__moved(struct hb_conn *c, uint64_t in, uint64_t out)
 {
 	c->bytes_in += in;
 	c->bytes_out += out;
-	if (c->seen != NULL)
+	if ((c->flags & HB_CF_OPENED) && c->seen != NULL)
 		observer->moved(c->seen, in, out);
 }
 
@@ -164,13 +165,14 @@ observe_end(struct hb_conn *c)
 {
 	if (observer == NULL)
 		return;
-	if (c->seen != NULL)
+	if ((c->flags & HB_CF_OPENED) && c->seen != NULL) {
 		observer->closed(c->seen, c);
-	c->seen = NULL;
+		c->seen = NULL;
+	}
 	/* A filter that answers by itself has accepted, and has no upstream. */
 	if ((c->flags & HB_CF_SECURED) && !(c->flags & HB_CF_OPENED) && !is_carrier(c) &&
 		hb_close_info(c->reason)->is_error &&
-		(!(c->flags & HB_CF_ACCEPTED) || c->upstream != NULL))
+		(c->flags & (HB_CF_ACCEPTED | HB_CF_UPSTREAM)) != HB_CF_ACCEPTED)
 		observer->failed(c);
 }
 
@@ -179,7 +181,7 @@ observe_end(struct hb_conn *c)
 static void
 handshake_stop(struct hb_conn *c)
 {
-	if (c->handshake == NULL)
+	if ((c->flags & HB_CF_SECURED) || c->handshake == NULL)
 		return;
 	hb_timer_stop(&c->handshake->timer);
 	hb_free(c->handshake);
@@ -217,11 +219,10 @@ let_go(struct hb_conn *c)
 static bool
 facade_end(struct hb_conn *c)
 {
-	struct hb_transport *ft;
+	struct hb_transport *ft = hb_conn__facade(c);
 
-	if (c->facade == NULL)
+	if (ft == NULL)
 		return (true);
-	ft = &c->facade->base;
 	if (!(c->flags & HB_CF_GONE))
 		hb_transport_unread_drop(ft);
 	if (c->told == HB_CLOSE_DONE && hb_transport_unread_end(ft))
@@ -229,7 +230,7 @@ facade_end(struct hb_conn *c)
 	if (c->told == HB_CLOSE_DONE && !(ft->read_ended && ft->write_ended))
 		c->told = HB_CLOSE_LOCAL_CLOSE; /* a filter has kept an end for itself */
 	hb_transport_emit_closed(ft, c->told);
-	return (c->facade == NULL);
+	return (hb_conn__facade(c) == NULL);
 }
 
 static void
@@ -254,7 +255,7 @@ log_end(struct hb_conn *c)
 
 	if (c->owner->o.log != NULL) {
 		hb_conn_log_entry(c, &e);
-		hb_access_log_write(c->worker, c->owner->o.log, &e);
+		hb_access_log_write(hb_conn__worker(c), c->owner->o.log, &e);
 	}
 	HB_LOG(CONN, DEBUG, "closed",
 		"id=%llu listener=%s chain=%s reason=%s rx=%llu tx=%llu age_ms=%llu",
@@ -262,7 +263,7 @@ log_end(struct hb_conn *c)
 		c->owner->o.listener_name == NULL ? "" : c->owner->o.listener_name, c->chain->name,
 		hb_close_info(c->reason)->name, (unsigned long long)c->bytes_in,
 		(unsigned long long)c->bytes_out,
-		(unsigned long long)(hb_now_ms(c->worker) - c->start_ms));
+		(unsigned long long)(hb_now_ms(hb_conn__worker(c)) - c->start_ms));
 }
 
 /* The rest of the end comes in a later turn. */
@@ -299,7 +300,7 @@ conn_free(struct hb_facts_owner *o)
 	struct hb_conn *c = HB_CONTAINER(o, struct hb_conn, keep);
 
 	HB_CHECK(c, HB_CONN_MAGIC);
-	hb_chain__unpin(c->chain, c->worker);
+	hb_chain__unpin(c->chain, hb_conn__worker(c));
 	owner_put(&c->owner);
 	hb_conn__upstream_fini(c);
 	hb_facts_fini(&c->facts);
@@ -310,7 +311,7 @@ static void
 conn_end(struct hb_dead *d)
 {
 	struct hb_conn *c = HB_CONTAINER(d, struct hb_conn, dead);
-	struct conn_worker *s = conn_worker(c->worker);
+	struct conn_worker *s = conn_worker(hb_conn__worker(c));
 	struct hb_facts_owner *keep;
 
 	HB_CHECK(c, HB_CONN_MAGIC);
@@ -339,7 +340,7 @@ conn_end(struct hb_dead *d)
 	hb_list_del(&c->node);
 	HB_ASSERT(s->count > 0);
 	s->count--;
-	hb_chain__count(c->chain, c->worker, -1);
+	hb_chain__count(c->chain, hb_conn__worker(c), -1);
 	conn_current = NULL;
 	keep = &c->keep;
 	hb_facts_unref(&keep);
@@ -355,7 +356,7 @@ hb_conn__end_soon(struct hb_conn *c)
 		c->flags &= ~HB_CF_RUN;
 	}
 	c->flags |= HB_CF_DEAD;
-	hb_dead_add(c->worker, &c->dead, conn_end);
+	hb_dead_add(hb_conn__worker(c), &c->dead, conn_end);
 }
 
 void
@@ -462,6 +463,14 @@ learn_tls(struct hb_conn *c)
 		tls->principal = arena_copy(c, uri_of(info->peer));
 }
 
+struct hb_conn_texts *
+hb_conn__texts(struct hb_conn *c)
+{
+	if (c->texts == NULL)
+		c->texts = hb_arena_alloc(&c->facts.arena, sizeof *c->texts);
+	return (c->texts);
+}
+
 static void
 conn_on_connected(void *sink, struct hb_transport *t)
 {
@@ -480,8 +489,8 @@ conn_on_secured(void *sink, struct hb_transport *t)
 	if (c->flags & HB_CF_SECURED)
 		return;
 	hb_conn__enter(c);
-	c->flags |= HB_CF_SECURED;
 	handshake_stop(c);
+	c->flags |= HB_CF_SECURED;
 	learn_tls(c);
 	if (c->owner->o.on_secured != NULL)
 		c->owner->o.on_secured(c->owner_arg, c);
@@ -517,8 +526,8 @@ conn_on_sent(void *sink, struct hb_transport *t, size_t n)
 {
 	struct hb_conn *c = sink;
 
-	if (c->facade != NULL)
-		hb_transport_emit_sent(&c->facade->base, n);
+	if (c->flags & HB_CF_FACADE)
+		hb_transport_emit_sent(&c->facade, n);
 }
 
 /* What resets the downstream is a downstream reset in logs and counters. */
@@ -543,7 +552,8 @@ conn_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 	if (c->told == HB_CLOSE_NONE)
 		c->told = (uint8_t)reason;
 	if (info != NULL && info->failure != NULL)
-		c->tls_failure = hb_arena_str(&c->facts.arena, hb_str(info->failure)).p;
+		hb_conn__texts(c)->tls_failure =
+			hb_arena_str(&c->facts.arena, hb_str(info->failure)).p;
 	hb_conn__leave(c);
 	if (!(c->flags & HB_CF_CLOSING))
 		forget_certs(c); /* bytes are held: the end comes in a later turn */
@@ -587,7 +597,7 @@ handshake_start(struct hb_conn *c)
 		return;
 	c->handshake = hb_calloc(1, sizeof *c->handshake);
 	c->handshake->conn = c;
-	hb_timer_init(&c->handshake->timer, c->worker, on_handshake_timeout);
+	hb_timer_init(&c->handshake->timer, hb_conn__worker(c), on_handshake_timeout);
 	hb_timer_start(&c->handshake->timer, c->chain->connect_timeout_ms);
 }
 
@@ -603,8 +613,7 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	c = hb_calloc(1, chain->slab_size);
 	c->magic = HB_CONN_MAGIC;
 	c->chain = chain;
-	c->worker = w;
-	c->owner = owner_get(s, owner);
+	c->owner = owner_get(w, s, owner);
 	c->owner_arg = owner->arg;
 	c->id = next_id(w, s);
 	c->start_ms = hb_now_ms(w);
@@ -658,6 +667,7 @@ void
 hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 {
 	bool force = hb_close_info(reason)->is_error;
+	struct hb_transport *ft;
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	if (force)
@@ -671,10 +681,10 @@ hb_conn_close(struct hb_conn *c, enum hb_close_reason reason)
 	/* It waits for the terminal filter to take or to pass on the rest; no longer. */
 	c->flags &= ~(HB_CF_LINGER | HB_CF_GONE);
 	hb_conn__end_soon(c);
-	if (c->facade != NULL && c->facade->base.unread != NULL &&
-		c->facade->base.unread->buf.len > 0) {
-		hb_transport_unread_drop(&c->facade->base);
-		hb_transport_run_soon(&c->facade->base);
+	ft = hb_conn__facade(c);
+	if (ft != NULL && ft->unread != NULL && ft->unread->buf.len > 0) {
+		hb_transport_unread_drop(ft);
+		hb_transport_run_soon(ft);
 	}
 }
 
@@ -799,13 +809,13 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 		.bytes_in = c->bytes_in,
 		.bytes_out = c->bytes_out,
 		.start_us = c->start_us,
-		.age_ms = hb_now_ms(c->worker) - c->start_ms,
+		.age_ms = hb_now_ms(hb_conn__worker(c)) - c->start_ms,
 		.reason = c->reason,
-		.detail = c->detail,
-		.tls_failure = c->tls_failure,
+		.detail = c->texts == NULL ? NULL : c->texts->detail,
+		.tls_failure = c->texts == NULL ? NULL : c->texts->tls_failure,
 		.inbound = c->owner->o.inbound,
 	};
-	if (c->upstream == NULL)
+	if (!(c->flags & HB_CF_UPSTREAM))
 		return;
 	hb_conn__upstream_info(c, &ret->info);
 	ret->upstream = &ret->info;
@@ -814,7 +824,7 @@ hb_conn_view(const struct hb_conn *c, struct hb_conn_view *ret)
 static struct hb_str
 detail_of(const struct hb_conn *c)
 {
-	const char *z = c->detail;
+	const char *z = c->texts == NULL ? NULL : c->texts->detail;
 
 	if (z == NULL)
 		z = hb_close_info(c->reason)->detail;
@@ -834,7 +844,7 @@ response_code(const struct hb_conn *c)
 void
 hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 {
-	const struct hb_conn_upstream *u = c->upstream;
+	const struct hb_conn_upstream *u = &c->upstream;
 	struct hb_upstream_info info;
 
 	HB_CHECK(c, HB_CONN_MAGIC);
@@ -842,17 +852,17 @@ hb_conn_log_entry(const struct hb_conn *c, struct hb_log_entry *e)
 		.facts = &c->facts,
 		.conn_id = c->id,
 		.start_us = c->start_us,
-		.duration_ms = hb_now_ms(c->worker) - c->start_ms,
+		.duration_ms = hb_now_ms(hb_conn__worker(c)) - c->start_ms,
 		.bytes_received = c->bytes_in,
 		.bytes_sent = c->bytes_out,
 		.reason = c->reason,
 		.detail = detail_of(c),
 		.chain_name = hb_str(c->chain->name),
 		.listener_name = hb_str(c->owner->o.listener_name),
-		.downstream_tls_failure = hb_str(c->tls_failure),
+		.downstream_tls_failure = hb_str(c->texts == NULL ? NULL : c->texts->tls_failure),
 		.response_code = response_code(c),
 	};
-	if (u == NULL)
+	if (!(c->flags & HB_CF_UPSTREAM))
 		return;
 	e->upstream_bytes_sent = u->sent;
 	e->upstream_bytes_received = u->received;

@@ -193,8 +193,8 @@ hb_conn__read(struct hb_conn *c, unsigned i, struct hb_buf *buf, bool end)
 		if (buf->len == 0 && !end)
 			return;
 		if (is_terminal(c, i) && (c->flags & HB_CF_TAKEN)) {
-			if (c->facade != NULL)
-				hb_transport_emit_data(&c->facade->base, buf, end);
+			if (c->flags & HB_CF_FACADE)
+				hb_transport_emit_data(&c->facade, buf, end);
 			break;
 		}
 		if (must_wait(c, i, HB_DIR_READ)) {
@@ -387,7 +387,7 @@ tell_level(struct hb_conn *c)
 	size_t limit = c->flags & HB_CF_TOLD_ABOVE ? high / 2 + 1 : high;
 	bool above = (c->flags & HB_CF_ABOVE) ||
 		(c->holds != NULL && held_bytes(c, HB_DIR_WRITE) >= limit);
-	struct hb_transport *ft = c->facade == NULL ? NULL : &c->facade->base;
+	struct hb_transport *ft = hb_conn__facade(c);
 
 	if (above == !!(c->flags & HB_CF_TOLD_ABOVE))
 		return;

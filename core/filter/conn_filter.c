@@ -177,7 +177,7 @@ conn_facts(const struct hb_filter *f)
 static struct hb_worker *
 conn_worker_of(const struct hb_filter *f)
 {
-	return (hb_conn__of(f)->worker);
+	return (hb_conn__worker(hb_conn__of(f)));
 }
 
 static uint64_t
@@ -303,7 +303,7 @@ hb_filter_set_detail(struct hb_filter *f, const char *detail)
 {
 	struct hb_conn *c = hb_conn__of(f);
 
-	c->detail = hb_arena_str(&c->facts.arena, hb_str(detail)).p;
+	hb_conn__texts(c)->detail = hb_arena_str(&c->facts.arena, hb_str(detail)).p;
 }
 
 void

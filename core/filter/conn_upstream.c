@@ -20,10 +20,8 @@ hb_filter_account_upstream(struct hb_filter *f, uint64_t sent, uint64_t received
 {
 	struct hb_conn *c = hb_conn__of(f);
 
-	if (c->upstream == NULL)
-		return;
-	c->upstream->sent += sent;
-	c->upstream->received += received;
+	c->upstream.sent += sent;
+	c->upstream.received += received;
 }
 
 static struct hb_str
@@ -48,20 +46,19 @@ void
 hb_filter_set_upstream(struct hb_filter *f, const struct hb_upstream_info *info)
 {
 	struct hb_conn *c = hb_conn__of(f);
-	struct hb_conn_upstream *u = c->upstream;
+	struct hb_conn_upstream *u = &c->upstream;
 
-	if (u == NULL)
-		u = c->upstream = hb_arena_alloc(&c->facts.arena, sizeof *u);
-	hb_upstream_unkeep(&u->keep);
-	u->names = NULL;
-	if (info->keep != NULL && info->failure.len == 0) {
+	hb_conn__upstream_fini(c);
+	c->flags |= HB_CF_UPSTREAM;
+	u->kept = info->keep != NULL && info->failure.len == 0;
+	if (u->kept) {
 		u->keep = info->keep;
 		u->keep->refs++;
 	} else {
 		u->names = names_of(c, info);
 	}
 	u->connect_ms = info->connect_ms;
-	u->attempts = info->attempts;
+	u->attempts = (uint16_t)HB_MIN(info->attempts, (uint32_t)UINT16_MAX);
 	hb_addr_copy(&c->facts.arena, &u->endpoint, &info->endpoint);
 	hb_addr_copy(&c->facts.arena, &u->local, &info->local);
 }
@@ -69,7 +66,7 @@ hb_filter_set_upstream(struct hb_filter *f, const struct hb_upstream_info *info)
 void
 hb_conn__upstream_info(const struct hb_conn *c, struct hb_upstream_info *ret)
 {
-	const struct hb_conn_upstream *u = c->upstream;
+	const struct hb_conn_upstream *u = &c->upstream;
 
 	*ret = (struct hb_upstream_info){
 		.endpoint = u->endpoint,
@@ -77,7 +74,7 @@ hb_conn__upstream_info(const struct hb_conn *c, struct hb_upstream_info *ret)
 		.connect_ms = u->connect_ms,
 		.attempts = u->attempts,
 	};
-	if (u->keep != NULL) {
+	if (u->kept) {
 		u->keep->ops->names(u->keep, ret);
 		return;
 	}
@@ -90,6 +87,7 @@ hb_conn__upstream_info(const struct hb_conn *c, struct hb_upstream_info *ret)
 void
 hb_conn__upstream_fini(struct hb_conn *c)
 {
-	if (c->upstream != NULL)
-		hb_upstream_unkeep(&c->upstream->keep);
+	if (c->upstream.kept)
+		hb_upstream_unkeep(&c->upstream.keep);
+	c->upstream.kept = false;
 }

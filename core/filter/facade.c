@@ -6,16 +6,25 @@
  */
 #include "core/filter/filter_priv.h"
 
-static struct hb_conn_facade *
-facade_of(struct hb_transport *t)
+static struct hb_conn *
+conn_of(struct hb_transport *t)
 {
-	return (HB_CONTAINER(t, struct hb_conn_facade, base));
+	return (HB_CONTAINER(t, struct hb_conn, facade));
+}
+
+/* NULL once they have parted. */
+static struct hb_conn *
+conn_behind(struct hb_transport *t)
+{
+	struct hb_conn *c = conn_of(t);
+
+	return (c->flags & HB_CF_FACADE ? c : NULL);
 }
 
 static void
 facade_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 {
-	struct hb_conn *c = facade_of(t)->conn;
+	struct hb_conn *c = conn_of(t);
 
 	if (c->t != NULL && c->t->out.high != t->out.high)
 		hb_transport_set_high(c->t, t->out.high);
@@ -27,7 +36,7 @@ facade_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 static void
 facade_read_enable(struct hb_transport *t, bool on)
 {
-	struct hb_conn *c = facade_of(t)->conn;
+	struct hb_conn *c = conn_of(t);
 
 	HB_ASSERT(!!(c->flags & HB_CF_FACADE_OFF) == on);
 	c->flags ^= HB_CF_FACADE_OFF;
@@ -37,21 +46,19 @@ facade_read_enable(struct hb_transport *t, bool on)
 static void
 facade_free(struct hb_transport *t)
 {
-	struct hb_conn_facade *fc = facade_of(t);
+	struct hb_facts_owner *keep = &conn_of(t)->keep;
 
-	hb_free(fc);
+	hb_facts_unref(&keep);
 }
 
-/* Nothing of the facade points to the connection any more, nor the other way. */
+/* Neither has anything to do with the other any more. */
 static struct hb_conn *
 facade_part(struct hb_transport *t)
 {
-	struct hb_conn_facade *fc = facade_of(t);
-	struct hb_conn *c = fc->conn;
+	struct hb_conn *c = conn_of(t);
 
-	HB_ASSERT(c->facade == fc);
-	c->facade = NULL;
-	fc->conn = NULL;
+	HB_ASSERT(c->flags & HB_CF_FACADE);
+	c->flags &= ~HB_CF_FACADE;
 	hb_transport_bury(t, facade_free);
 	return (c);
 }
@@ -81,18 +88,18 @@ facade_abort(struct hb_transport *t, enum hb_close_reason reason)
 static void
 facade_accept(struct hb_transport *t)
 {
-	hb_conn__opened(facade_of(t)->conn);
-	hb_conn__accept(facade_of(t)->conn);
+	hb_conn__opened(conn_of(t));
+	hb_conn__accept(conn_of(t));
 }
 
 static size_t
 facade_pending(const struct hb_transport *t)
 {
-	const struct hb_conn *c = HB_CONTAINER(t, const struct hb_conn_facade, base)->conn;
+	const struct hb_conn *c = HB_CONTAINER(t, const struct hb_conn, facade);
 	const struct hb_conn_hold *h;
 	size_t n;
 
-	if (c == NULL)
+	if (!(c->flags & HB_CF_FACADE))
 		return (0);
 	n = c->t == NULL ? 0 : hb_transport_pending(c->t);
 	for (h = c->holds; h != NULL; h = h->next)
@@ -104,7 +111,7 @@ facade_pending(const struct hb_transport *t)
 static const struct hb_tls_info *
 facade_tls_info(struct hb_transport *t)
 {
-	struct hb_conn *c = facade_of(t)->conn;
+	struct hb_conn *c = conn_behind(t);
 
 	return (c == NULL || c->t == NULL ? NULL : hb_transport_tls_info(c->t));
 }
@@ -112,7 +119,7 @@ facade_tls_info(struct hb_transport *t)
 static struct hb_transport *
 facade_raw(struct hb_transport *t, enum hb_dir dir)
 {
-	struct hb_conn *c = facade_of(t)->conn;
+	struct hb_conn *c = conn_behind(t);
 
 	if (c == NULL || c->t == NULL || (c->flags & (HB_CF_CLOSING | HB_CF_FINISHING)) ||
 		!hb_conn__detached(c, dir))
@@ -123,7 +130,7 @@ facade_raw(struct hb_transport *t, enum hb_dir dir)
 static struct hb_transport *
 facade_inner(struct hb_transport *t)
 {
-	struct hb_conn *c = facade_of(t)->conn;
+	struct hb_conn *c = conn_behind(t);
 
 	return (c == NULL ? NULL : c->t);
 }
@@ -138,8 +145,8 @@ facade_closed(struct hb_transport *t)
 static void
 facade_run(struct hb_transport *t)
 {
-	if (facade_of(t)->conn != NULL)
-		hb_conn__end_soon(facade_of(t)->conn);
+	if (conn_behind(t) != NULL)
+		hb_conn__end_soon(conn_of(t));
 }
 
 static const struct hb_transport_ops facade_ops = {
@@ -173,19 +180,18 @@ hand_over(struct hb_conn *c, struct hb_transport *t)
 struct hb_transport *
 hb_conn__facade_new(struct hb_conn *c)
 {
-	struct hb_conn_facade *fc = hb_calloc(1, sizeof *fc);
+	struct hb_transport *t = &c->facade;
 
-	HB_ASSERT(c->facade == NULL && !(c->flags & HB_CF_TAKEN));
-	hb_transport_init(&fc->base, &facade_ops, c->worker);
+	HB_ASSERT(!(c->flags & (HB_CF_FACADE | HB_CF_TAKEN)));
+	hb_transport_init(t, &facade_ops, hb_conn__worker(c));
 	/* Its first sink need not hear of what the chain has heard already. */
-	fc->base.connected = fc->base.secured = true;
-	fc->base.out.high = c->t == NULL ? c->owner->o.buffer_high : c->t->out.high;
-	fc->conn = c;
-	c->facade = fc;
-	c->flags |= HB_CF_TAKEN | HB_CF_FACADE_OFF;
+	t->connected = t->secured = true;
+	t->out.high = c->t == NULL ? c->owner->o.buffer_high : c->t->out.high;
+	c->keep.refs++;
+	c->flags |= HB_CF_TAKEN | HB_CF_FACADE | HB_CF_FACADE_OFF;
 	hb_conn__read_disable(c, 1);
-	hand_over(c, &fc->base);
+	hand_over(c, t);
 	if (c->flags & HB_CF_TOLD_ABOVE)
-		hb_transport_level(&fc->base, fc->base.out.high);
-	return (&fc->base);
+		hb_transport_level(t, t->out.high);
+	return (t);
 }

@@ -3,7 +3,7 @@
  * core/filter/filter_priv.h: chain, connection and the terminal filter's view of the downstream.
  *
  * A connection is one slab: struct hb_conn, its filters, their contexts. What is rare hangs on it:
- * held bytes, timers of filters, the facade.
+ * held bytes, timers of filters, texts of a bad end.
  *
  *   downstream                                                              terminal filter
  *   transport -> [ filter 0 ] -> [ filter 1 ] -> … -> [ filter n-1 ]    or    facade -> its sink
@@ -94,9 +94,9 @@ struct hb_conn_handshake {
 	struct hb_conn *conn;
 };
 
-struct hb_conn_facade {
-	struct hb_transport base;
-	struct hb_conn *conn; /* NULL once the connection is over */
+/* Texts of a bad end; in the facts' arena. */
+struct hb_conn_texts {
+	const char *detail, *tls_failure;
 };
 
 struct hb_conn_names { /* in the facts' arena */
@@ -105,14 +105,19 @@ struct hb_conn_names { /* in the facts' arena */
 
 struct hb_conn_upstream {
 	uint64_t sent, received;
-	struct hb_upstream_keep *keep; /* a reference, of the names; NULL = `names`      */
-	struct hb_conn_names    *names;
+	union {
+		struct hb_upstream_keep *keep; /* a reference, when `kept`                 */
+		struct hb_conn_names    *names;
+	};
 	struct hb_addr endpoint, local;
-	uint32_t connect_ms, attempts;
+	uint32_t connect_ms;
+	uint16_t attempts;
+	bool     kept;
 };
 
 /* What all connections of a listener or filter have in common; `o.arg` is not used. */
 struct hb_conn_owned {
+	struct hb_worker *worker;
 	struct hb_list node;  /* of the worker's, those used last first */
 	uint64_t conns;
 	struct hb_conn_owner o;
@@ -127,14 +132,15 @@ struct hb_conn {
 	uint8_t  n_established;       /* filters that have passed connected and secured     */
 	uint32_t flags;               /* HB_CF_…                                            */
 	const struct hb_chain *chain; /* pinned                                             */
-	struct hb_worker      *worker;
 	struct hb_transport   *t;     /* owned; NULL once closed                            */
-	struct hb_conn_facade *facade; /* its sink owns it; NULL when not taken or let go    */
 	struct hb_conn_hold   *holds; /* owned                                              */
-	struct hb_conn_handshake *handshake; /* owned; until secured                        */
+	union {
+		struct hb_conn_handshake *handshake; /* owned; until HB_CF_SECURED, NULL = none */
+		void          *seen;  /* from HB_CF_OPENED on: the observer's; NULL = it wants to know
+				       * nothing                                            */
+	};
 	struct hb_conn_owned  *owner; /* a reference                                        */
 	void                  *owner_arg;
-	void                  *seen;  /* the observer's; NULL = it wants to know nothing   */
 	struct hb_list         node;  /* of the worker's list                               */
 	union {
 		struct hb_run  run;   /* the start, over a transport that is connected already */
@@ -142,8 +148,10 @@ struct hb_conn {
 	};
 	uint64_t id, start_ms, bytes_in, bytes_out;
 	int64_t  start_us;
-	const char *detail, *tls_failure; /* in the facts' arena                             */
-	struct hb_conn_upstream *upstream; /* in the facts' arena                            */
+	struct hb_conn_texts *texts; /* NULL = none                                          */
+	struct hb_conn_upstream upstream; /* from HB_CF_UPSTREAM on                          */
+	/* The terminal filter's; its sink owns it, while HB_CF_FACADE is set. It has a reference. */
+	struct hb_transport facade;
 	struct hb_facts_owner keep; /* of this memory, the facts in it and the chain         */
 	struct hb_facts facts;
 	struct hb_filter filter[];
@@ -168,6 +176,8 @@ struct hb_conn {
 #define HB_CF_WRAPPED     0x20000u /* the transport belongs to the chain's transport socket */
 #define HB_CF_OPENED      0x40000u /* the observer was told that the upstream is there     */
 #define HB_CF_FORCED      0x80000u /* ended from outside: nothing waits for the other side */
+#define HB_CF_UPSTREAM   0x100000u /* an upstream was named                                */
+#define HB_CF_FACADE     0x200000u /* the facade is there: its sink has not let go         */
 #define HB_CF_RUN         0x4000u /* `run` of the union is in use                          */
 
 extern const struct hb_filter_host hb_conn_host;
@@ -178,6 +188,19 @@ hb_conn__of(const struct hb_filter *f)
 	HB_CHECK(f, HB_FILTER_MAGIC);
 	HB_ASSERT(f->host == &hb_conn_host);
 	return (f->owner);
+}
+
+static inline struct hb_worker *
+hb_conn__worker(const struct hb_conn *c)
+{
+	return (c->owner->worker);
+}
+
+/* NULL = not taken, or let go. */
+static inline struct hb_transport *
+hb_conn__facade(struct hb_conn *c)
+{
+	return (c->flags & HB_CF_FACADE ? &c->facade : NULL);
 }
 
 static inline const struct hb_chain_filter *
@@ -226,6 +249,7 @@ void hb_conn__close(struct hb_conn *, enum hb_close_reason, bool flush);
 void hb_conn__finish(struct hb_conn *, unsigned i, enum hb_close_reason);
 /* For the observer: the upstream is there; bytes passed. */
 void hb_conn__opened(struct hb_conn *);
+struct hb_conn_texts *hb_conn__texts(struct hb_conn *);
 void hb_conn__moved(struct hb_conn *, uint64_t in, uint64_t out);
 /* Goes on with an end that waited for held bytes or for the facade's sink. */
 void hb_conn__end_soon(struct hb_conn *);
