@@ -33,7 +33,7 @@ struct hb_dial {
 	enum hb_close_reason reason;
 	char *host;          /* owned; of the endpoint tried last      */
 	struct hb_addr addr; /* of the same; no unix name              */
-	char text[HB_RACE_TEXT_MAX];
+	char *text;          /* owned; of the failure; NULL = none */
 };
 
 static void attempt(struct hb_dial *);
@@ -54,6 +54,7 @@ dial_free(struct hb_dead *dead)
 	HB_CHECK(d, DIAL_MAGIC);
 	hb_free(d->name);
 	hb_free(d->host);
+	hb_free(d->text);
 	HB_DEL(d);
 }
 
@@ -86,7 +87,7 @@ report_failure(struct hb_dial *d)
 		.endpoint = d->addr,
 		.connect_ms = (uint32_t)(hb_now_ms(d->worker) - d->begun_ms),
 		.attempts = d->attempts,
-		.failure = hb_str(d->text),
+		.failure = hb_str(d->text == NULL ? "" : d->text),
 	};
 	char addr[HB_ADDR_TEXT_MAX];
 
@@ -94,7 +95,7 @@ report_failure(struct hb_dial *d)
 	HB_LOG(UPSTREAM, DEBUG, "no connection",
 		"id=%llu cluster=%.*s endpoint=%s attempts=%u reason=%s why=\"%s\"",
 		(unsigned long long)d->rq.conn_id, HB_STR_FMT(d->rq.cluster), addr, d->attempts,
-		hb_close_info(d->reason)->counter, d->text);
+		hb_close_info(d->reason)->counter, d->text == NULL ? "" : d->text);
 	if (d->w != NULL)
 		hb_stat_inc(d->worker, stats_of(d->w), CL_RQ_PENDING_FAILURE);
 	no_more_pending(d);
@@ -114,7 +115,7 @@ fail(struct hb_dial *d, enum hb_close_reason reason, const char *text)
 	HB_ASSERT(reason != HB_CLOSE_NONE);
 	d->reason = reason;
 	if (text != d->text)
-		(void)snprintf(d->text, sizeof d->text, "%s", text);
+		hb_race_say(&d->text, "%s", text);
 	if (d->starting)
 		hb_run_soon(d->worker, &d->run);
 	else
@@ -194,7 +195,7 @@ on_link(void *arg, const struct hb_race_result *res, const struct hb_upstream_in
 		succeed(d, res->t, &mine);
 		return;
 	}
-	(void)snprintf(d->text, sizeof d->text, "%s", res->text);
+	hb_race_say(&d->text, "%s", res->text);
 	d->reason = res->reason;
 	attempt_failed(d, &res->addr);
 }
@@ -230,7 +231,7 @@ on_stream(void *arg, const struct hb_pool_result *res)
 		succeed(d, res->t, &info);
 		return;
 	}
-	(void)snprintf(d->text, sizeof d->text, "%s", res->text);
+	hb_race_say(&d->text, "%s", res->text);
 	d->reason = res->reason;
 	attempt_failed(d, &res->addr);
 }

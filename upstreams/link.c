@@ -28,7 +28,7 @@ struct hb_link {
 	struct hb_run run; /* failed before the loop was reached           */
 	struct hb_dead dead;
 	enum hb_close_reason reason;
-	char text[HB_RACE_TEXT_MAX];
+	char *text; /* owned; of a failure; NULL = none                   */
 };
 
 static const char *
@@ -110,6 +110,7 @@ link_free(struct hb_dead *dead)
 
 	HB_CHECK(l, LINK_MAGIC);
 	hb_free(l->host);
+	hb_free(l->text);
 	HB_DEL(l);
 }
 
@@ -165,7 +166,7 @@ link_revoked(struct hb_link *l, const struct hb_race_result *won)
 	struct hb_race_result res = *won;
 	struct hb_transport *t = won->t;
 
-	(void)snprintf(l->text, sizeof l->text, "TLS: %.200s", tls->failure);
+	hb_race_say(&l->text, "TLS: %.200s", tls->failure);
 	hb_transport_abort(&t, HB_CLOSE_REVOKED);
 	res.t = NULL;
 	res.reason = HB_CLOSE_TLS_VERIFY;
@@ -209,7 +210,7 @@ lost(struct hb_link *l, bool timeout)
 		.addr = l->addr,
 		.timeout = timeout,
 		.secure = l->connected && hb_transport_socket_secure(l->rq.socket),
-		.text = l->text,
+		.text = l->text == NULL ? "" : l->text,
 	};
 
 	link_failed(l, &res);
@@ -220,7 +221,7 @@ fail(struct hb_link *l, enum hb_close_reason reason, const char *stage, const ch
 {
 	HB_ASSERT(reason != HB_CLOSE_NONE);
 	l->reason = reason;
-	(void)snprintf(l->text, sizeof l->text, "%s: %.200s", stage, why);
+	hb_race_say(&l->text, "%s: %.200s", stage, why);
 }
 
 static void

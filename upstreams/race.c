@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
 #include <stdio.h>
 #include "core/transport/tls.h"
 #include "upstreams/cluster.h"
@@ -28,8 +29,8 @@ struct hb_race {
 	enum hb_close_reason reason; /* of the last failure */
 	unsigned failed;             /* lane of it          */
 	bool no_socket;              /* it had no socket    */
-	char text[HB_RACE_TEXT_MAX];
-	struct lane lane[]; /* one for each address */
+	char *text;                  /* owned; of it; NULL = none */
+	struct lane lane[];          /* one for each address */
 };
 
 static void go_on(struct hb_race *);
@@ -43,6 +44,7 @@ race_free(struct hb_dead *d)
 
 	HB_CHECK(r, RACE_MAGIC);
 	hb_ep_addrs_free(r->addrs);
+	hb_free(r->text);
 	HB_DEL(r);
 }
 
@@ -105,7 +107,7 @@ lost(struct hb_race *r, bool timeout)
 		.timeout = timeout || r->reason == HB_CLOSE_CONNECT_TIMEOUT,
 		.secure = r->lane[r->failed].connected && hb_transport_socket_secure(r->rq.socket),
 		.no_socket = r->no_socket,
-		.text = r->text,
+		.text = r->text == NULL ? "" : r->text,
 	};
 
 	HB_ASSERT(r->reason != HB_CLOSE_NONE);
@@ -187,6 +189,19 @@ hb_race_no_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end
 	HB_WRONG("data came while reading is disabled");
 }
 
+void
+hb_race_say(char **to, const char *fmt, ...)
+{
+	char text[HB_RACE_TEXT_MAX];
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(text, sizeof text, fmt, ap);
+	va_end(ap);
+	hb_free(*to);
+	*to = hb_strdup(text);
+}
+
 static void
 note_failure(struct hb_race *r, unsigned i, enum hb_close_reason reason, const char *stage,
 	const char *why)
@@ -194,7 +209,7 @@ note_failure(struct hb_race *r, unsigned i, enum hb_close_reason reason, const c
 	r->failed = i;
 	r->reason = reason;
 	r->no_socket = false;
-	(void)snprintf(r->text, sizeof r->text, "%s: %.200s", stage, why);
+	hb_race_say(&r->text, "%s: %.200s", stage, why);
 }
 
 static void
@@ -315,7 +330,7 @@ on_deadline(struct hb_timer *t)
 	r->failed = at;
 	r->no_socket = false;
 	r->reason = r->lane[at].connected ? HB_CLOSE_TLS_TIMEOUT : HB_CLOSE_CONNECT_TIMEOUT;
-	(void)snprintf(r->text, sizeof r->text, "%s: no answer within %llu ms",
+	hb_race_say(&r->text, "%s: no answer within %llu ms",
 		r->lane[at].connected ? "TLS" : "connect",
 		(unsigned long long)(r->lane[at].connected && r->rq.handshake_ms > 0 ?
 				r->rq.handshake_ms :

@@ -47,6 +47,10 @@ struct hb_race *hb_race_new(struct hb_worker *, const struct hb_race_request *);
 /* done will not be called. */
 void hb_race_cancel(struct hb_race **);
 
+/* A text of a failure: fresh memory, cut at HB_RACE_TEXT_MAX bytes, in the place of what *to owns;
+ * an argument may lie in that. */
+void hb_race_say(char **to, const char *fmt, ...) HB_PRINTF(2, 3);
+
 /* on_data of whoever waits for a connection with reading disabled: nothing can come. */
 void hb_race_no_data(void *sink, struct hb_transport *, struct hb_buf *, bool end);
 
