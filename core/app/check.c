@@ -34,6 +34,8 @@ offline_setup(const struct hb_args *args, bool publish)
 	}
 	if (hb_bootstrap_apply(cfg, msg, !publish, true) != 0)
 		r = -EINVAL;
+	if (!publish)
+		hb_app_print(hb_cfg_notes(cfg), "note");
 	hb_app_print(hb_cfg_warnings(cfg), "warning");
 	hb_app_print(hb_cfg_errs(cfg), "error");
 	hb_cfg_free(&cfg);

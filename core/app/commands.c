@@ -64,7 +64,8 @@ static const struct hb_command cmd_validate = { "validate", "-c FILE",
 	"  hbone validate -c gateway.yaml && echo good\n\n"
 	"Nothing is bound, resolved or connected. Each mistake is printed as file:line:column, path and\n"
 	"what to do; the exit code is 2 when there is one. Warnings name what is rarely meant, such as a\n"
-	"gateway that lets everybody in; they do not change the exit code.\n",
+	"gateway that lets everybody in, notes name a default that decides, such as whom a workload lets in;\n"
+	"they do not change the exit code.\n",
 	validate_opts, hb_cmd_validate };
 
 static const struct hb_opt *const explain_opts[] = { &opt_config, &opt_listener, &opt_sni,

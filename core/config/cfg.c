@@ -35,6 +35,7 @@ hb_cfg_new(const char *name, const struct hb_cfg_limits *limits)
 		cfg->limits.aliases_max = ALIASES_MAX_DFLT;
 	hb_errs_init(&cfg->errs);
 	hb_errs_init(&cfg->warnings);
+	hb_errs_init(&cfg->notes);
 	return (cfg);
 }
 
@@ -58,6 +59,7 @@ hb_cfg_free(struct hb_cfg **pcfg)
 	}
 	hb_errs_fini(&cfg->errs);
 	hb_errs_fini(&cfg->warnings);
+	hb_errs_fini(&cfg->notes);
 	hb_free(cfg->name);
 	HB_DEL(cfg);
 }
@@ -74,6 +76,13 @@ hb_cfg_warnings(struct hb_cfg *cfg)
 {
 	HB_CHECK(cfg, HB_CFG_MAGIC);
 	return (&cfg->warnings);
+}
+
+struct hb_errs *
+hb_cfg_notes(struct hb_cfg *cfg)
+{
+	HB_CHECK(cfg, HB_CFG_MAGIC);
+	return (&cfg->notes);
 }
 
 size_t

@@ -76,7 +76,7 @@ struct hb_cfg {
 	unsigned magic;
 	char    *name;
 	struct hb_cfg_limits limits;
-	struct hb_errs errs, warnings;
+	struct hb_errs errs, warnings, notes;
 	size_t   passed_over;            /* tags of protobuf bytes that were counted only     */
 	size_t   nodes;                  /* fields of protobuf bytes so far                   */
 	size_t   unpacked;               /* protobuf bytes unpacked so far                    */

@@ -73,6 +73,8 @@ const ProtobufCMessage *hb_cfg_parse_wire(struct hb_cfg *, struct hb_str bytes,
 struct hb_errs *hb_cfg_errs(struct hb_cfg *);
 /* Things to tell that are no errors (a harmless field of no effect, a weak default). */
 struct hb_errs *hb_cfg_warnings(struct hb_cfg *);
+/* What holds because nothing else is said, and is as it should be: for `validate`. */
+struct hb_errs *hb_cfg_notes(struct hb_cfg *);
 
 /* Undeclared and refused tags of protobuf bytes that were counted and passed over. */
 size_t hb_cfg_passed_over(const struct hb_cfg *);
@@ -89,6 +91,8 @@ char *hb_cfg_path(struct hb_cfg *, const void *msg) HB_NONNULL;
 HB_EXPORT int hb_cfg_error(struct hb_cfg *, const void *msg, const char *field, int index,
     const char *fmt, ...) HB_PRINTF(5, 6);
 void hb_cfg_warn(struct hb_cfg *, const void *msg, const char *field, int index,
+    const char *fmt, ...) HB_PRINTF(5, 6);
+void hb_cfg_note(struct hb_cfg *, const void *msg, const char *field, int index,
     const char *fmt, ...) HB_PRINTF(5, 6);
 
 /*

@@ -180,6 +180,17 @@ hb_cfg_warn(struct hb_cfg *cfg, const void *msg, const char *field, int index, c
 	va_end(ap);
 }
 
+void
+hb_cfg_note(struct hb_cfg *cfg, const void *msg, const char *field, int index, const char *fmt, ...)
+{
+	va_list ap;
+
+	HB_CHECK(cfg, HB_CFG_MAGIC);
+	va_start(ap, fmt);
+	report(&cfg->notes, cfg, msg, field, index, fmt, ap);
+	va_end(ap);
+}
+
 char *
 hb_cfg_path(struct hb_cfg *cfg, const void *msg)
 {

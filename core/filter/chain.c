@@ -132,6 +132,42 @@ chain_destroy(void *obj)
 	HB_DEL(c);
 }
 
+/* Who may open tunnels: a workload is closed to others unless it says so, a gateway should say it. */
+static void
+compile_admission(struct hb_cfg *cfg, const struct hb_chain *c, const msg_chain *m)
+{
+	const struct hb_chain_filter *last = &c->filter[c->n_filters - 1];
+
+	if (!(last->type->flags & HB_FILTER_CARRIER))
+		return;
+	if (last->type->for_workload != NULL && last->type->for_workload(last->conf)) {
+		(void)hb_transport_socket_for_workload(c->socket, cfg, m);
+		return;
+	}
+	switch (hb_transport_socket_admits(c->socket)) {
+	case HB_ADMITS_STATED:
+		break;
+	case HB_ADMITS_ALL:
+		hb_cfg_warn(cfg, m, "transport_socket", -1,
+			"every identity that trusted_ca vouches for may open tunnels here: name those "
+			"that may by validation_context.custom_validator_config "
+			"(hbone.identity.SpiffeRules; namespaces: [\"*\"] says that all may)");
+		break;
+	case HB_ADMITS_OWN_NAMESPACE:
+		hb_cfg_warn(cfg, m, "transport_socket", -1,
+			"this gateway names nobody in its hbone.identity.SpiffeRules, so that only its "
+			"own namespace may open tunnels here: name those that may "
+			"(namespaces: [\".\"] says that this is meant)");
+		break;
+	}
+}
+
+static bool
+has_new_errors(struct hb_cfg *cfg, size_t before)
+{
+	return (hb_cfg_errs(cfg)->n + hb_cfg_errs(cfg)->dropped != before);
+}
+
 struct hb_chain *
 hb_chain_compile(struct hb_cfg *cfg, const void *filter_chain_msg, const char *where)
 {
@@ -150,16 +186,12 @@ hb_chain_compile(struct hb_cfg *cfg, const void *filter_chain_msg, const char *w
 		cfg, m, "transport_socket", m->transport_socket, false, &c->socket);
 	c->connect_timeout_ms = hb_cfg_duration_ms(cfg, m, "transport_socket_connect_timeout",
 		m->transport_socket_connect_timeout, CHAIN_CONNECT_MS);
-	if (errs->n + errs->dropped != before) {
+	if (!has_new_errors(cfg, before))
+		compile_admission(cfg, c, m);
+	if (has_new_errors(cfg, before)) {
 		chain_destroy(c);
 		return (NULL);
 	}
-	if ((c->filter[c->n_filters - 1].type->flags & HB_FILTER_CARRIER) &&
-		hb_transport_socket_lets_all_in(c->socket))
-		hb_cfg_warn(cfg, m, "transport_socket", -1,
-			"every identity that trusted_ca vouches for may open tunnels here: name those "
-			"that may by validation_context.custom_validator_config "
-			"(hbone.identity.SpiffeRules; namespaces: [\"*\"] says that all may)");
 	c->wire = hb_cfg_to_wire(&m->base);
 	lay_out(c);
 	make_pins(c);

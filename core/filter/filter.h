@@ -90,6 +90,12 @@ struct hb_filter_type {
 	 * hb_explain_* of core/filter/explain.h. NULL = "passes".
 	 */
 	void (*explain)(const void *conf, const struct hb_facts *, struct hb_explain *);
+	/*
+	 * HB_FILTER_CARRIER, control thread: the streams end at one workload, so that the chain's
+	 * transport socket lets in nobody but its own trust domain and namespace unless it says
+	 * otherwise. NULL = they do not: a gateway, which has to say whom it lets in.
+	 */
+	bool (*for_workload)(const void *conf);
 };
 
 /* ------------------------------------------------------------------ for all filters */

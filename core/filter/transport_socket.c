@@ -175,10 +175,19 @@ hb_transport_socket_explain(
 		s->type->explain(s->conf, facts, e);
 }
 
-bool
-hb_transport_socket_lets_all_in(const struct hb_transport_socket *s)
+enum hb_admits
+hb_transport_socket_admits(const struct hb_transport_socket *s)
 {
-	return (s != NULL && s->type->lets_all_in != NULL && s->type->lets_all_in(s->conf));
+	return (s == NULL || s->type->admits == NULL ? HB_ADMITS_STATED : s->type->admits(s->conf));
+}
+
+int
+hb_transport_socket_for_workload(
+	const struct hb_transport_socket *s, struct hb_cfg *cfg, const void *owner_msg)
+{
+	if (s == NULL || s->type->for_workload == NULL)
+		return (0);
+	return (s->type->for_workload(s->conf, cfg, owner_msg));
 }
 
 bool

@@ -14,6 +14,13 @@
 struct hb_cert_info;
 struct hb_explain;
 
+/* Downstream side: what the configuration says of the clients that may come in. */
+enum hb_admits {
+	HB_ADMITS_STATED,        /* who may is said, or clients are not verified at all           */
+	HB_ADMITS_ALL,           /* nothing: whoever has a certificate that verifies              */
+	HB_ADMITS_OWN_NAMESPACE, /* identity rules without an entry: our trust domain, namespace  */
+};
+
 struct hb_transport_socket_type {
 	const char *name; /* "envoy.transport_sockets.tls" */
 	const ProtobufCMessageDescriptor *downstream, *upstream; /* NULL = not for that side */
@@ -40,9 +47,15 @@ struct hb_transport_socket_type {
 	 * whose place this one has taken), is no longer one that it would let in; then the transport
 	 * is one of core/transport/tls.h. NULL = there is nothing to ask. */
 	bool (*holds)(const void *conf, struct hb_transport *);
-	/* Downstream side: clients show certificates that are verified, and whoever has one may come in.
-	 * NULL = it looks at none. */
-	bool (*lets_all_in)(const void *conf);
+	/* Downstream side. NULL = it looks at no certificates of clients. */
+	enum hb_admits (*admits)(const void *conf);
+	/*
+	 * Downstream side, before the first connection: it stands in front of a workload. Where the
+	 * configuration does not say who may come in, its own trust domain and namespace may, and
+	 * nobody else; a client without a certificate only where that is said. 0, or -EINVAL after
+	 * hb_cfg_error at `owner`'s field transport_socket. NULL = it looks at no certificates.
+	 */
+	int (*for_workload)(const void *conf, struct hb_cfg *, const void *owner_msg);
 	/* Downstream side: what it would say of a peer with these facts (its identity); a refusal ends
 	 * with hb_explain_stop. NULL = it looks at none of them. */
 	void (*explain)(const void *conf, const struct hb_facts *, struct hb_explain *);
@@ -69,7 +82,10 @@ uint64_t hb_transport_socket_generation(const struct hb_transport_socket *);
 bool hb_transport_socket_holds(const struct hb_transport_socket *, struct hb_transport *);
 void hb_transport_socket_explain(const struct hb_transport_socket *, const struct hb_facts *,
     struct hb_explain *);
-bool hb_transport_socket_lets_all_in(const struct hb_transport_socket *);
+enum hb_admits hb_transport_socket_admits(const struct hb_transport_socket *);
+/* Once, after compiling. */
+int hb_transport_socket_for_workload(const struct hb_transport_socket *, struct hb_cfg *,
+    const void *owner_msg);
 bool hb_transport_socket_connector(const struct hb_transport_socket *);
 /* What `type` compiled; NULL = it is of another type. */
 const void *hb_transport_socket_conf(const struct hb_transport_socket *,

@@ -6,6 +6,8 @@
 #define OURS "."
 #define ANY  "*"
 
+#define DEFAULT_RULE "default, same trust domain and namespace"
+
 enum list { DOMAINS, ALIASES, NAMESPACES, ACCOUNTS, IDS, PREFIXES, N_LISTS };
 
 static const char *const list_names[N_LISTS] = { "trust_domains", "trust_domain_aliases",
@@ -187,9 +189,10 @@ has(const struct hb_rules *r, enum list which, struct hb_str s)
 	return (r->list[which].find != NULL && hb_map_get(r->list[which].find, s) != NULL);
 }
 
-static bool
-is_default(const struct hb_rules *r)
+bool
+hb_rules_is_default(const struct hb_rules *r)
 {
+	HB_CHECK(r, RULES_MAGIC);
 	return (r->list[NAMESPACES].n + r->list[ACCOUNTS].n + r->list[IDS].n +
 			r->list[PREFIXES].n ==
 		0);
@@ -199,7 +202,7 @@ bool
 hb_rules_need_own(const struct hb_rules *r, const char **ret_why)
 {
 	HB_CHECK(r, RULES_MAGIC);
-	if (is_default(r)) {
+	if (hb_rules_is_default(r)) {
 		*ret_why = "peers of its namespace are allowed";
 		return (true);
 	}
@@ -298,7 +301,7 @@ find_rule(const struct seen *s, struct hb_str *ret_entry)
 		return ("namespaces");
 	if (our_namespace(s) && has(r, NAMESPACES, HB_STR(OURS)))
 		return ("namespaces");
-	return (is_default(r) && our_namespace(s) ? "default, our own namespace" : NULL);
+	return (hb_rules_is_default(r) && our_namespace(s) ? DEFAULT_RULE : NULL);
 }
 
 static size_t
@@ -382,13 +385,15 @@ hb_rules_describe(const struct hb_rules *r, struct hb_text *t)
 	const struct list_of *domains = &r->list[DOMAINS];
 
 	HB_CHECK(r, RULES_MAGIC);
-	if (domains->n == 0)
+	if (domains->n == 0 && hb_rules_is_default(r))
+		hb_text_addz(t, DEFAULT_RULE);
+	else if (domains->n == 0)
 		hb_text_addz(t, "our trust domain");
 	else
 		hb_text_printf(
 			t, "trust domain %s%s", domains->v[0], domains->n > 1 ? " and others" : "");
 	describe_list(r, ALIASES, t);
-	if (is_default(r))
+	if (domains->n > 0 && hb_rules_is_default(r))
 		hb_text_addz(t, ", our namespace (default)");
 	describe_list(r, NAMESPACES, t);
 	describe_list(r, ACCOUNTS, t);

@@ -44,6 +44,9 @@ int  hb_rules_new(const struct hb_rules_options *, struct hb_rules **ret, const 
     size_t *ret_index, struct hb_err *reterr);
 void hb_rules_free(struct hb_rules **);
 
+/* None of the four lists has an entry: the default rule holds. */
+bool hb_rules_is_default(const struct hb_rules *);
+
 /* Our certificate must have a SPIFFE id for these rules to mean anything; *ret_why says for what. */
 bool hb_rules_need_own(const struct hb_rules *, const char **ret_why);
 

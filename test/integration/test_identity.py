@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import ssl
@@ -355,7 +356,7 @@ def test_rule_of_a_workload(hbone, authority, echo):
     assert echo_or_error(h.port("tls"), friend) is True
     assert "ACCESS_DENIED" in echo_or_error(h.port("tls"), foreign).upper().replace(" ", "_")
     line = h.wait_line(r"tls: peer refused by identity rules.*")[0]
-    assert "spiffe://cluster.local/ns/stage/sa/friend is not allowed" in line and "our namespace (default)" in line
+    assert "spiffe://cluster.local/ns/stage/sa/friend is not allowed" in line and "default, same trust domain and namespace" in line
     until(lambda: h.stats(r"listener\..*\.ssl\.fail_verify_san") == 1, "the counter")
     assert h.reload(server_config(server, echo.port, rules={"namespaces": [".", "stage"]}))
     assert echo_or_error(h.port("tls"), foreign) is True
@@ -440,13 +441,117 @@ def test_live_connections_of_the_revoked_end(hbone, authority, echo, tmp_path):
     h.expect_stat("identity.revoked_connections", 1)
 
 
-# -- a gateway that names nobody
+# -- who may open tunnels when little or nothing is said
+
+HBONE_SERVER = "hbone.filters.network.hbone_server.HboneServer"
+
+
+def workload_config(socket_):
+    filter_ = c.typed("hbone", HBONE_SERVER, stat_prefix="t", filter_chains=[{"filters": [c.tcp_proxy("app")]}],
+                      workload={"ports": [{"start": 1, "end": 2}]})
+    return c.bootstrap([c.listener("l", [{"filters": [filter_], "transport_socket": socket_}], ())],
+                       [c.cluster("app", 1)])
+
+
+def admitted(port, folder):
+    """Whether the server goes on after the handshake: it sends its SETTINGS then. A second entry: no certificate."""
+    context = ssl.create_default_context(cafile=str(folder[0] / "root-cert.pem"))
+    context.set_alpn_protocols(["h2"])
+    if len(folder) == 1:
+        context.load_cert_chain(folder[0] / "cert-chain.pem", folder[0] / "key.pem")
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT) as raw, \
+                context.wrap_socket(raw, server_hostname="server.example") as s:
+            s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+            return len(net.read_exactly(s, 9)) == 9
+    except (OSError, EOFError):
+        return False
+
+
+def quadrants(authority, tmp_path):
+    """Certificates of the four kinds of client: the same root signs for another trust domain too."""
+    def of(domain, namespace):
+        code, out, err = run("ca", "issue", str(authority.folder), "--id", f"spiffe://{domain}/ns/{namespace}/sa/client",
+                             "--out", str(tmp_path / f"{domain}-{namespace}"))
+        assert code == 0, err
+        return pathlib.Path(out.strip())
+    return {(d, n): of(d, n) for d in ("cluster.local", "other.local") for n in ("prod", "istio-system")}
+
+
+def test_a_workload_lets_in_its_own_namespace_by_default(hbone, authority, tmp_path):
+    server, clients = authority.issue("server"), quadrants(authority, tmp_path)
+
+    def who(socket_):
+        port = hbone(workload_config(socket_)).port("l")
+        return {name for name, folder in clients.items() if admitted(port, [folder])}, \
+            admitted(port, [clients["cluster.local", "prod"], None])
+    ours = ("cluster.local", "prod")
+    assert who(downstream(server)) == ({ours}, False)
+    # require_client_certificate is not said: the rule needs one; said to be false, it is optional.
+    unsaid, optional = downstream(server), downstream(server)
+    del unsaid["typed_config"]["require_client_certificate"]
+    optional["typed_config"]["require_client_certificate"] = False
+    assert who(unsaid) == ({ours}, False)
+    assert who(optional) == ({ours}, True)
+    # Widened by configuration.
+    assert who(downstream(server, rules={"namespaces": [".", "istio-system"]})) == (
+        {ours, ("cluster.local", "istio-system")}, False)
+    assert who(downstream(server, rules={"trust_domains": ["cluster.local", "other.local"]})) == (
+        {ours, ("other.local", "prod")}, False)
+    assert who(downstream(server, rules={"trust_domains": ["*"], "namespaces": ["*"]})) == (set(clients), False)
+    assert who(downstream(server, match_typed_subject_alt_names=[
+        {"san_type": "URI", "matcher": {"prefix": "spiffe://other.local/ns/istio"}}])) == (
+        {("other.local", "istio-system")}, False)
+
+
+def test_the_default_rule_outlives_a_renewed_certificate(hbone, authority, tmp_path):
+    server, clients = authority.issue("server"), quadrants(authority, tmp_path)
+    h = hbone(workload_config(downstream(server)))
+    authority.issue("server", "prod", "--days", "2")
+    h.wait_line("certificate replaced")
+    assert admitted(h.port("l"), [clients["cluster.local", "prod"]])
+    assert not admitted(h.port("l"), [clients["cluster.local", "istio-system"]])
+
+
+def test_the_default_rule_has_a_name(authority, tmp_path):
+    server, path = authority.issue("server"), tmp_path / "c.yaml"
+
+    def validate(socket_):
+        path.write_text(workload_config(socket_), encoding="utf-8")
+        code, _, err = run("validate", "-c", str(path))
+        return code, err
+
+    def explain(peer):
+        code, out, err = run("explain", "-c", str(path), "--dst", "127.0.0.1:1", "--listener", "l", "--peer", peer)
+        return out + err
+    code, err = validate(downstream(server))
+    assert code == 0 and "warning" not in err
+    assert re.search(r"^note: .*listeners\[0\]\.filter_chains\[0\]\.transport_socket: tunnels to this workload by default: "
+                     f"same trust domain and namespace as {MESH}server", err, re.M), err
+    assert "by default, same trust domain and namespace: prod" in explain(MESH + "client")
+    assert "allow default, same trust domain and namespace" in explain("spiffe://cluster.local/ns/istio-system/sa/x")
+    assert validate(downstream(server, rules={})) == (0, "")
+    optional = downstream(server)
+    optional["typed_config"]["require_client_certificate"] = False
+    assert "a client without a certificate escapes the identity rules" in validate(optional)[1]
+    unverified = downstream(server)
+    del unverified["typed_config"]["common_tls_context"]["validation_context"]
+    del unverified["typed_config"]["require_client_certificate"]
+    code, err = validate(unverified)
+    assert code == 0 and "anybody may open tunnels to this workload" in err
+
+
+def test_a_workload_without_identity_must_say_who_may_come(certs, tmp_path):
+    socket_, path = c.tls_downstream(certs, "a", ["h2"], True), tmp_path / "c.yaml"
+    path.write_text(workload_config(socket_), encoding="utf-8")
+    code, _, err = run("validate", "-c", str(path))
+    assert code == 2 and "a workload lets in the same trust domain and namespace by default" in err
+    assert "need a SPIFFE id in our own certificate" in err and "SpiffeRules" in err
 
 
 def tunnel_server(folder, **fields):
     """The mTLS listener of a tunnel server, by our filter and by Envoy's."""
-    ours = c.typed("hbone", "hbone.filters.network.hbone_server.HboneServer", stat_prefix="t",
-                   filter_chains=[{"filters": [c.tcp_proxy("app")]}])
+    ours = c.typed("hbone", HBONE_SERVER, stat_prefix="t", filter_chains=[{"filters": [c.tcp_proxy("app")]}])
     route = {"match": {"connect_matcher": {}}, "route": {"cluster": "app", "upgrade_configs": [
         {"upgrade_type": "CONNECT", "connect_config": {}}]}}
     http = "envoy.extensions.filters.http.router.v3.Router"
@@ -473,7 +578,10 @@ def test_a_gateway_that_names_nobody_is_warned_of(hbone, authority, tmp_path):
     for i in range(2):
         assert f"static_resources.listeners[{i}].filter_chains[0].transport_socket" in lines[i]
         assert "SpiffeRules" in lines[i] and lines[i].startswith("warning: ")
-    assert warnings(rules={}) == []
+    # Rules that name nobody: the gateway serves its own namespace, which is seldom meant.
+    lines = warnings(rules={})
+    assert len(lines) == 2 and all("only its own namespace may open tunnels here" in line for line in lines)
+    assert warnings(rules={"namespaces": ["."]}) == []
     assert warnings(rules={"namespaces": ["*"]}) == []
     assert warnings(match_typed_subject_alt_names=[
         {"san_type": "URI", "matcher": {"prefix": "spiffe://cluster.local/ns/prod/"}}]) == []

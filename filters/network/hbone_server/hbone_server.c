@@ -370,6 +370,14 @@ hbone_server_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void
 	return (0);
 }
 
+static bool
+hbone_server_for_workload(const void *conf)
+{
+	const struct hbone_server_conf *c = conf;
+
+	return (c->workload);
+}
+
 /* ------------------------------------------------------------------ explaining */
 
 static void
@@ -406,4 +414,5 @@ const struct hb_filter_type hb_filter_hbone_server = {
 	.on_event = hb_hbone_on_event,
 	.fini = hb_hbone_fini,
 	.explain = hbone_server_explain,
+	.for_workload = hbone_server_for_workload,
 };

@@ -67,14 +67,34 @@ tls_key(const void *conf, const struct hb_facts *facts, struct hb_str host, stru
 		hb_text_printf(t, "sni=%.*s;", HB_STR_FMT(name));
 }
 
-static bool
-tls_lets_all_in(const void *conf)
+static enum hb_admits
+tls_admits(const void *conf)
 {
 	const struct hb_tls_conf *c = conf;
 
 	HB_CHECK(c, HB_TLS_CONF_MAGIC);
-	return (c->trust != NULL && c->rules == NULL && c->tls.n_sans == 0 &&
-		c->tls.n_cert_hashes + c->tls.n_spki_hashes == 0);
+	if (c->rules != NULL)
+		return (hb_rules_is_default(c->rules) ? HB_ADMITS_OWN_NAMESPACE : HB_ADMITS_STATED);
+	if (c->trust == NULL || c->tls.n_sans > 0 ||
+		c->tls.n_cert_hashes + c->tls.n_spki_hashes > 0)
+		return (HB_ADMITS_STATED);
+	return (HB_ADMITS_ALL);
+}
+
+static int
+tls_for_workload(const void *conf, struct hb_cfg *cfg, const void *owner_msg)
+{
+	struct hb_tls_conf *c = (void *)(uintptr_t)conf;
+
+	HB_CHECK(c, HB_TLS_CONF_MAGIC);
+	if (tls_admits(conf) == HB_ADMITS_ALL)
+		return (hb_tls_conf_default_rules(c, cfg, owner_msg));
+	if (c->rules == NULL && c->trust == NULL &&
+		c->tls.n_cert_hashes + c->tls.n_spki_hashes == 0)
+		hb_cfg_warn(cfg, owner_msg, "transport_socket", -1,
+			"clients are not verified, so that anybody may open tunnels to this workload: "
+			"give validation_context.trusted_ca, and its own trust domain and namespace may");
+	return (0);
 }
 
 static size_t
@@ -165,7 +185,8 @@ const struct hb_transport_socket_type hb_tsocket_tls = {
 	.generation = tls_generation,
 	.explain = tls_explain,
 	.holds = tls_holds,
-	.lets_all_in = tls_lets_all_in,
+	.admits = tls_admits,
+	.for_workload = tls_for_workload,
 	.secure = true,
 	.key = tls_key,
 };

@@ -13,8 +13,11 @@
 #define UPSTREAM_HANDSHAKE_MS (24u * 3600u * 1000u)
 #define CERTS_MAX             64u
 #define TICKET_KEYS_MAX       16u
-#define SESSIONS_DEFAULT      256u
-#define SESSIONS_MAX          100000u
+#define ESCAPES                                                           \
+	"a client without a certificate escapes the identity rules: set " \
+	"require_client_certificate"
+#define SESSIONS_DEFAULT 256u
+#define SESSIONS_MAX     100000u
 
 typedef Envoy__Extensions__TransportSockets__Tls__V3__CommonTlsContext CommonMsg;
 typedef Envoy__Extensions__TransportSockets__Tls__V3__UpstreamTlsContext UpstreamMsg;
@@ -538,6 +541,7 @@ hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 	build_init(&b, cfg, true);
 	c = &b.conf->tls;
 	c->require_peer_cert = hb_cfg_bool(m->require_client_certificate, false);
+	b.conf->cert_optional = m->require_client_certificate != NULL && !c->require_peer_cert;
 	c->require_sni = hb_cfg_bool(m->require_sni, false);
 	resumption(&b, m);
 	if (m->common_tls_context == NULL || m->common_tls_context->n_tls_certificates == 0)
@@ -550,10 +554,39 @@ hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 		hb_cfg_warn(cfg, m, "require_client_certificate", -1,
 			"any certificate is accepted: give validation_context.trusted_ca to verify clients");
 	if (b.r == 0 && c->rules != NULL && !c->require_peer_cert)
-		hb_cfg_warn(cfg, m, NULL, -1,
-			"a client without a certificate escapes the identity "
-			"rules: set require_client_certificate");
+		hb_cfg_warn(cfg, m, NULL, -1, ESCAPES);
 	return (finish(&b, msg));
+}
+
+int
+hb_tls_conf_default_rules(struct hb_tls_conf *c, struct hb_cfg *cfg, const void *owner_msg)
+{
+	static const struct hb_rules_options none;
+	struct hb_tls_ctx *ctx;
+	struct hb_err err;
+	const char *list;
+	size_t index;
+	int r = hb_rules_new(&none, &c->rules, &list, &index, &err);
+
+	HB_ASSERT(r == 0 && c->tls.server && c->n_pairs > 0);
+	c->tls.rules = c->rules;
+	c->tls.require_peer_cert = !c->cert_optional;
+	ctx = hb_tls_ctx_new(&c->tls, &err);
+	if (ctx == NULL)
+		return (hb_cfg_error(cfg, owner_msg, "transport_socket", -1,
+			"a workload lets in the same trust domain and namespace by default: %s "
+			"(hbone.identity.SpiffeRules in validation_context.custom_validator_config)",
+			err.text));
+	/* The reference of the conf that the old one had is the new one's. */
+	ctx = atomic_exchange_explicit(&c->ctx, ctx, memory_order_acq_rel);
+	hb_tls_ctx_free(&ctx);
+	hb_cfg_note(cfg, owner_msg, "transport_socket", -1,
+		"tunnels to this workload by default: same trust domain and namespace as %s "
+		"(hbone.identity.SpiffeRules opens it for others)",
+		c->pairs[0].good->info[0]->spiffe_id);
+	if (c->cert_optional)
+		hb_cfg_warn(cfg, owner_msg, "transport_socket", -1, ESCAPES);
+	return (0);
 }
 
 struct hb_tls_conf *

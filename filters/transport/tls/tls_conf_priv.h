@@ -50,6 +50,7 @@ struct hb_tls_conf {
 	_Atomic uint64_t generation;
 	struct hb_list   dirty; /* in the queue of those whose files changed       */
 	bool             auto_host_sni;
+	bool             cert_optional; /* a server's require_client_certificate is false, in words */
 	/* What a context is made of; tls points into the rest. */
 	struct hb_tls_config     tls;
 	struct hb_tls_pair      *pairs; /* n_pairs                                         */
@@ -74,6 +75,9 @@ struct hb_tls_conf {
 /* NULL after reporting every error. */
 struct hb_tls_conf *hb_tls_conf_downstream(struct hb_cfg *, const void *msg);
 struct hb_tls_conf *hb_tls_conf_upstream(struct hb_cfg *, const void *msg);
+/* Control thread, before anybody uses its context: only our own trust domain and namespace may come
+ * in. -EINVAL after hb_cfg_error at the owner's transport_socket. */
+int hb_tls_conf_default_rules(struct hb_tls_conf *, struct hb_cfg *, const void *owner_msg);
 /* What tls has of the ticket keys follows the sources. */
 void hb_tls_conf_ticket_keys(struct hb_tls_conf *);
 /* The owner lets go; connections may still use its contexts. */

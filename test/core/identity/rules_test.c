@@ -54,11 +54,11 @@ test_rules__default(void **state)
 	struct hb_rules_options o = { 0 };
 
 	assert_true(allows(&o, "spiffe://cluster.local/ns/prod/sa/x"));
-	assert_string_equal(text, "default, our own namespace: prod");
+	assert_string_equal(text, "default, same trust domain and namespace: prod");
 	assert_false(allows(&o, "spiffe://cluster.local/ns/production/sa/x"));
 	assert_string_equal(text,
 		"spiffe://cluster.local/ns/production/sa/x is not allowed: we are " OWN
-		" and allow our trust domain, our namespace (default)");
+		" and allow default, same trust domain and namespace");
 	assert_false(allows(&o, "spiffe://other/ns/prod/sa/x"));
 	assert_false(allows(&o, "spiffe://cluster.local/spire/agent"));
 	assert_int_equal(

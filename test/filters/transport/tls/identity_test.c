@@ -148,7 +148,7 @@ test_identity__refused(void **state)
 			"spiffe://other.local/ns/prod/sa/x is not allowed", HB_CLOSE_TLS_SAN, 49 },
 		{ ID("cluster.local", "stage"), 0, 0,
 			"is not allowed: we are spiffe://cluster.local/ns/prod/sa/good "
-			"and allow our trust domain, our namespace (default)",
+			"and allow default, same trust domain and namespace",
 			HB_CLOSE_TLS_SAN, 49 },
 		{ "DNS:cluster.local", 0, 0, "names no SPIFFE identity", HB_CLOSE_TLS_SAN, 46 },
 		{ NULL, 0, 0, "names no SPIFFE identity", HB_CLOSE_TLS_SAN, 46 },
