@@ -361,7 +361,19 @@ struct leaving {
 	struct hb_listener *l;    /* owned; NULL: lives on              */
 	struct hb_chain **chain;  /* owned                              */
 	size_t n;
+	char *heir; /* owned: name of the listener that has their place; NULL = none */
 };
+
+static const struct hb_chain *
+find_heir(struct hb_str name, const struct hb_facts *facts)
+{
+	const struct hb_listener *l = hb_listeners_by_name(name);
+	const struct hb_chain_set *set = l == NULL ?
+		NULL :
+		atomic_load_explicit(&l->set, memory_order_acquire);
+
+	return (set == NULL ? NULL : hb_chain_set_find(set, facts));
+}
 
 /* No worker can choose these chains for a new connection any more. */
 static void
@@ -372,17 +384,22 @@ on_left(void *obj)
 	HB_CAST(v, obj, LEAVING_MAGIC);
 	HB_ASSERT(hb_worker_control() != NULL);
 	hb_chain_set_free(&v->set);
+	if (v->heir != NULL)
+		hb_chains_replaced(v->chain, v->n, v->heir, find_heir);
+	hb_free(v->heir);
 	hb_ldrain_start(v->chain, v->n, v->l);
 	HB_DEL(v);
 }
 
 static void
-leave(struct hb_chain_set *set, bool take_set, struct hb_listener *l)
+leave(struct hb_chain_set *set, const char *heir, struct hb_listener *l)
 {
+	bool take_set = heir != NULL;
 	struct leaving *v;
 
 	HB_NEW(v, LEAVING_MAGIC);
 	v->l = l;
+	v->heir = heir == NULL ? NULL : hb_strdup(heir);
 	v->chain = hb_calloc(set->n + 2, sizeof(struct hb_chain *));
 	for (size_t i = 0; i <= set->n; i++) {
 		struct hb_chain *c = i < set->n ? set->chain[i] : set->fallback;
@@ -424,7 +441,7 @@ update_in_place(struct hb_listener *live, struct hb_listener *l)
 	hb_chain_set_adopt(set, old);
 	atomic_store_explicit(&live->set, set, memory_order_release);
 	hb_listener_free(&l);
-	leave(old, true, NULL);
+	leave(old, live->name, NULL);
 	hb_listeners_count(LM_IN_PLACE, 1);
 	hb_listeners_count(LM_MODIFIED, 1);
 	HB_LOG(LISTENER, INFO, "filter chains changed", "listener=%s chains=%zu", live->name,
@@ -444,7 +461,7 @@ take_over(struct hb_listener *l, struct hb_listener *old)
 	atomic_store_explicit(&l->ident->current, l, memory_order_release);
 	atomic_store_explicit(&old->set, NULL, memory_order_release);
 	swap(old, l);
-	leave(was, true, old);
+	leave(was, l->name, old);
 	hb_listeners_count(LM_MODIFIED, 1);
 	hb_listeners_count(LM_STOPPED, 1);
 }
@@ -507,7 +524,7 @@ listener_retire(const char *name)
 	atomic_store_explicit(&l->ident->current, NULL, memory_order_release);
 	HB_LOG(LISTENER, INFO, "listener removed", "listener=%s", l->name);
 	swap(l, NULL);
-	leave(atomic_load(&l->set), false, l);
+	leave(atomic_load(&l->set), NULL, l);
 	hb_listeners_count(LM_REMOVED, 1);
 	hb_listeners_count(LM_STOPPED, 1);
 	hb_listeners_count(LM_ACTIVE, -1);

@@ -346,7 +346,7 @@ on_closed(void *seen, const struct hb_conn *c)
 
 	hb_tcp_add(seen, HB_TCP_CLOSED, 1);
 	hb_conn_view(c, &v);
-	if (v.reason == HB_CLOSE_REVOKED)
+	if (v.reason == HB_CLOSE_REVOKED || v.reason == HB_CLOSE_RBAC_DENIED)
 		on_failed(c); /* a policy ended it: seen as its refusals are */
 }
 

@@ -128,6 +128,7 @@ chain_destroy(void *obj)
 	hb_text_fini(&c->wire);
 	hb_free(c->name);
 	hb_free(c->where);
+	hb_free(c->heir_owner);
 	hb_free(c->pin);
 	HB_DEL(c);
 }

@@ -26,6 +26,7 @@ struct conn_worker {
 	struct hb_list owners; /* hb_conn_owned */
 	uint64_t count, seq;
 	struct hb_list *cursor; /* next one to decide again; NULL = no walk */
+	bool revalidates;       /* the walk asks the connection's own filters, too */
 	struct hb_run walk;
 };
 
@@ -82,7 +83,8 @@ owner_equal(const struct hb_conn_owner *a, const struct hb_conn_owner *b)
 	return (a->on_closed == b->on_closed && a->on_secured == b->on_secured &&
 		a->listener_name == b->listener_name && a->log == b->log &&
 		a->buffer_high == b->buffer_high && a->status_of == b->status_of &&
-		a->status_arg == b->status_arg && a->inbound == b->inbound);
+		a->status_arg == b->status_arg && a->inbound == b->inbound &&
+		a->carried == b->carried);
 }
 
 /* Listeners and tunnel servers, few: a connection refers to what it shares with its like. */
@@ -494,6 +496,7 @@ conn_on_secured(void *sink, struct hb_transport *t)
 	learn_tls(c);
 	if (c->owner->o.on_secured != NULL)
 		c->owner->o.on_secured(c->owner_arg, c);
+	(void)hb_conn__judge(c);
 	hb_conn__leave(c);
 }
 
@@ -729,12 +732,15 @@ walk_run(struct hb_run *r)
 		n < WALK_SLICE && s->cursor != &s->conns && hb_now_us(w) - began < WALK_US; n++) {
 		c = HB_LIST_ENTRY(s->cursor, struct hb_conn, node);
 		s->cursor = s->cursor->next;
-		hb_conn_revalidate(c);
+		if (hb_conn__judge(c) && s->revalidates)
+			hb_conn_revalidate(c);
 	}
-	if (s->cursor == &s->conns)
-		s->cursor = NULL;
-	else
+	if (s->cursor != &s->conns) {
 		hb_run_soon(w, &s->walk);
+		return;
+	}
+	s->cursor = NULL;
+	s->revalidates = false;
 }
 
 static void
@@ -746,10 +752,27 @@ walk_start(struct hb_worker *w, void *arg)
 	hb_run_soon(w, &s->walk);
 }
 
+static void
+walk_start_all(struct hb_worker *w, void *arg)
+{
+	conn_worker(w)->revalidates = true;
+	walk_start(w, arg);
+}
+
 void
 hb_conns_revalidate(void)
 {
-	hb_post_all(walk_start, NULL, NULL);
+	hb_post_all(walk_start_all, NULL, NULL);
+}
+
+void
+hb_chains_replaced(
+	struct hb_chain *const *chain, size_t n, const char *owner, hb_chain_finder *find)
+{
+	for (size_t i = 0; i < n; i++)
+		hb_chain__inherit(chain[i], owner, find);
+	if (n > 0)
+		hb_post_all(walk_start, NULL, NULL);
 }
 
 uint64_t

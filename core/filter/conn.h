@@ -46,6 +46,8 @@ struct hb_conn_owner {
 	unsigned (*status_of)(const void *status_arg, enum hb_close_reason);
 	const void *status_arg;
 	bool inbound; /* it serves what stands behind it: traffic_direction INBOUND   */
+	/* A stream: its chain is one of the filter that hb_conn_carries names for its facts. */
+	bool carried;
 };
 
 /*
@@ -71,6 +73,17 @@ void hb_conn_revalidate(struct hb_conn *);
  * trust changed; in slices. A call during a walk starts it anew.
  */
 void hb_conns_revalidate(void);
+
+/*
+ * A later configuration stands in the place of the one that these chains belong to. Connections of
+ * theirs, and streams that those carry, are shown to its policies (hb_filter_type.judge), and end
+ * with HB_CLOSE_RBAC_DENIED if denied: live ones at once, in slices; those that come or end their
+ * handshake later (while the chain drains) then. Control thread, when no worker can choose these
+ * chains any more. `find` answers on a worker, within the turn, which chain the owner has for these
+ * facts now; NULL = none: the connection is left alone.
+ */
+typedef const struct hb_chain *hb_chain_finder(struct hb_str owner, const struct hb_facts *);
+void hb_chains_replaced(struct hb_chain *const *chain, size_t n, const char *owner, hb_chain_finder *);
 
 /*
  * Told of connections that are passed on to an upstream, for telemetry. Those that carry streams

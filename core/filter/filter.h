@@ -60,8 +60,22 @@ enum hb_event {
 };
 
 struct hb_filter; /* one filter on one connection */
-struct hb_conn;   /* core/filter/conn.h          */
+struct hb_chain;  /* core/filter/conn.h          */
+struct hb_conn;
 struct hb_explain;
+
+#define HB_JUDGE_WHY_MAX 600u
+
+/* A live connection whose configuration was replaced, before the one that stands in its place. */
+struct hb_judge {
+	struct hb_worker *worker;
+	const struct hb_facts *facts;
+	uint64_t conn_id;
+	const char *chain; /* that it would have now */
+	/* Set by who denies; `why` is the termination detail. */
+	bool denied;
+	char why[HB_JUDGE_WHY_MAX];
+};
 
 struct hb_filter_type {
 	uint16_t abi_major, size;  /* HB_FILTER_ABI_MAJOR, sizeof(struct hb_filter_type)            */
@@ -96,6 +110,16 @@ struct hb_filter_type {
 	 * otherwise. NULL = they do not: a gateway, which has to say whom it lets in.
 	 */
 	bool (*for_workload)(const void *conf);
+	/*
+	 * Policies: whether a connection that an earlier configuration let in may stay under this
+	 * one. Sets `denied`, counts and logs when not; else it has no effect. NULL = it may.
+	 */
+	void (*judge)(const void *conf, struct hb_judge *);
+	/*
+	 * HB_FILTER_CARRIER: the chain that a stream with these facts would get; NULL = none. May
+	 * deny as judge does.
+	 */
+	const struct hb_chain *(*chain_of)(const void *conf, struct hb_judge *);
 };
 
 /* ------------------------------------------------------------------ for all filters */

@@ -54,12 +54,17 @@ struct hb_chain {
 	struct hb_chain_pin *pin;          /* owned                                       */
 	unsigned       pending;            /* control thread: pins that are not free yet  */
 	struct hb_list dying;              /* control thread: chains without an owner     */
+	/* Once replaced: who has its place now. `heir_owner` is owned, written before `heir`. */
+	char          *heir_owner;
+	_Atomic(hb_chain_finder *) heir;
 };
 
 /* On the connection's worker. */
 void hb_chain__pin(const struct hb_chain *, const struct hb_worker *);
 void hb_chain__unpin(const struct hb_chain *, const struct hb_worker *);
 void hb_chain__count(const struct hb_chain *, const struct hb_worker *, int delta);
+/* Control thread. The first call counts. */
+void hb_chain__inherit(struct hb_chain *, const char *owner, hb_chain_finder *);
 /* The transport goes on without its connection: the chain stays until it is gone. */
 void hb_chain__pin_transport(const struct hb_chain *, struct hb_transport *);
 
@@ -253,6 +258,10 @@ struct hb_conn_texts *hb_conn__texts(struct hb_conn *);
 void hb_conn__moved(struct hb_conn *, uint64_t in, uint64_t out);
 /* Goes on with an end that waited for held bytes or for the facade's sink. */
 void hb_conn__end_soon(struct hb_conn *);
+
+/* conn_judge.c */
+/* False: a configuration that replaced the connection's denies it; it is closing. */
+bool hb_conn__judge(struct hb_conn *);
 
 /* facade.c */
 struct hb_transport *hb_conn__facade_new(struct hb_conn *);

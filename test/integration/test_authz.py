@@ -69,6 +69,68 @@ def test_a_reload_ends_what_policies_no_longer_allow(hbone):
         talk(s)
 
 
+def rbac(ip):
+    return c.typed("rbac", "envoy.extensions.filters.network.rbac.v3.RBAC", stat_prefix="r", rules={
+        "policies": {"by-address": {"permissions": [{"any": True}], "principals": [
+            {"direct_remote_ip": {"address_prefix": ip, "prefix_len": 32}}]}}})
+
+
+def from_address(port, ip):
+    return socket.create_connection(("127.0.0.1", port), timeout=20, source_address=(ip, 0))
+
+
+@pytest.mark.parametrize("same_listener", (True, False))
+@pytest.mark.parametrize("kind", ("authz", "rbac"))
+def test_a_reload_ends_what_the_policies_of_a_chain_no_longer_allow(hbone, kind, same_listener):
+    def config(ip, backlog=100, **match):
+        deny = policy("not-you", "DENY", not_source_ips=[{"cidr": ip + "/32"}])
+        filters = [authz(policies=[deny]) if kind == "authz" else rbac(ip), ECHO]
+        web = c.listener("web", [{"name": "all", "filters": filters} | match], inspectors=(), port=port)
+        return c.bootstrap([web | {"tcp_backlog_size": backlog if not same_listener else 100}], [])
+    port = 0
+    h = hbone(config("127.0.0.2"), "--drain-time", "30")
+    port = h.port("web")
+    s = from_address(port, "127.0.0.2")
+    talk(s)
+    with pytest.raises(CLOSED), from_address(port, "127.0.0.3") as refused:
+        net.read_exactly(refused, 1)
+    # Another chain that lets it stay: it drains.
+    assert h.reload(config("127.0.0.2", 101, transport_socket_connect_timeout="7s")), h.output()
+    talk(s, b"still")
+    # None that it could have: it drains, too.
+    assert h.reload(config("127.0.0.3", 102, filter_chain_match={"source_prefix_ranges": [
+        {"address_prefix": "192.0.2.0", "prefix_len": 24}]})), h.output()
+    talk(s, b"again")
+    assert h.reload(config("127.0.0.3", 103)), h.output()
+    with pytest.raises(CLOSED):
+        net.read_exactly(s, 1)
+    s.close()
+    name = "authz.p" if kind == "authz" else "r.rbac"
+    until(lambda: h.stat(name + ".revoked") == 1, "the counter")
+    assert ("policy=shop/not-you" if kind == "authz" else "policy=none") in h.output()
+    with from_address(port, "127.0.0.3") as s:
+        talk(s)
+
+
+@pytest.mark.peer("python-ssl")
+def test_a_handshake_that_ends_after_the_reload_meets_the_new_policies(hbone, certs):
+    def config(name):
+        allowed = policy("clients", principals=[{"exact": "cluster.local/ns/default/sa/" + name}])
+        chain = {"name": "mtls", "filters": [authz(policies=[allowed]), ECHO],
+                 "transport_socket": c.tls_downstream(certs, "a", require_client=True)}
+        return c.bootstrap([c.listener("web", [chain], inspectors=(), port=port)], [])
+    port = 0
+    h = hbone(config("client"), "--drain-time", "30")
+    port = h.port("web")
+    raw = connect(port)
+    until(lambda: "handshake" in h.get("/connections")[1], "the connection to be there")
+    assert h.reload(config("echo")), h.output()
+    with pytest.raises(CLOSED), net.client_context(certs, (), "client").wrap_socket(
+            raw, server_hostname="a.example") as s:
+        net.read_exactly(s, 1)
+    until(lambda: h.stat("authz.p.revoked") == 1, "the counter")
+
+
 @pytest.mark.peer("python-ssl")
 def test_by_identity(hbone, certs):
     allowed = policy("clients", principals=[{"exact": "cluster.local/ns/default/sa/client"}])

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HBONE tunnels into the program, by foreign HTTP/2 clients."""
 import hashlib
+import json
 import pathlib
 import re
 import socket
@@ -181,6 +182,57 @@ def test_stalled_streams_do_not_stop_others(hbone, certs, origin, echo):
         for _ in range(20):
             t.send(n, b"ping")
         assert t.read(n, 80) == b"ping" * 20
+
+
+def test_a_reload_ends_the_streams_that_its_policies_no_longer_allow(hbone, certs, echo, origin):
+    """Policies of the chains of streams; allowed_authorities; those of the connection. What is allowed drains."""
+    second = origin(net.echo)
+
+    def config(denied=1, **fields):
+        deny = {"name": "ports", "namespace": "shop", "action": "DENY", "scope": "NAMESPACE",
+                "groups": [{"rules": [{"matches": [{"destination_ports": [denied]}]}]}]}
+        authz = c.typed("authz", "hbone.filters.network.authz.Authz", stat_prefix="p", policies=[deny])
+        conf = json.loads(server(certs, [{"name": "all", "filters": [authz, c.tcp_proxy("dst")]}], **fields))
+        conf["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"] = port
+        return json.dumps(conf)
+    port = 0
+    h = hbone(config(), "--drain-time", "30")
+    port = h.port("hbone")
+    with Client(port, certs) as t:
+        gone, kept = t.connect(authority(echo)), t.connect(authority(second))
+        for n in gone, kept:
+            t.send(n, b"hello")
+            assert t.read(n, 5) == b"hello"
+        assert h.reload(config(echo.port)), h.output()
+        t.until(lambda: t.streams[gone].reset is not None)
+        until(lambda: h.stat("authz.p.revoked") == 1, "the counter")
+        assert "policy=shop/ports" in h.output()
+        t.send(kept, b"still")
+        assert t.read(kept, 10) == b"hellostill"
+        assert h.reload(config(allowed_authorities=[{"exact": authority(echo)}])), h.output()
+        t.until(lambda: t.streams[kept].reset is not None)
+        until(lambda: h.stat("hbone_server.t.tunnels_revoked") == 1, "the counter")
+
+
+@pytest.mark.parametrize("counter, value", (
+    ("baggage_contradicts", "k8s.namespace.name=other"),
+    ("baggage_invalid", ",".join(["a=b"] * 181)),
+    ("baggage_invalid", "service.name=\xff"),
+    ("baggage_invalid", "service.name=" + "b" * 8180),
+    ("forwarded_invalid", "for=;;"),
+    ("forwarded_invalid", "for=192.0.2.1;host=" + "h" * 1024),
+    ("forwarded_invalid", "for=192.0.2.1;by=" + "b" * 8192),
+    ("traceparent_invalid", "00-" + "0" * 52)))
+def test_metadata_that_is_not_believed_is_counted(hbone, certs, echo, counter, value):
+    h = hbone(server(certs))
+    name = counter.partition("_")[0]
+    good = {"baggage": "k8s.namespace.name=default,service.name=b", "forwarded": "for=192.0.2.1",
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    with Client(h.port("hbone"), certs) as t:
+        for headers in good.items(), (good | {name: value}).items(), (good | {name: value}).items(), ():
+            assert t.status(t.connect(authority(echo), *headers)) == 200
+    for other in "baggage_contradicts", "baggage_invalid", "forwarded_invalid", "traceparent_invalid":
+        assert h.stat("hbone_server.t." + other) == (2 if other == counter else 0), other
 
 
 def test_drain_in_two_steps(hbone, certs, echo):

@@ -26,7 +26,7 @@
 enum authz_stat { AUTHZ_STATS(HB_STAT_ENUM) AUTHZ_STAT_MAX };
 HB_STAT_FAMILY(authz_family, "authz", "hbone_authz", "hbone_authz_prefix", AUTHZ_STATS);
 
-#define REASON_MAX 600u /* two names of Kubernetes, and what is said about them */
+#define REASON_MAX HB_JUDGE_WHY_MAX /* two names of Kubernetes, and what is said about them */
 
 typedef Hbone__Filters__Network__Authz__Authz authz_msg;
 
@@ -131,10 +131,10 @@ authz_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void **ret_
 /* ------------------------------------------------------------------ a decision */
 
 static void
-log_decision(struct hb_filter *f, enum hb_log_level level, const char *what, const char *policy,
-	const char *reason)
+log_facts(const struct hb_facts *facts, uint64_t conn_id, const char *chain,
+	enum hb_log_level level, const char *what, const char *policy, const char *reason)
 {
-	const struct hb_facts *facts = hb_filter_facts(f), *id = hb_facts_identity(facts);
+	const struct hb_facts *id = hb_facts_identity(facts);
 	struct hb_str peer = id == NULL ? HB_STR("") : hb_facts_tls(id)->principal;
 	char remote[HB_ADDR_TEXT_MAX], local[HB_ADDR_TEXT_MAX];
 
@@ -144,9 +144,16 @@ log_decision(struct hb_filter *f, enum hb_log_level level, const char *what, con
 	(void)hb_addr_format(&facts->local, local, sizeof local);
 	hb_log_write(HB_LOG_C_RBAC, level, what,
 		" conn=%llu chain=%s policy=%s reason=%s remote=%s local=%s authority=%.*s peer=%.*s",
-		(unsigned long long)hb_filter_conn_id(f), hb_filter_chain_name(f),
-		policy == NULL ? "none" : policy, reason, remote, local,
-		HB_STR_FMT(facts->authority), HB_STR_FMT(peer));
+		(unsigned long long)conn_id, chain, policy == NULL ? "none" : policy, reason,
+		remote, local, HB_STR_FMT(facts->authority), HB_STR_FMT(peer));
+}
+
+static void
+log_decision(struct hb_filter *f, enum hb_log_level level, const char *what, const char *policy,
+	const char *reason)
+{
+	log_facts(hb_filter_facts(f), hb_filter_conn_id(f), hb_filter_chain_name(f), level, what,
+		policy, reason);
 }
 
 static void
@@ -206,6 +213,21 @@ decide(struct hb_filter *f, bool revalidate)
 	return (false);
 }
 
+static void
+authz_judge(const void *conf, struct hb_judge *j)
+{
+	const struct authz_conf *c = conf;
+	struct hb_authz_result r = hb_authz_eval(hb_policy_view_get(c->view), j->facts);
+
+	if (hb_authz_allows(r.enforced))
+		return;
+	j->denied = true;
+	hb_authz_reason(r.enforced, j->why, sizeof j->why);
+	hb_stat_inc(j->worker, c->stats, AUTHZ_REVOKED);
+	log_facts(
+		j->facts, j->conn_id, j->chain, HB_LOG_INFO, "revoked", r.enforced.policy, j->why);
+}
+
 /* ------------------------------------------------------------------ slots */
 
 static enum hb_filter_status
@@ -252,4 +274,5 @@ const struct hb_filter_type hb_filter_authz = {
 	.on_secured = authz_on_secured,
 	.on_event = authz_on_event,
 	.explain = authz_explain,
+	.judge = authz_judge,
 };

@@ -400,6 +400,14 @@ hbone_server_explain(const void *conf, const struct hb_facts *facts, struct hb_e
 	hb_explain_stop(ex);
 }
 
+static const struct hb_chain *
+hbone_server_chain_of(const void *conf, struct hb_judge *j)
+{
+	const struct hbone_server_conf *c = conf;
+
+	return (hb_hbone_chain_of(&c->base, j));
+}
+
 const struct hb_filter_type hb_filter_hbone_server = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
@@ -415,4 +423,5 @@ const struct hb_filter_type hb_filter_hbone_server = {
 	.fini = hb_hbone_fini,
 	.explain = hbone_server_explain,
 	.for_workload = hbone_server_for_workload,
+	.chain_of = hbone_server_chain_of,
 };

@@ -7,6 +7,7 @@
 #include "core/base/log.h"
 #include "core/filter/acceptor.h"
 #include "core/filter/explain.h"
+#include "core/mesh/baggage.h"
 #include "core/mesh/headers.h"
 #include "filters/network/hbone_server/runtime.h"
 
@@ -103,12 +104,13 @@ is_kept(const struct hb_hbone_conf *c, struct hb_str name)
 	return (c->keep_all);
 }
 
-/* Lines of one name are one value. */
-static void
+/* Lines of one name are one value. False: it is too long to be kept. */
+static bool
 keep(struct hb_facts *f, struct hb_str name, struct hb_str value)
 {
 	struct hb_str ns = HB_STR(HB_META_REQUEST), old = hb_facts_metadata(f, ns, name);
 	struct hb_text joined = { .cap_max = VALUE_MAX };
+	bool fits;
 
 	if (old.p != NULL) {
 		hb_text_add(&joined, old.p, old.len);
@@ -116,30 +118,94 @@ keep(struct hb_facts *f, struct hb_str name, struct hb_str value)
 		hb_text_add(&joined, value.p, value.len);
 		value = hb_strn(joined.p, joined.len);
 	}
-	if (!joined.truncated && value.len <= VALUE_MAX)
+	fits = !joined.truncated && value.len <= VALUE_MAX;
+	if (fits)
 		(void)hb_facts_metadata_set(f, ns, name, value);
 	hb_text_fini(&joined);
+	return (fits);
 }
 
-static void
+/* Headers of the mesh that were too long to be kept. */
+#define LONG_BAGGAGE   1u
+#define LONG_FORWARDED 2u
+
+static unsigned
 keep_headers(const struct hb_hbone_conf *c, struct hb_facts *f, const struct hb_h2_request *r)
 {
-	unsigned n = 0;
+	unsigned n = 0, too_long = 0;
 
 	if (c->keep_all)
-		keep(f, HB_STR(":method"), r->method);
+		(void)keep(f, HB_STR(":method"), r->method);
 	for (size_t i = 0; i < r->n_headers && n < HB_HBONE_HEADERS_MAX; i++) {
 		if (!is_kept(c, r->headers[i].name))
 			continue;
-		keep(f, r->headers[i].name, r->headers[i].value);
 		n++;
+		if (keep(f, r->headers[i].name, r->headers[i].value))
+			continue;
+		if (hb_str_eq(r->headers[i].name, HB_STR("baggage")))
+			too_long |= LONG_BAGGAGE;
+		if (hb_str_eq(r->headers[i].name, HB_STR("forwarded")))
+			too_long |= LONG_FORWARDED;
 	}
+	return (too_long);
+}
+
+static struct hb_str
+request_header(const struct hb_facts *f, struct hb_str name)
+{
+	return (hb_facts_metadata(f, HB_STR(HB_META_REQUEST), name));
+}
+
+enum { BAGGAGE_GOOD, BAGGAGE_INVALID, BAGGAGE_CONTRADICTS };
+
+/* Streams of one peer mostly bring the same: it is read once. */
+static uint8_t
+look_at_baggage(struct hb_hbone *s, const struct hb_facts *f, struct hb_str line)
+{
+	uint64_t hash = hb_hash(line.p, line.len);
+	struct hb_workload_labels labels;
+	struct hb_baggage b;
+
+	if (hash == s->baggage_hash)
+		return (s->baggage_found);
+	s->baggage_hash = hash;
+	if (hb_baggage_parse(&line, 1, &b) != HB_BAGGAGE_OK)
+		s->baggage_found = BAGGAGE_INVALID;
+	else
+		s->baggage_found = hb_source_labels(f, &b, false, &labels) ? BAGGAGE_GOOD :
+									     BAGGAGE_CONTRADICTS;
+	return (s->baggage_found);
+}
+
+static void
+count_headers(struct hb_hbone *s, const struct hb_facts *f, unsigned too_long)
+{
+	struct hb_str baggage = request_header(f, HB_STR("baggage"));
+	struct hb_str forwarded = request_header(f, HB_STR("forwarded"));
+	struct hb_str trace = request_header(f, HB_STR("traceparent"));
+	uint8_t found = BAGGAGE_GOOD;
+	struct hb_forwarded fw;
+	struct hb_trace tr;
+
+	if (too_long & LONG_BAGGAGE)
+		found = BAGGAGE_INVALID;
+	else if (baggage.len > 0)
+		found = look_at_baggage(s, f, baggage);
+	if (found == BAGGAGE_INVALID)
+		count(s, HBONE_BAGGAGE_INVALID, 1);
+	if (found == BAGGAGE_CONTRADICTS)
+		count(s, HBONE_BAGGAGE_CONTRADICTS, 1);
+	if ((too_long & LONG_FORWARDED) ||
+		(forwarded.len > 0 && !hb_forwarded_parse(forwarded, &fw)))
+		count(s, HBONE_FORWARDED_INVALID, 1);
+	if (trace.len > 0 && !hb_trace_parse(trace, &tr))
+		count(s, HBONE_TRACE_INVALID, 1);
 }
 
 static void
 believe_forwarded(struct hb_facts *f)
 {
-	struct hb_str line = hb_facts_metadata(f, HB_STR(HB_META_REQUEST), HB_STR("forwarded"));
+	struct hb_str line = request_header(f, HB_STR("forwarded"));
 	struct hb_forwarded fw;
 
 	if (line.len > 0 && hb_forwarded_parse(line, &fw) && fw.from.kind != HB_ADDR_NONE)
@@ -147,7 +213,7 @@ believe_forwarded(struct hb_facts *f)
 }
 
 static void
-learn(const struct hb_hbone *s, struct hb_facts *f, struct hb_str authority,
+learn(struct hb_hbone *s, struct hb_facts *f, struct hb_str authority,
 	const struct hb_h2_request *r)
 {
 	const struct hb_facts *below;
@@ -159,7 +225,7 @@ learn(const struct hb_hbone *s, struct hb_facts *f, struct hb_str authority,
 	f->local = below->local;
 	f->remote = below->remote;
 	f->authority = hb_arena_str(&f->arena, authority);
-	keep_headers(s->conf, f, r);
+	count_headers(s, f, keep_headers(s->conf, f, r));
 	if (s->conf->trust_forwarded)
 		believe_forwarded(f);
 }
@@ -218,7 +284,8 @@ start_stream(struct hb_hbone *s, struct hb_transport *t, struct hb_facts *f,
 		.listener_name = s->conf->label,
 		.log = s->conf->log,
 		.status_of = status_of,
-		.status_arg = s->conf };
+		.status_arg = s->conf,
+		.carried = true };
 	struct hbone_stream *st;
 
 	HB_NEW(st, HBONE_STREAM_MAGIC);
@@ -337,6 +404,34 @@ on_refused(void *sink, struct hb_tunnel_server *server, const struct hb_h2_reque
 	log_refused(
 		s, &f, status, status == 404 ? HB_CLOSE_NO_ROUTE : HB_CLOSE_PROTOCOL_ERROR, why);
 	hb_facts_fini(&f);
+}
+
+/* ------------------------------------------------------------------ judging */
+
+const struct hb_chain *
+hb_hbone_chain_of(const struct hb_hbone_conf *c, struct hb_judge *j)
+{
+	struct hb_h2_request http = { .method = HB_STR("CONNECT"),
+		.authority = j->facts->authority };
+	struct hb_tunnel_request r = { .authority = j->facts->authority, .http = &http };
+	struct hb_hbone_way way = { 0 };
+	struct hb_facts f;
+
+	if (hb_authority_parse(r.authority, &r.target) != HB_AUTHORITY_OK)
+		return (NULL);
+	hb_facts_copy(&f, j->facts);
+	f.parent = j->facts->parent;
+	c->choose(c->arg, &r, &f, &way);
+	f.parent = NULL;
+	hb_facts_fini(&f);
+	if (way.refuse == HB_CLOSE_RBAC_DENIED) {
+		j->denied = true;
+		(void)snprintf(j->why, sizeof j->why, "%s", way.why);
+		hb_stat_inc(j->worker, c->stats, HBONE_REVOKED);
+		HB_LOG(FILTER, INFO, "tunnel revoked", "conn=%llu authority=\"%.*s\" why=\"%s\"",
+			(unsigned long long)j->conn_id, HB_STR_FMT(r.authority), way.why);
+	}
+	return (way.refuse == HB_CLOSE_NONE ? way.chain : NULL);
 }
 
 /* ------------------------------------------------------------------ explaining */

@@ -25,6 +25,8 @@
 	X(HBONE_ACTIVE, "tunnels_active", GAUGE, "Tunnel streams open now.")                      \
 	X(HBONE_TUNNELS, "tunnels_total", COUNTER, "Requests that got a filter chain.")           \
 	X(HBONE_HANDED, "tunnels_handed_over", COUNTER, "Requests that a listener took.")         \
+	X(HBONE_REVOKED, "tunnels_revoked", COUNTER,                                              \
+		"Tunnels ended because a reload no longer allows their authority or port.")       \
 	X(HBONE_200, "rq_200", COUNTER, "Ended tunnels that had been answered 200.")              \
 	X(HBONE_400, "rq_400", COUNTER, "Requests answered 400: no tunnel, or a bad authority.")  \
 	X(HBONE_401, "rq_401", COUNTER, "Requests answered 401: denied.")                         \
@@ -34,6 +36,15 @@
 	X(HBONE_503, "rq_503", COUNTER, "Requests answered 503: no upstream.")                    \
 	X(HBONE_504, "rq_504", COUNTER, "Requests answered 504: connecting took too long.")       \
 	X(HBONE_OTHER, "rq_other", COUNTER, "Requests with another answer, or none.")             \
+	X(HBONE_BAGGAGE_INVALID, "baggage_invalid", COUNTER,                                      \
+		"Requests whose baggage is over a limit (8192 bytes, 180 members) or unreadable.") \
+	X(HBONE_BAGGAGE_CONTRADICTS, "baggage_contradicts", COUNTER,                              \
+		"Requests whose baggage names another namespace than the peer's certificate: "    \
+		"nothing of it is believed.")                                                     \
+	X(HBONE_FORWARDED_INVALID, "forwarded_invalid", COUNTER,                                  \
+		"Requests whose header forwarded is over 1024 bytes or unreadable.")              \
+	X(HBONE_TRACE_INVALID, "traceparent_invalid", COUNTER,                                    \
+		"Requests whose header traceparent is unreadable.")                               \
 	X(HBONE_REFUSED, "http2.stream_refused", COUNTER,                                         \
 		"Streams refused (REFUSED_STREAM): over the limit, or after the final GOAWAY.")   \
 	X(HBONE_RX_RESET, "http2.rx_reset", COUNTER, "RST_STREAM frames received.")               \
@@ -108,6 +119,8 @@ struct hb_hbone { /* context of the filter; private */
 	struct hb_list streams;         /* that have a chain                                 */
 	struct hb_tunnel_server server;
 	bool counted;                   /* in HBONE_CX_ACTIVE                                */
+	uint8_t baggage_found;          /* what the baggage with this hash was found to be   */
+	uint64_t baggage_hash;
 };
 
 /* For compile functions; stat_prefix is copied. */
@@ -119,6 +132,11 @@ void hb_hbone_conf_fini(struct hb_hbone_conf *);
 enum hb_filter_status hb_hbone_on_secured(struct hb_filter *);
 void hb_hbone_on_event(struct hb_filter *, enum hb_event);
 void hb_hbone_fini(struct hb_filter *);
+
+/*
+ * For chain_of slots of servers that choose by facts: a CONNECT request with the stream's authority.
+ */
+const struct hb_chain *hb_hbone_chain_of(const struct hb_hbone_conf *, struct hb_judge *);
 
 struct hb_explain;
 /*

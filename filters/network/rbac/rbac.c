@@ -139,23 +139,31 @@ note(struct hb_filter *f, const char *ns, const char *key, const char *value)
 		hb_stat_inc(hb_filter_worker(f), c->stats, RBAC_METADATA_DROPPED);
 }
 
-#define LOG_DECISION(level, f, what, r)                                                               \
-	do {                                                                                          \
-		const struct hb_facts *facts_ = hb_filter_facts(f);                                   \
-		const struct hb_facts *id_ = hb_facts_identity(facts_);                               \
-		char remote_[HB_ADDR_TEXT_MAX], local_[HB_ADDR_TEXT_MAX];                             \
-		if (HB_LOG_ON(RBAC, level)) {                                                         \
-			(void)hb_addr_format(&facts_->remote, remote_, sizeof remote_);               \
-			(void)hb_addr_format(&facts_->local, local_, sizeof local_);                  \
-			HB_LOG(RBAC, level, what,                                                     \
-				"conn=%llu chain=%s policy=%s remote=%s local=%s sni=%.*s peer=%.*s", \
-				(unsigned long long)hb_filter_conn_id(f), hb_filter_chain_name(f),    \
-				(r)->policy == NULL ? "none" : (r)->policy, remote_, local_,          \
-				HB_STR_FMT(hb_facts_hello(facts_)->sni),                              \
-				HB_STR_FMT(                                                           \
-					id_ == NULL ? HB_STR("") : hb_facts_tls(id_)->principal));    \
-		}                                                                                     \
-	} while (0)
+static void
+log_facts(const struct hb_facts *facts, uint64_t conn_id, const char *chain,
+	enum hb_log_level level, const char *what, const char *policy)
+{
+	const struct hb_facts *id = hb_facts_identity(facts);
+	struct hb_str peer = id == NULL ? HB_STR("") : hb_facts_tls(id)->principal;
+	char remote[HB_ADDR_TEXT_MAX], local[HB_ADDR_TEXT_MAX];
+
+	if (hb_log_levels[HB_LOG_C_RBAC] > (unsigned char)level)
+		return;
+	(void)hb_addr_format(&facts->remote, remote, sizeof remote);
+	(void)hb_addr_format(&facts->local, local, sizeof local);
+	hb_log_write(HB_LOG_C_RBAC, level, what,
+		" conn=%llu chain=%s policy=%s remote=%s local=%s sni=%.*s peer=%.*s",
+		(unsigned long long)conn_id, chain, policy == NULL ? "none" : policy, remote, local,
+		HB_STR_FMT(hb_facts_hello(facts)->sni), HB_STR_FMT(peer));
+}
+
+static void
+log_decision(struct hb_filter *f, enum hb_log_level level, const char *what,
+	const struct hb_rbac_result *r)
+{
+	log_facts(hb_filter_facts(f), hb_filter_conn_id(f), hb_filter_chain_name(f), level, what,
+		r->policy);
+}
 
 static void
 decide_shadow(struct hb_filter *f)
@@ -173,21 +181,28 @@ decide_shadow(struct hb_filter *f)
 	note(f, RBAC_NS, c->shadow_result_key, allowed ? "allowed" : "denied");
 	if (r.policy != NULL)
 		note(f, RBAC_NS, c->shadow_policy_key, r.policy);
-	LOG_DECISION(DEBUG, f, allowed ? "shadow allowed" : "shadow denied", &r);
+	log_decision(f, HB_LOG_DEBUG, allowed ? "shadow allowed" : "shadow denied", &r);
 }
 
 /* White space would break the columns of an access log. */
 static void
-set_detail(struct hb_filter *f, const char *policy)
+format_detail(const char *policy, char *detail, size_t size)
 {
-	char detail[256];
-	int n = snprintf(detail, sizeof detail, "rbac_access_denied_matched_policy[%.200s]",
+	int n = snprintf(detail, size, "rbac_access_denied_matched_policy[%.200s]",
 		policy == NULL ? "none" : policy);
 
-	for (int i = 0; i < n && i < (int)sizeof detail - 1; i++) {
+	for (int i = 0; i < n && i < (int)size - 1; i++) {
 		if (isspace((unsigned char)detail[i]))
 			detail[i] = '_';
 	}
+}
+
+static void
+set_detail(struct hb_filter *f, const char *policy)
+{
+	char detail[256];
+
+	format_detail(policy, detail, sizeof detail);
 	hb_filter_set_detail(f, detail);
 }
 
@@ -208,11 +223,11 @@ decide(struct hb_filter *f, bool revalidate)
 	if (r.verdict == HB_RBAC_ALLOW) {
 		if (!revalidate)
 			hb_stat_inc(w, c->stats, RBAC_ALLOWED);
-		LOG_DECISION(DEBUG, f, "allowed", &r);
+		log_decision(f, HB_LOG_DEBUG, "allowed", &r);
 		return (true);
 	}
 	hb_stat_inc(w, c->stats, revalidate ? RBAC_REVOKED : RBAC_DENIED);
-	LOG_DECISION(INFO, f, revalidate ? "revoked" : "denied", &r);
+	log_decision(f, HB_LOG_INFO, revalidate ? "revoked" : "denied", &r);
 	set_detail(f, r.policy);
 	ctx->denied = true;
 	if (revalidate)
@@ -222,6 +237,23 @@ decide(struct hb_filter *f, bool revalidate)
 	else
 		hb_filter_timer(f, c->delay_ms);
 	return (false);
+}
+
+static void
+rbac_judge(const void *conf, struct hb_judge *j)
+{
+	const struct rbac_conf *c = conf;
+	struct hb_rbac_result r;
+
+	if (c->rules == NULL)
+		return;
+	r = hb_rbac_eval(c->rules, j->facts);
+	if (r.verdict == HB_RBAC_ALLOW)
+		return;
+	j->denied = true;
+	format_detail(r.policy, j->why, sizeof j->why);
+	hb_stat_inc(j->worker, c->stats, RBAC_REVOKED);
+	log_facts(j->facts, j->conn_id, j->chain, HB_LOG_INFO, "revoked", r.policy);
 }
 
 /* ------------------------------------------------------------------ slots */
@@ -303,4 +335,5 @@ const struct hb_filter_type hb_filter_rbac = {
 	.on_read = rbac_on_read,
 	.on_event = rbac_on_event,
 	.explain = rbac_explain,
+	.judge = rbac_judge,
 };
