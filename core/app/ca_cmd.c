@@ -106,12 +106,17 @@ get_file(const char *dir, const char *name, struct hb_text *ret, struct hb_err *
 /* ------------------------------------------------------------------ init */
 
 static int
-one_dir(const struct hb_args *args, const char *command)
+check_args(const struct hb_args *args, const char *command)
 {
-	if (args->n_words == 1)
-		return (0);
-	fprintf(stderr, "hbone: which folder? hbone %s DIR\n", command);
-	return (-EINVAL);
+	if (args->n_words != 1) {
+		fprintf(stderr, "hbone: which folder? hbone %s DIR\n", command);
+		return (-EINVAL);
+	}
+	if (args->days_set && args->days == 0) {
+		fprintf(stderr, "hbone: --days 0 would be over at once: give 1 or more\n");
+		return (-EINVAL);
+	}
+	return (0);
 }
 
 int
@@ -123,7 +128,7 @@ hb_cmd_ca_init(const struct hb_args *args)
 	char *path;
 	int r;
 
-	if (one_dir(args, "ca init") != 0)
+	if (check_args(args, "ca init") != 0)
 		return (HB_EXIT_USAGE);
 	path = hb_asprintf("%s/ca-key.pem", dir);
 	r = access(path, F_OK) == 0 ?
@@ -136,7 +141,7 @@ hb_cmd_ca_init(const struct hb_args *args)
 	if (r != 0)
 		return (fail(&err, HB_EXIT_USAGE));
 	if (hb_issue_root(domain == NULL ? "cluster.local" : domain,
-		    args->days == 0 ? ROOT_DAYS : (unsigned)args->days, (int64_t)time(NULL), &root,
+		    !args->days_set ? ROOT_DAYS : (unsigned)args->days, (int64_t)time(NULL), &root,
 		    &err) != 0)
 		return (fail(&err, HB_EXIT_USAGE));
 	r = make_dirs(dir, &err);
@@ -188,7 +193,7 @@ sign(const struct hb_args *args, struct hb_text *root, struct hb_issued *ret, st
 	const char *dns[HB_ISSUE_DNS_MAX];
 	struct hb_issue o = { .id = args->id,
 		.dns = dns,
-		.life_s = (int64_t)(args->days == 0 ? LEAF_DAYS : args->days) * DAY };
+		.life_s = (int64_t)(!args->days_set ? LEAF_DAYS : args->days) * DAY };
 	char *list = hb_strdup(args->dns == NULL ? "" : args->dns);
 	struct hb_issued ca = { 0 }; /* its key, to be wiped */
 	int r = get_file(args->words[0], "ca.pem", root, reterr);
@@ -229,7 +234,7 @@ hb_cmd_ca_issue(const struct hb_args *args)
 	char *dir;
 	int code = HB_EXIT_OK;
 
-	if (one_dir(args, "ca issue") != 0)
+	if (check_args(args, "ca issue") != 0)
 		return (HB_EXIT_USAGE);
 	if (args->id == NULL) {
 		fprintf(stderr,

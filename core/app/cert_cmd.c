@@ -49,8 +49,14 @@ find_paths(const struct hb_args *args, struct hb_identity_paths *ret, struct hb_
 		return (hb_identity_search(NULL, ret, reterr));
 	if (args->n_words == 1 && stat(args->words[0], &st) == 0 && S_ISDIR(st.st_mode))
 		return (hb_identity_search(args->words[0], ret, reterr));
-	for (size_t i = 0; i < args->n_words && r == 0; i++)
-		r = sort_file(args->words[i], ret, reterr);
+	for (size_t i = 0; i < args->n_words && r == 0; i++) {
+		if (stat(args->words[i], &st) == 0 && S_ISDIR(st.st_mode))
+			r = hb_err_set(reterr, -EISDIR,
+				"%s is a directory: give one directory alone, or files",
+				args->words[i]);
+		else
+			r = sort_file(args->words[i], ret, reterr);
+	}
 	return (r);
 }
 

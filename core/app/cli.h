@@ -39,7 +39,7 @@ struct hb_args {
 	const char *load, *event_backend;
 	uint64_t max_pipes, max_pipes_set;
 	const char *id, *trust_domain, *dns, *out;
-	uint64_t days;
+	uint64_t days, days_set;
 	const char *words[HB_WORDS_MAX]; /* what stands beside the options */
 	size_t n_words;
 };

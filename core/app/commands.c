@@ -83,7 +83,7 @@ static const struct hb_opt opt_id = { "id", 0, HB_OPT_TEXT, "ID",
 	"the identity: spiffe://TRUST_DOMAIN/ns/NAMESPACE/sa/ACCOUNT", 0, AT(id) };
 static const struct hb_opt opt_dns = { "dns", 0, HB_OPT_TEXT, "NAME[,NAME…]",
 	"DNS names beside the identity", 0, AT(dns) };
-static const struct hb_opt opt_days = { "days", 0, HB_OPT_NUMBER, "N",
+static const struct hb_opt opt_days = { "days", 0, HB_OPT_LIMIT, "N",
 	"how long it is valid; default: 365 for an authority, 30 for a certificate", 3650,
 	AT(days) };
 static const struct hb_opt opt_trust_domain = { "trust-domain", 0, HB_OPT_TEXT, "NAME",

@@ -16,7 +16,7 @@ from cryptography import x509
 
 from support import config as c
 from support import net
-from support.proc import SLOW, Child, run, until
+from support.proc import BIN, SLOW, Child, run, until
 
 MESH = "spiffe://cluster.local/ns/prod/sa/"
 TLS = c.TYPE + "envoy.extensions.transport_sockets.tls.v3."
@@ -439,6 +439,91 @@ def test_live_connections_of_the_revoked_end(hbone, authority, echo, tmp_path):
         assert net.read_exactly(other, 5) == b"still"
     h.wait_line(r"a live connection is ended: its peer is no longer trusted.*sa/bad.*revoked")
     h.expect_stat("identity.revoked_connections", 1)
+
+
+def test_commands_refuse_what_makes_no_sense(authority, tmp_path):
+    for command in (["issue", str(authority.folder), "--id", MESH + "x"], ["init", str(tmp_path / "new")]):
+        code, out, err = run("ca", *command, "--days", "0")
+        assert code == 2 and out == "" and "--days 0 would be over at once" in err
+    one, two = authority.issue("one"), authority.issue("two")
+    for words in ((one, two), (one / "key.pem", two)):
+        code, _, err = run("cert", "check", *map(str, words))
+        assert code != 0 and f"{words[words[0].is_file()]} is a directory: give one directory alone, or files" in err
+
+
+# -- certificates by search
+
+
+def searched(side, directory=None, **common_fields):
+    place = {} if directory is None else {"directory": str(directory)}
+    fields = {"require_client_certificate": True} if side == "Downstream" else {}
+    return {"name": "tls", "typed_config": {"@type": TLS + side + "TlsContext", **fields, "common_tls_context": {
+        "custom_handshaker": {"name": "h", "typed_config": {
+            "@type": c.TYPE + "hbone.transport_sockets.tls.Handshaker", "workload_certificates": place}},
+        **common_fields}}}
+
+
+def test_both_sides_take_certificates_from_where_workloads_have_them(hbone, authority, echo, monkeypatch):
+    server, client = authority.issue("server"), authority.issue("client")
+    monkeypatch.setattr("support.proc.BIN", os.path.abspath(BIN))
+    monkeypatch.chdir(server)  # the first of the usual places
+    h = hbone(c.bootstrap([c.listener("tls", chain("app", transport_socket=searched("Downstream")), ())],
+                          [c.cluster("app", echo.port)]))
+    near = hbone(c.bootstrap([c.listener("plain", chain("far"), ())], [
+        c.cluster("far", h.port("tls"), transport_socket=searched("Upstream", client))]))
+
+    def passes():
+        with socket.create_connection(("127.0.0.1", near.port("plain")), timeout=net.TIMEOUT) as s:
+            s.sendall(b"hello")
+            return net.read_exactly(s, 5) == b"hello"
+    assert passes()
+    old = serial_served(h.port("tls"), client)
+    authority.issue("server")
+    authority.issue("client")
+    h.wait_line(r"certificate replaced.*file=cert-chain.pem")
+    near.wait_line(rf"certificate replaced.*file={client}/cert-chain.pem")
+    assert serial_served(h.port("tls"), client) == serial_of(server) != old
+    assert passes()
+    # Roots that were found vouch for clients: another authority's are refused.
+    with pytest.raises((OSError, EOFError)):
+        stranger = Authority(authority.folder.parent / "other").issue("client")
+        shutil.copy(server / "root-cert.pem", stranger / "root-cert.pem")
+        with tls_connect(h.port("tls"), stranger) as s:
+            net.read_exactly(s, 1)
+
+
+def test_what_the_search_does_not_find_is_told(authority, tmp_path, monkeypatch):
+    folder, path, empty = authority.issue("server"), tmp_path / "c.yaml", tmp_path / "empty"
+    monkeypatch.setattr("support.proc.BIN", os.path.abspath(BIN))
+    empty.mkdir()
+    monkeypatch.chdir(empty)
+
+    def errors(socket_):
+        path.write_text(c.bootstrap([c.listener("l", chain("app", transport_socket=socket_), ())], [c.cluster("app", 1)]),
+                        encoding="utf-8")
+        code, _, err = run("validate", "-c", str(path))
+        assert code in (0, 2) and (code == 2) == bool(err), err
+        assert err.count("error: ") == (code == 2), err
+        return err
+    err = errors(searched("Downstream"))
+    assert "custom_handshaker" in err and "workload_certificates: no certificate with its key in the working directory, " in err
+    for place in ("/var/run/secrets/workload-spiffe-credentials", "/etc/certs", "/var/run/secrets/istio"):
+        assert place in err
+    assert f"{empty} holds no certificate with its key: looked for cert-chain.pem" in errors(searched("Downstream", empty))
+    stated = common(folder)["tls_certificates"]
+    assert "stands beside workload_certificates" in errors(searched("Downstream", folder, tls_certificates=stated))
+    assert errors(searched("Downstream", folder)) == ""
+    (folder / "ca-crl.pem").write_text("nothing", encoding="utf-8")
+    assert "ca-crl.pem" in errors(searched("Downstream", folder))
+    (folder / "ca-crl.pem").unlink()
+    roots = folder / "root-cert.pem"
+    roots.rename(tmp_path / "roots.pem")
+    assert f"no roots beside {folder}/cert-chain.pem" in errors(searched("Downstream", folder))
+    assert errors(searched("Downstream", folder, validation_context={
+        "trusted_ca": {"filename": str(tmp_path / "roots.pem")}})) == ""
+    shutil.copy(authority.issue("other") / "key.pem", folder / "key.pem")
+    roots.write_bytes((tmp_path / "roots.pem").read_bytes())
+    assert "key.pem" in errors(searched("Downstream", folder))
 
 
 # -- who may open tunnels when little or nothing is said

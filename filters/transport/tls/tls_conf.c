@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <openssl/base64.h>
 #include "core/identity/cert.h"
+#include "core/identity/search.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "hbone/identity/spiffe_rules.pb-c.h"
 #include "hbone/transport_sockets/tls/handshaker.pb-c.h"
@@ -34,6 +35,9 @@ struct build {
 	struct hb_tls_conf *conf;
 	size_t errors; /* of the document before this message */
 	int r;
+	/* Certificates by search; NULL = by the context itself. */
+	const Hbone__TransportSockets__Tls__WorkloadCertificates *search;
+	struct hb_identity_paths found;
 };
 
 static const char *
@@ -62,6 +66,26 @@ source(struct build *b, const void *msg, const char *field, const SourceMsg *s,
 		b->r = hb_cfg_error(b->cfg, msg, field, -1, "is empty");
 	if (file_of(s) != NULL)
 		ret->file = hb_strdup(file_of(s));
+	ret->good = hb_blob_new(&t);
+}
+
+/* The same of a file that the search has found. */
+static void
+found_source(struct build *b, const char *path, struct hb_tls_source *ret)
+{
+	struct hb_text t = { 0 };
+	struct hb_err err = { 0 };
+
+	if (path == NULL)
+		return;
+	if (hb_file_read(path, &t, &err) == 0 && t.len == 0)
+		(void)hb_err_set(&err, -EINVAL, "%s is empty", path);
+	if (err.code != 0) {
+		b->r = hb_cfg_error(b->cfg, b->search, NULL, -1, "%s", err.text);
+		return;
+	}
+	ret->conf = b->conf;
+	ret->file = hb_strdup(path);
 	ret->good = hb_blob_new(&t);
 }
 
@@ -105,19 +129,13 @@ params(struct build *b, const CommonMsg *m)
 	c->tls.groups = c->groups = join(p->ecdh_curves, p->n_ecdh_curves);
 }
 
+/* Its texts are there, or errors were reported. */
 static void
-certificate(struct build *b, const CertificateMsg *m, struct hb_tls_pair *p)
+make_pair(struct build *b, const void *msg, struct hb_tls_pair *p)
 {
 	struct hb_str texts[3];
 	struct hb_err err;
 
-	if (m->certificate_chain == NULL)
-		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "certificate_chain is missing");
-	if (m->private_key == NULL)
-		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "private_key is missing");
-	source(b, m, "certificate_chain", m->certificate_chain, &p->chain);
-	source(b, m, "private_key", m->private_key, &p->key);
-	source(b, m, "password", m->password, &p->password);
 	if (p->chain.good == NULL || p->key.good == NULL)
 		return;
 	texts[0] = bytes(&p->chain);
@@ -127,13 +145,38 @@ certificate(struct build *b, const CertificateMsg *m, struct hb_tls_pair *p)
 	if (hb_credential_shared(&(struct hb_credential_pem){ texts[0], texts[1], texts[2],
 					 p->chain.file, p->key.file },
 		    &p->good, &err) != 0)
-		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "%s", err.text);
+		b->r = hb_cfg_error(b->cfg, msg, NULL, -1, "%s", err.text);
+}
+
+static void
+certificate(struct build *b, const CertificateMsg *m, struct hb_tls_pair *p)
+{
+	if (m->certificate_chain == NULL)
+		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "certificate_chain is missing");
+	if (m->private_key == NULL)
+		b->r = hb_cfg_error(b->cfg, m, NULL, -1, "private_key is missing");
+	source(b, m, "certificate_chain", m->certificate_chain, &p->chain);
+	source(b, m, "private_key", m->private_key, &p->key);
+	source(b, m, "password", m->password, &p->password);
+	make_pair(b, m, p);
+}
+
+static void
+search(struct build *b, const CommonMsg *m)
+{
+	struct hb_err err;
+
+	if (m->n_tls_certificates > 0)
+		b->r = hb_cfg_error(b->cfg, m, "tls_certificates", -1,
+			"stands beside workload_certificates of custom_handshaker: remove one of them");
+	else if (hb_identity_search(b->search->directory, &b->found, &err) != 0)
+		b->r = hb_cfg_error(b->cfg, b->search, NULL, -1, "%s", err.text);
 }
 
 static void
 certificates(struct build *b, const CommonMsg *m)
 {
-	size_t n = HB_MIN(m->n_tls_certificates, (size_t)CERTS_MAX);
+	size_t n = b->search != NULL ? 1 : HB_MIN(m->n_tls_certificates, (size_t)CERTS_MAX);
 	struct hb_tls_conf *c = b->conf;
 
 	if (m->n_tls_certificates > CERTS_MAX)
@@ -145,8 +188,14 @@ certificates(struct build *b, const CommonMsg *m)
 	c->pairs = hb_calloc(n + 1, sizeof c->pairs[0]);
 	c->creds = hb_calloc(n + 1, sizeof c->creds[0]);
 	c->n_pairs = n;
+	if (b->search != NULL) {
+		found_source(b, b->found.chain, &c->pairs[0].chain);
+		found_source(b, b->found.key, &c->pairs[0].key);
+		make_pair(b, b->search, &c->pairs[0]);
+	}
 	for (size_t i = 0; i < n; i++) {
-		certificate(b, m->tls_certificates[i], &c->pairs[i]);
+		if (b->search == NULL)
+			certificate(b, m->tls_certificates[i], &c->pairs[i]);
 		c->creds[i] = c->pairs[i].good;
 	}
 	c->tls.credentials = c->creds;
@@ -340,38 +389,61 @@ rules(struct build *b, const ValidationMsg *m)
 
 /* ------------------------------------------------------------------ whole contexts */
 
+/* What the context names goes before what was found. */
+static void
+trust_sources(struct build *b, const ValidationMsg *m)
+{
+	struct hb_tls_conf *c = b->conf;
+
+	source(b, m, "trusted_ca", m->trusted_ca, &c->ca);
+	source(b, m, "crl", m->crl, &c->crl);
+	if (b->found.chain == NULL || m->trusted_ca != NULL)
+		return;
+	if (b->found.roots == NULL)
+		b->r = hb_cfg_error(b->cfg, b->search, NULL, -1,
+			"there are no roots beside %s: put root-cert.pem there, or give "
+			"validation_context.trusted_ca",
+			b->found.chain);
+	found_source(b, b->found.roots, &c->ca);
+	if (m->crl == NULL)
+		found_source(b, b->found.crl, &c->crl);
+}
+
 /* Anchors alone first, so that an error is told where it belongs. */
 static void
 trust(struct build *b, const ValidationMsg *m)
 {
 	struct hb_tls_conf *c = b->conf;
+	bool ca_found = m->trusted_ca == NULL && b->search != NULL;
+	bool crl_found = ca_found && m->crl == NULL;
 	struct hb_trust_options o;
 	struct hb_str ca, crl;
 	struct hb_err err;
 
-	source(b, m, "trusted_ca", m->trusted_ca, &c->ca);
-	source(b, m, "crl", m->crl, &c->crl);
+	trust_sources(b, m);
 	ca = bytes(&c->ca);
 	crl = bytes(&c->crl);
 	hb_tls_reload_digest(&ca, 1, c->ca_seen);
 	hb_tls_reload_digest(&crl, 1, c->crl_seen);
 	c->tls.trust_file = c->ca.file;
 	c->tls.crl_file = c->crl.file;
-	if (c->crl.good != NULL && m->trusted_ca == NULL)
+	if (c->crl.good != NULL && m->trusted_ca == NULL && !ca_found)
 		b->r = hb_cfg_error(b->cfg, m, "crl", -1,
 			"has no effect without a trust bundle: give trusted_ca");
 	if (b->r != 0 || c->ca.good == NULL)
 		return;
 	o = hb_tls_reload_trust_options(c, ca, (struct hb_str){ 0 });
 	if (hb_trust_shared(&o, &c->trust, &err) != 0) {
-		b->r = hb_cfg_error(b->cfg, m, "trusted_ca", -1, "%s", err.text);
+		b->r = hb_cfg_error(b->cfg, ca_found ? (const void *)b->search : m,
+			ca_found ? NULL : "trusted_ca", -1, "%s", err.text);
 		return;
 	}
 	if (c->crl.good != NULL) {
 		hb_trust_free(&c->trust);
 		o = hb_tls_reload_trust_options(c, ca, crl);
 		if (hb_trust_shared(&o, &c->trust, &err) != 0)
-			b->r = hb_cfg_error(b->cfg, m, "crl", -1, "%s", err.text);
+			b->r = hb_cfg_error(b->cfg, crl_found ? (const void *)b->search : m,
+				crl_found ? NULL : "crl", -1, "%s", err.text);
 	}
 	c->tls.trust = c->trust;
 }
@@ -403,21 +475,31 @@ handshaker(struct build *b, const CommonMsg *m)
 		return;
 	h = hb_cfg_any_of(b->cfg, ext, "typed_config", -1, ext->typed_config,
 		&hbone__transport_sockets__tls__handshaker__descriptor);
-	if (h == NULL)
+	if (h == NULL) {
 		b->r = -EINVAL;
-	else
-		b->conf->tls.bare_fin_is_end = h->end_without_close_notify;
+		return;
+	}
+	b->conf->tls.bare_fin_is_end = h->end_without_close_notify;
+	b->search = h->workload_certificates;
+	if (b->search != NULL)
+		search(b, m);
 }
 
 static void
 common(struct build *b, const CommonMsg *m)
 {
+	static const ValidationMsg none =
+		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__CERTIFICATE_VALIDATION_CONTEXT__INIT;
+
 	params(b, m);
 	handshaker(b, m);
 	certificates(b, m);
 	if (m->validation_context_type_case ==
 		ENVOY__EXTENSIONS__TRANSPORT_SOCKETS__TLS__V3__COMMON_TLS_CONTEXT__VALIDATION_CONTEXT_TYPE_VALIDATION_CONTEXT)
 		validation(b, m->validation_context);
+	else if (b->search != NULL)
+		validation(b, &none);
+	hb_identity_paths_fini(&b->found);
 }
 
 /* Keys are not kept twice; what never changes is. */
@@ -544,12 +626,12 @@ hb_tls_conf_downstream(struct hb_cfg *cfg, const void *msg)
 	b.conf->cert_optional = m->require_client_certificate != NULL && !c->require_peer_cert;
 	c->require_sni = hb_cfg_bool(m->require_sni, false);
 	resumption(&b, m);
-	if (m->common_tls_context == NULL || m->common_tls_context->n_tls_certificates == 0)
+	if (m->common_tls_context != NULL)
+		common(&b, m->common_tls_context);
+	if (b.conf->n_pairs == 0)
 		b.r = hb_cfg_error(cfg, m,
 			m->common_tls_context == NULL ? NULL : "common_tls_context", -1,
 			"a TLS server needs a certificate: give common_tls_context.tls_certificates");
-	else
-		common(&b, m->common_tls_context);
 	if (b.r == 0 && c->require_peer_cert && judges_nobody(c))
 		hb_cfg_warn(cfg, m, "require_client_certificate", -1,
 			"any certificate is accepted: give validation_context.trusted_ca to verify clients");
