@@ -21,18 +21,22 @@ hb_facts_unref(struct hb_facts_owner **op)
 }
 
 void
-hb_facts_set_parent(struct hb_facts *f, const struct hb_facts *parent, struct hb_facts_owner *owner)
+hb_facts_set_parent(struct hb_facts *f, struct hb_facts *parent)
 {
-	HB_ASSERT(f->parent == NULL && f->parent_owner == NULL && owner->refs > 0);
+	HB_ASSERT(f->parent == NULL && !f->parent_kept && parent->keep.refs > 0);
 	f->parent = parent;
-	f->parent_owner = owner;
-	owner->refs++;
+	f->parent_kept = true;
+	parent->keep.refs++;
 }
 
 void
 hb_facts_fini(struct hb_facts *f)
 {
-	hb_facts_unref(&f->parent_owner);
+	struct hb_facts_owner *keep = NULL;
+
+	if (f->parent_kept)
+		keep = &((struct hb_facts *)(uintptr_t)f->parent)->keep;
+	hb_facts_unref(&keep);
 	hb_arena_fini(&f->arena);
 	memset(f, 0, sizeof *f);
 }

@@ -118,7 +118,7 @@ struct hb_facts_tls {
 /* Parts that few have come into the arena when they are set. */
 struct hb_facts {
 	const struct hb_facts *parent;   /* of the connection that carries this stream; NULL = socket */
-	struct hb_facts_owner *parent_owner; /* a reference, or NULL: the parent outlives these anyway */
+	struct hb_facts_owner keep;      /* of these; no references: they are kept otherwise          */
 	struct hb_arena arena;
 	struct hb_addr  local;           /* effective: restored by original_dst / PROXY / authority   */
 	struct hb_addr  remote;          /* effective: from PROXY protocol or forwarded               */
@@ -129,6 +129,7 @@ struct hb_facts {
 	struct hb_fact_entry *metadata, *filter_state;
 	uint8_t         n_metadata, n_filter_state;
 	bool            local_restored;
+	bool            parent_kept;     /* a reference to the parent is held; else it outlives these */
 };
 
 void hb_facts_init(struct hb_facts *);
@@ -152,8 +153,8 @@ HB_EXPORT const struct hb_addr *hb_facts_direct_remote(const struct hb_facts *);
 HB_EXPORT void hb_facts_keep_direct(struct hb_facts *);
 /* One more protocol that the client offers; copied. False: HB_FACTS_ALPN_MAX are there. */
 bool hb_facts_alpn_add(struct hb_facts *, struct hb_str name);
-/* Sets the parent and takes a reference to what it belongs to. Once. */
-void hb_facts_set_parent(struct hb_facts *, const struct hb_facts *parent, struct hb_facts_owner *);
+/* Sets the parent and takes a reference to it. Once. */
+void hb_facts_set_parent(struct hb_facts *, struct hb_facts *parent);
 /*
  * Deep copy of everything but the certificates (for a dial that outlives its connection). `to` is
  * initialised. It has no parent: what hb_facts_state would find in the parents is taken along.

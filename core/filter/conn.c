@@ -299,7 +299,7 @@ linger(struct hb_conn *c)
 static void
 conn_free(struct hb_facts_owner *o)
 {
-	struct hb_conn *c = HB_CONTAINER(o, struct hb_conn, keep);
+	struct hb_conn *c = HB_CONTAINER(o, struct hb_conn, facts.keep);
 
 	HB_CHECK(c, HB_CONN_MAGIC);
 	hb_chain__unpin(c->chain, hb_conn__worker(c));
@@ -344,7 +344,7 @@ conn_end(struct hb_dead *d)
 	s->count--;
 	hb_chain__count(c->chain, hb_conn__worker(c), -1);
 	conn_current = NULL;
-	keep = &c->keep;
+	keep = &c->facts.keep;
 	hb_facts_unref(&keep);
 }
 
@@ -621,8 +621,8 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	c->id = next_id(w, s);
 	c->start_ms = hb_now_ms(w);
 	c->start_us = hb_wall_us(w);
-	c->keep = (struct hb_facts_owner){ 1, conn_free };
 	c->facts = *facts;
+	c->facts.keep = (struct hb_facts_owner){ 1, conn_free };
 	hb_facts_init(facts);
 	for (unsigned i = 0; i < chain->n_filters; i++)
 		hb_filter_init(&c->filter[i], &hb_conn_host, c, (uint8_t)i);
@@ -653,7 +653,7 @@ hb_conn_carries(const struct hb_filter *f, struct hb_facts *stream)
 {
 	struct hb_conn *c = hb_conn__of(f);
 
-	hb_facts_set_parent(stream, &c->facts, &c->keep);
+	hb_facts_set_parent(stream, &c->facts);
 }
 
 /* ------------------------------------------------------------------ from outside */

@@ -46,7 +46,7 @@ facade_read_enable(struct hb_transport *t, bool on)
 static void
 facade_free(struct hb_transport *t)
 {
-	struct hb_facts_owner *keep = &conn_of(t)->keep;
+	struct hb_facts_owner *keep = &conn_of(t)->facts.keep;
 
 	hb_facts_unref(&keep);
 }
@@ -182,12 +182,13 @@ hb_conn__facade_new(struct hb_conn *c)
 {
 	struct hb_transport *t = &c->facade;
 
-	HB_ASSERT(!(c->flags & (HB_CF_FACADE | HB_CF_TAKEN)));
+	HB_ASSERT(!(c->flags & (HB_CF_FACADE | HB_CF_TAKEN | HB_CF_RUN)));
+	memset(t, 0, sizeof *t); /* `run` was there */
 	hb_transport_init(t, &facade_ops, hb_conn__worker(c));
 	/* Its first sink need not hear of what the chain has heard already. */
 	t->connected = t->secured = true;
 	t->out.high = c->t == NULL ? c->owner->o.buffer_high : c->t->out.high;
-	c->keep.refs++;
+	c->facts.keep.refs++;
 	c->flags |= HB_CF_TAKEN | HB_CF_FACADE | HB_CF_FACADE_OFF;
 	hb_conn__read_disable(c, 1);
 	hand_over(c, t);

@@ -147,18 +147,18 @@ struct hb_conn {
 	struct hb_conn_owned  *owner; /* a reference                                        */
 	void                  *owner_arg;
 	struct hb_list         node;  /* of the worker's list                               */
-	union {
-		struct hb_run  run;   /* the start, over a transport that is connected already */
-		struct hb_dead dead;  /* the end: nobody is on the stack then               */
-	};
+	struct hb_dead         dead;  /* the end: nobody is on the stack then               */
 	uint64_t id, start_ms, bytes_in, bytes_out;
 	int64_t  start_us;
 	struct hb_conn_texts *texts; /* NULL = none                                          */
 	struct hb_conn_upstream upstream; /* from HB_CF_UPSTREAM on                          */
-	/* The terminal filter's; its sink owns it, while HB_CF_FACADE is set. It has a reference. */
-	struct hb_transport facade;
-	struct hb_facts_owner keep; /* of this memory, the facts in it and the chain         */
-	struct hb_facts facts;
+	union {
+		struct hb_run  run;   /* the start, over a transport that is connected already */
+		/* The terminal filter's; its sink owns it, while HB_CF_FACADE is set. It has a
+		 * reference. */
+		struct hb_transport facade;
+	};
+	struct hb_facts facts; /* their `keep` is of this memory and the chain             */
 	struct hb_filter filter[];
 };
 

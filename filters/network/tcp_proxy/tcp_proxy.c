@@ -31,9 +31,10 @@ struct tcp_proxy {
 	bool paused;       /* as the pump's direction from the downstream       */
 	bool flushing;     /* counted in TCP_N_FLUSH_ACTIVE                       */
 	bool pumped;       /* the pump was started: it has the union            */
-	unsigned attempts; /* dials so far, with backoff_options                */
+	uint16_t attempts; /* dials so far, with backoff_options                */
+	uint32_t logged;   /* intervals of the log that are over                */
 	struct hb_filter *filter;
-	uint64_t duration_due, log_due; /* ms; 0 = not set                      */
+	uint64_t since; /* ms                                                */
 	union {
 		struct {
 			struct hb_dial *dial;              /* owned; NULL when none is under way  */
@@ -83,11 +84,28 @@ tcp_proxy_log(struct tcp_proxy *t, uint8_t type)
 	hb_access_log_write(hb_filter_worker(t->filter), c->log, &e);
 }
 
+/* When they are due, in ms; 0 = never. */
+static uint64_t
+duration_due(const struct tcp_proxy *t)
+{
+	return (conf_of(t)->duration_ms == 0 ? 0 : t->since + conf_of(t)->duration_ms);
+}
+
+static uint64_t
+log_due(const struct tcp_proxy *t)
+{
+	const struct tcp_proxy_conf *c = conf_of(t);
+
+	if (c->log_interval_ms == 0 || c->log == NULL)
+		return (0);
+	return (t->since + (t->logged + 1ull) * c->log_interval_ms);
+}
+
 /* One timer serves the maximum duration, the log's interval and the wait between attempts. */
 static void
 timer_set(struct tcp_proxy *t)
 {
-	const uint64_t due[] = { t->duration_due, t->log_due, t->pumped ? 0 : t->retry_due };
+	const uint64_t due[] = { duration_due(t), log_due(t), t->pumped ? 0 : t->retry_due };
 	uint64_t now = hb_now_ms(hb_filter_worker(t->filter)), first = 0;
 
 	for (size_t i = 0; i < HB_ARRAY_LEN(due); i++)
@@ -101,7 +119,7 @@ tcp_proxy_on_timer(struct tcp_proxy *t)
 {
 	uint64_t now = hb_now_ms(hb_filter_worker(t->filter));
 
-	if (t->duration_due != 0 && now >= t->duration_due) {
+	if (duration_due(t) != 0 && now >= duration_due(t)) {
 		count(t, TCP_N_MAX_DURATION, 1);
 		/* The pump, once it runs, flushes both sides; before, there is one only. */
 		if (t->state == TCP_OPEN) {
@@ -113,8 +131,8 @@ tcp_proxy_on_timer(struct tcp_proxy *t)
 		}
 		return;
 	}
-	if (t->log_due != 0 && now >= t->log_due) {
-		t->log_due = now + conf_of(t)->log_interval_ms;
+	if (log_due(t) != 0 && now >= log_due(t)) {
+		t->logged = (uint32_t)((now - t->since) / conf_of(t)->log_interval_ms);
 		tcp_proxy_log(t, LOG_TYPE(Periodic));
 	}
 	if (!t->pumped && t->retry_due != 0 && now >= t->retry_due) {
@@ -282,7 +300,7 @@ tcp_proxy_on_dialled(void *arg, struct hb_transport *up, enum hb_close_reason re
 	t->dial = NULL;
 	tcp_proxy_request_free(&t->request);
 	tried = info == NULL || info->attempts == 0 ? 1 : info->attempts;
-	t->attempts += tried;
+	t->attempts = (uint16_t)(t->attempts + tried);
 	if (info != NULL) {
 		mine = *info;
 		mine.attempts = t->attempts;
@@ -339,15 +357,11 @@ tcp_proxy_on_secured(struct hb_filter *f)
 {
 	const struct tcp_proxy_conf *c = hb_filter_conf(f);
 	struct tcp_proxy *t = hb_filter_ctx(f);
-	uint64_t now = hb_now_ms(hb_filter_worker(f));
 
 	t->magic = TCP_PROXY_MAGIC;
 	t->filter = f;
 	count(t, TCP_N_CX_TOTAL, 1);
-	if (c->duration_ms != 0)
-		t->duration_due = now + c->duration_ms;
-	if (c->log_interval_ms != 0 && c->log != NULL)
-		t->log_due = now + c->log_interval_ms;
+	t->since = hb_now_ms(hb_filter_worker(f));
 	timer_set(t);
 	if (c->log_start)
 		tcp_proxy_log(t, LOG_TYPE(ConnectionStart));

@@ -60,7 +60,7 @@ test_memory__idle_connection(void **state)
 #ifndef __SANITIZE_ADDRESS__
 	assert_true(each <= chain->slab_size + 32);
 #endif
-	assert_true(chain->slab_size <= 536);
+	assert_true(chain->slab_size <= 520);
 	for (int i = 0; i < CONNS; i++)
 		hbt_sink_fini(&clients[i]);
 	HBT_UNTIL(hb_conn_count(hbt_worker()) == 0);
