@@ -9,6 +9,7 @@ import subprocess
 import pytest
 
 from support import certs as certs_module
+from support import net
 from support import proc
 
 
@@ -118,3 +119,13 @@ def cleanup():
     yield todo.append
     for f in reversed(todo):
         f()
+
+
+@pytest.fixture
+def origin(cleanup):
+    """origin(handle) -> a server that is closed at the end; it echoes unless told otherwise."""
+    def start(handle=net.echo):
+        s = net.Server(handle)
+        cleanup(s.close)
+        return s
+    return start

@@ -18,15 +18,6 @@ pytestmark = pytest.mark.peer("python-h2")
 FORMS = ("hbone_server", "http_connection_manager")
 
 
-@pytest.fixture
-def origin(cleanup):
-    def start(handle=net.echo):
-        s = net.Server(handle)
-        cleanup(s.close)
-        return s
-    return start
-
-
 def manager(certs, **http2):
     """Envoy's form of tunnels.server(): a tunnel goes to the address of its authority."""
     routes = {"name": "r", "virtual_hosts": [{"name": "v", "domains": ["*"], "routes": [

@@ -21,15 +21,6 @@ ONE = ("--concurrency", "1")
 
 
 @pytest.fixture
-def origin(cleanup):
-    def start(handle=net.echo):
-        s = net.Server(handle)
-        cleanup(s.close)
-        return s
-    return start
-
-
-@pytest.fixture
 def node(certs, cleanup):
     """node(streams, "FROM=TO", …) -> the program and its port."""
     def start(streams=100, *maps, cert="echo"):

@@ -16,15 +16,6 @@ DOORS = ("single", "encap", "double")
 
 
 @pytest.fixture
-def origin(cleanup):
-    def start(handle=net.echo):
-        s = net.Server(handle)
-        cleanup(s.close)
-        return s
-    return start
-
-
-@pytest.fixture
 def client(certs, cleanup, tmp_path):
     """client(target, port) -> Envoy whose doors["single"], ["encap"] and ["double"] lead to target through our servers;
     ["any"] reads a PROXY header."""

@@ -18,15 +18,6 @@ from support.tunnels import (CLIENT, ECHO, MIB, address, client, connect, read_t
 SUPPORT = pathlib.Path(__file__).parent / "support"
 
 
-@pytest.fixture
-def origin(cleanup):
-    def start(handle=net.echo):
-        s = net.Server(handle)
-        cleanup(s.close)
-        return s
-    return start
-
-
 # ------------------------------------------------------------------ very many streams
 
 @pytest.fixture

@@ -20,15 +20,6 @@ pytestmark = pytest.mark.peer("python-h2")
 
 
 @pytest.fixture
-def origin(cleanup):
-    def start(handle=net.echo):
-        s = net.Server(handle)
-        cleanup(s.close)
-        return s
-    return start
-
-
-@pytest.fixture
 def dial(certs, cleanup):
     """dial(h) -> frames to and from our server."""
     def start(h, **kwargs):
@@ -141,8 +132,9 @@ def test_reset_of_the_application(hbone, certs, dial, origin, when):
     assert not w.ended(1)
 
 
-def test_reset_of_the_client(hbone, certs, dial, origin):
-    """ztunnel ends the application's connection with FIN when the client resets its stream."""
+@pytest.mark.parametrize("how", ["stream", "connection"])
+def test_reset_of_the_client(hbone, certs, dial, origin, how):
+    """ztunnel ends the application's connection with FIN when the client resets its stream, or cuts its connection."""
     seen = []
 
     def handle(s):
@@ -156,27 +148,10 @@ def test_reset_of_the_client(hbone, certs, dial, origin):
     w = dial(h)
     w.headers(1, wire.request(address(origin(handle))))
     assert w.read(1, 5) == b"ready"
-    w.rst(1, wire.CANCEL)
-    until(lambda: seen == ["reset"], "the application's end")
-
-
-def test_cut_of_the_client(hbone, certs, dial, origin):
-    """The same for a TCP connection that is just cut."""
-    seen = []
-
-    def handle(s):
-        s.sendall(b"ready")
-        try:
-            net.read_all(s)
-            seen.append("end")
-        except ConnectionResetError:
-            seen.append("reset")
-    h = hbone(server(certs))
-    w = dial(h)
-    w.headers(1, wire.request(address(origin(handle))))
-    assert w.read(1, 5) == b"ready"
-    raw = w.socket.detach()
-    socket.close(raw)
+    if how == "stream":
+        w.rst(1, wire.CANCEL)
+    else:
+        socket.close(w.socket.detach())
     until(lambda: seen == ["reset"], "the application's end")
 
 
