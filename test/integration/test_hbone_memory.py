@@ -13,7 +13,7 @@ HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
 ACK, END_HEADERS = 1, 4
 # Bytes. They are there to notice growth: what belongs to whom is printed by the unit tests of core/http and core/filter.
 CONNECTION_MAX = 11 * 1024 + 512
-STREAM_MAX = 2150
+STREAM_MAX = 1750
 
 
 def resident(h):
