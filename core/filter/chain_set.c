@@ -233,8 +233,8 @@ hb_chain_set_explain(const struct hb_chain_set *s, const struct hb_facts *f, str
 	}
 	if (c == NULL)
 		hb_explain_step(e, "result", "no filter chain", "refused",
-			"no filter chain matches and there is no default_filter_chain: the connection is "
-			"reset (flag NR)");
+			"no filter chain matches and there is no default_filter_chain: %s (flag NR)",
+			s->for_streams ? "the answer is 503" : "the connection is reset");
 	else if (c == s->fallback)
 		hb_explain_step(e, "chain", hb_chain_name(c), "chosen",
 			"default_filter_chain: no other chain matches");

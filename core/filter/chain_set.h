@@ -22,6 +22,7 @@ struct hb_chain_set {
 	bool *moved;               /* control thread; n + 1 entries, the last is the fallback's */
 	struct hb_chain_match *match; /* owned; NULL with `matcher`                   */
 	struct hb_matcher *matcher;   /* owned; NULL = per-chain match                  */
+	bool for_streams; /* of a tunnel server: what matches nothing is answered 503         */
 	struct hb_map *by_name;       /* owned; with `matcher`: name -> &chain[i]       */
 };
 

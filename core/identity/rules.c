@@ -297,8 +297,12 @@ find_rule(const struct seen *s, struct hb_str *ret_entry)
 	if (our_namespace(s) && has(r, ACCOUNTS, s->peer.sa))
 		return ("service_accounts");
 	*ret_entry = s->peer.ns;
-	if (has(r, NAMESPACES, s->peer.ns) || has(r, NAMESPACES, HB_STR(ANY)))
+	if (has(r, NAMESPACES, s->peer.ns))
 		return ("namespaces");
+	if (has(r, NAMESPACES, HB_STR(ANY))) {
+		*ret_entry = HB_STR(ANY);
+		return ("namespaces");
+	}
 	if (our_namespace(s) && has(r, NAMESPACES, HB_STR(OURS)))
 		return ("namespaces");
 	return (hb_rules_is_default(r) && our_namespace(s) ? DEFAULT_RULE : NULL);

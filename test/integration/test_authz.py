@@ -107,7 +107,7 @@ def test_a_reload_ends_what_the_policies_of_a_chain_no_longer_allow(hbone, kind,
     s.close()
     name = "authz.p" if kind == "authz" else "r.rbac"
     until(lambda: h.stat(name + ".revoked") == 1, "the counter")
-    assert ("policy=shop/not-you" if kind == "authz" else "policy=none") in h.output()
+    until(lambda: ("policy=shop/not-you" if kind == "authz" else "policy=none") in h.output(), "the log line")
     with from_address(port, "127.0.0.3") as s:
         talk(s)
 

@@ -206,7 +206,7 @@ def test_a_reload_ends_the_streams_that_its_policies_no_longer_allow(hbone, cert
         assert h.reload(config(echo.port)), h.output()
         t.until(lambda: t.streams[gone].reset is not None)
         until(lambda: h.stat("authz.p.revoked") == 1, "the counter")
-        assert "policy=shop/ports" in h.output()
+        until(lambda: "policy=shop/ports" in h.output(), "the log line")
         t.send(kept, b"still")
         assert t.read(kept, 10) == b"hellostill"
         assert h.reload(config(allowed_authorities=[{"exact": authority(echo)}])), h.output()
@@ -233,6 +233,24 @@ def test_metadata_that_is_not_believed_is_counted(hbone, certs, echo, counter, v
             assert t.status(t.connect(authority(echo), *headers)) == 200
     for other in "baggage_contradicts", "baggage_invalid", "forwarded_invalid", "traceparent_invalid":
         assert h.stat("hbone_server.t." + other) == (2 if other == counter else 0), other
+
+
+def test_proxy_header_names_the_client(hbone, certs, origin):
+    got = []
+    s = origin(lambda s: got.append(net.read_all(s)))
+    form = {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_URI_SAN%"}}
+    none = {"text_format_source": {"inline_string": "%DOWNSTREAM_PEER_DNS_SAN%"}}
+    header = {"version": "V2", "added_tlvs": [{"type": 0xD0, "format_string": form}, {"type": 0xD1, "format_string": none}]}
+    socket_ = c.typed("pp", "envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport",
+                      config=header, transport_socket=c.typed(
+                          "raw", "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"))
+    pp = c.cluster("pp", s.port, transport_socket=socket_)
+    h = hbone(server(certs, [{"filters": [c.tcp_proxy("pp")]}], clusters=[pp]))
+    with Client(h.port("hbone"), certs) as t:
+        n = t.connect(authority(s))
+        t.send(n, b"hello", end=True)
+        until(lambda: got, "the header")
+    assert got[0].endswith(b"\xd0" + len(PEER).to_bytes(2, "big") + PEER.encode() + b"hello")
 
 
 def test_drain_in_two_steps(hbone, certs, echo):

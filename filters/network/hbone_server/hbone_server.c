@@ -323,6 +323,8 @@ compile_chains(struct hb_cfg *cfg, const msg_server *m, struct hbone_server_conf
 	else if (any)
 		(void)hb_cfg_error(cfg, m, "listener", -1,
 			"takes the streams, so there may be no filter chains beside it");
+	if (c->set != NULL)
+		c->set->for_streams = true;
 	c->listener = hb_strdup(m->listener);
 }
 

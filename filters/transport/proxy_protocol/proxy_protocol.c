@@ -4,6 +4,7 @@
  * carries the bytes behind it (TLS or nothing) is put on top as if the header were not there.
  */
 #include "core/filter/transport_socket.h"
+#include "core/stats/access_log.h"
 #include "envoy/extensions/transport_sockets/proxy_protocol/v3/upstream_proxy_protocol.pb-c.h"
 #include "filters/transport/proxy_protocol/header.h"
 
@@ -12,12 +13,20 @@ typedef Envoy__Extensions__TransportSockets__ProxyProtocol__V3__ProxyProtocolUps
 typedef Envoy__Config__Core__V3__ProxyProtocolConfig HeaderMsg;
 typedef Envoy__Config__Core__V3__ProxyProtocolPassThroughTLVs PassMsg;
 
+#define PP_FORMATS_MAX 16u
+#define PP_VALUE_MAX   4096u /* bytes of a value that is made of a format, and of the format */
+
 struct pp_conf {
 	unsigned magic;
 #define PP_CONF_MAGIC 0x60b7f3a5
 	bool v2;
-	bool pass[256];                    /* types of TLVs to repeat             */
-	struct hb_text added;              /* encoded TLVs of the configuration   */
+	bool pass[256];       /* types of TLVs to repeat             */
+	struct hb_text added; /* encoded TLVs of the configuration   */
+	struct pp_format {
+		uint8_t type;
+		struct hb_format *f; /* owned                               */
+	} format[PP_FORMATS_MAX];
+	size_t n_formats;
 	struct hb_transport_socket *inner; /* owned; NULL = bytes in the clear    */
 };
 
@@ -28,6 +37,8 @@ pp_conf_free(const void *conf)
 
 	HB_CAST(c, (void *)(uintptr_t)conf, PP_CONF_MAGIC);
 	hb_text_fini(&c->added);
+	for (size_t i = 0; i < c->n_formats; i++)
+		hb_format_free(&c->format[i].f);
 	hb_transport_socket_free(&c->inner);
 	HB_DEL(c);
 }
@@ -60,6 +71,33 @@ pp_compile_pass(struct hb_cfg *cfg, const PassMsg *m, struct pp_conf *c)
 }
 
 static int
+pp_compile_format(struct hb_cfg *cfg, const Envoy__Config__Core__V3__TlvEntry *t, struct pp_conf *c)
+{
+	const Envoy__Config__Core__V3__SubstitutionFormatString *m = t->format_string;
+	struct hb_text text = { 0 };
+	struct hb_format *f = NULL;
+
+	if (t->value.len > 0)
+		return (hb_cfg_error(cfg, t, "format_string", -1, "excludes value: choose one"));
+	if (c->n_formats == PP_FORMATS_MAX)
+		return (hb_cfg_error(cfg, t, "format_string", -1, "is there more than %u times",
+			PP_FORMATS_MAX));
+	if (m->format_case !=
+		ENVOY__CONFIG__CORE__V3__SUBSTITUTION_FORMAT_STRING__FORMAT_TEXT_FORMAT_SOURCE)
+		return (hb_cfg_error(
+			cfg, m, NULL, -1, "has no text: set text_format_source.inline_string"));
+	if (hb_cfg_data_source(
+		    cfg, m, "text_format_source", m->text_format_source, PP_VALUE_MAX, &text) == 0)
+		f = hb_format_compile(cfg, m, "text_format_source", -1, hb_strn(text.p, text.len));
+	hb_text_fini(&text);
+	if (f == NULL)
+		return (-EINVAL);
+	hb_format_omit_empty(f);
+	c->format[c->n_formats++] = (struct pp_format){ (uint8_t)t->type, f };
+	return (0);
+}
+
+static int
 pp_compile_header(struct hb_cfg *cfg, const HeaderMsg *m, struct pp_conf *c)
 {
 	int r = 0;
@@ -74,6 +112,8 @@ pp_compile_header(struct hb_cfg *cfg, const HeaderMsg *m, struct pp_conf *c)
 
 		if (t->type > 255)
 			r = hb_cfg_error(cfg, t, "type", -1, "must be below 256");
+		else if (t->format_string != NULL)
+			r = pp_compile_format(cfg, t, c) != 0 ? -EINVAL : r;
 		else if (c->added.len + 3 + t->value.len > HB_PROXY_TLVS_MAX)
 			return (hb_cfg_error(
 				cfg, m, "added_tlvs", -1, "are longer than a header can be"));
@@ -130,7 +170,18 @@ pp_type(struct hb_str key)
 static void
 pp_tlvs(const struct pp_conf *c, const struct hb_facts *facts, struct hb_text *t)
 {
+	struct hb_log_entry entry = { .facts = facts };
+	struct hb_text value;
+
 	hb_text_add(t, c->added.p, c->added.len);
+	for (size_t i = 0; facts != NULL && i < c->n_formats; i++) {
+		value = (struct hb_text){ .cap_max = PP_VALUE_MAX };
+		hb_format_write(c->format[i].f, &entry, &value);
+		if (value.len > 0 && !value.truncated &&
+			t->len + 3 + value.len <= HB_PROXY_TLVS_MAX)
+			pp_tlv(t, c->format[i].type, value.p, value.len);
+		hb_text_fini(&value);
+	}
 	for (const struct hb_fact_entry *e = facts == NULL ? NULL : facts->metadata; e != NULL;
 		e = e->next) {
 		int type = hb_str_eq(e->ns, HB_STR(HB_META_PROXY_TLVS)) ? pp_type(e->key) : -1;

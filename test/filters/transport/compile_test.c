@@ -290,6 +290,17 @@ test_proxy_protocol(void **state)
 		"config: {version: V2, pass_through_tlvs: {}, added_tlvs: [{type: 255, value: ''}]}, "
 		"transport_socket: " RAW "}}");
 	hb_transport_socket_free(&s);
+	s = good(true, NULL,
+		PP
+		"config: {version: V2, added_tlvs: [{type: 208, format_string: {text_format_source: "
+		"{inline_string: '%%DOWNSTREAM_PEER_URI_SAN%%'}}}]}, transport_socket: " RAW "}}");
+	hb_transport_socket_free(&s);
+	bad(true, "excludes value",
+		PP "config: {version: V2, added_tlvs: [{type: 208, value: eA==, format_string: "
+		   "{text_format_source: {inline_string: x}}}]}, transport_socket: " RAW "}}");
+	bad(true, "has no text",
+		PP "config: {version: V2, added_tlvs: [{type: 208, format_string: {}}]}, "
+		   "transport_socket: " RAW "}}");
 	bad(true, "transport_socket is missing", PP "config: {}}}");
 	bad(true, "TLVs need version: V2",
 		PP "config: {added_tlvs: [{type: 1}]}, transport_socket: " RAW "}}");
