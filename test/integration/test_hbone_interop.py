@@ -198,11 +198,12 @@ def test_ping(hbone, certs, echo):
     with wire.client(h.port("hbone"), certs) as w:
         w.headers(1, wire.request(address(echo)))
         assert w.status(1) == 200
-        for i in range(20):
+        # Less than the window: this client does not ask for room.
+        for i in range(12):
             w.send(wire.DATA, 0, 1, bytes(16384))
             w.send(wire.PING, 0, 0, struct.pack(">Q", i))
-        w.read(1, 20 * 16384)
-        w.until(lambda: len([f for f in w.all(wire.PING) if f.flags & wire.ACK]) == 20)
+        w.read(1, 12 * 16384)
+        w.until(lambda: len([f for f in w.all(wire.PING) if f.flags & wire.ACK]) == 12)
         w.until(lambda: len([f for f in w.all(wire.PING) if not f.flags & wire.ACK]) >= 2)
         w.mute = True
         assert w.until_over() == "close_notify"
