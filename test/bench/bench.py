@@ -142,7 +142,8 @@ def cpu_model():
 def about(options, suite, began):
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     used = {p for t in suite.tests for p in t.peers if peers.available(p)}
-    return {"command": " ".join(["./dev bench", *sys.argv[1:]]).replace(" --save", ""), "date": began.strftime("%Y-%m-%d %H:%M UTC"),
+    typed = sys.argv[3:]        # behind --out FOLDER, which the command adds
+    return {"command": " ".join(["./dev bench", *typed]), "date": began.strftime("%Y-%m-%d %H:%M UTC"),
             "commit": commit or "unknown", "cpu": cpu_model(), "cores": os.cpu_count(), "kernel": platform.release(),
             "rounds": options.rounds, "seconds_of_a_run": options.seconds, "runs": len(suite.runs),
             "noisy": sum(bool(r.get("noisy")) for r in suite.runs), "refilled": suite.refilled,
