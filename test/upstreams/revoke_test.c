@@ -268,6 +268,17 @@ test_replaced_cluster__streams(void **state)
 	assert_int_equal(s[1].reason, HB_CLOSE_REVOKED);
 }
 
+/* A connection whose only stream is over. */
+static void
+hold_idle(struct hb_cluster *c)
+{
+	hold(0);
+	hbt_writez(&s[0], "x", true);
+	PEER_UNTIL(&p, s[0].closed == 1);
+	up_turns(4);
+	assert_int_equal(up_stat(c, CL_POOL_IDLE), 1);
+}
+
 /* A connection made with the old certificate goes at once, or with its last stream. */
 static void
 test_stale(void **state)
@@ -275,11 +286,7 @@ test_stale(void **state)
 	struct hb_cluster *c = cluster(true, "");
 
 	(void)state;
-	hold(0);
-	hbt_writez(&s[0], "x", true);
-	PEER_UNTIL(&p, s[0].closed == 1);
-	up_turns(4);
-	assert_int_equal(up_stat(c, CL_POOL_IDLE), 1);
+	hold_idle(c);
 	folder_rename(&folder, "cert.pem", own[1]->chain_pem);
 	folder_rename(&folder, "key.pem", own[1]->key_pem);
 	read_again();
@@ -309,11 +316,7 @@ test_process_stops(void **state)
 	struct hb_cluster *c = cluster(true, "");
 
 	(void)state;
-	hold(0);
-	hbt_writez(&s[0], "x", true);
-	PEER_UNTIL(&p, s[0].closed == 1);
-	up_turns(4);
-	assert_int_equal(up_stat(c, CL_POOL_IDLE), 1);
+	hold_idle(c);
 	hb_upstreams_stop();
 	PEER_UNTIL(&p, p.s[0].h2 == NULL);
 	assert_int_equal(p.s[0].reason, HB_CLOSE_DONE);
