@@ -39,6 +39,7 @@ def sysctl(name, value):
 def prepare_network():
     """The namespace is new: lo is down, and its settings are the kernel's."""
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "address", "add", f"{peers.OUTSIDE}/32", "dev", "lo"], check=True)
     sysctl("ipv4/ip_local_port_range", "10240 64999")
     sysctl("ipv4/ip_local_reserved_ports", "15000-15100")      # ztunnel's
     sysctl("ipv4/tcp_tw_reuse", "1")

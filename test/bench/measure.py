@@ -25,10 +25,10 @@ def noisy(result, test):
     return result.get("steal_share", 0) > QUIET_STEAL or (not test.spread and result.get("other_busy", 0) > QUIET_OTHER)
 
 
-def _argv(stage, test, port, pid, extra):
+def _argv(stage, test, where, pid, extra):
     via = test.via if pid or test.via == "sni" else "raw"
     argv = [stage.load, "run", "--mode", test.mode if test.mode not in ("further", "start") else "idle", "--via", via,
-            "--to", f"127.0.0.1:{port}"]
+            "--to", "{}:{}".format(*where)]
     if via == "sni":
         argv += ["--sni", "bench.example"]
     if via == "h2":
@@ -69,13 +69,13 @@ def load(stage, test, name, seconds):
     """Work for a peer that runs all round."""
     cores = set(range(os.cpu_count())) if test.spread else stage.cores
     if name == DIRECT:
-        pid, port = None, stage.origin_port
+        pid, where = None, ("127.0.0.1", stage.origin_port)
     else:
-        process, port = stage.get(name, test.way)
+        process, where = stage.get(name, test.way)
         pid = process.pid
         pin(pid, cores)
     pin(stage.origin.pid, cores)
-    argv = _argv(stage, test, port, pid, ["--connections", test.connections, "--streams", test.streams, "--seconds", seconds])
+    argv = _argv(stage, test, where, pid, ["--connections", test.connections, "--streams", test.streams, "--seconds", seconds])
     result = _load(stage, argv, cores, seconds)
     if test.resume and result["resumed"] < result["operations"]:
         raise BenchError(f"only {result['resumed']} of {result['operations']} handshakes were resumed")
@@ -103,8 +103,8 @@ def values(result, pid):
 class _Idle:
     """Connections that stay open while the caller looks."""
 
-    def __init__(self, stage, test, process, port, connections, streams):
-        argv = _argv(stage, test, port, process.pid, ["--connections", connections, "--streams", streams])
+    def __init__(self, stage, test, process, where, connections, streams):
+        argv = _argv(stage, test, where, process.pid, ["--connections", connections, "--streams", streams])
         self.argv, self.log = argv, stage.folder / "load.log"
         self.load = Process(argv, self.log, stage.cores, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         line = self.load.process.stdout.readline()
@@ -119,12 +119,12 @@ class _Idle:
 
 def _growth(stage, test, name, connections, streams):
     """(growth of a fresh process in bytes, the load tool's report)."""
-    process, port = stage.start(name, test.way)
+    process, where = stage.start(name, test.way)
     try:
-        process.wait_for(port)
-        _Idle(stage, test, process, port, WARM, 1).close()
+        process.wait_for(where)
+        _Idle(stage, test, process, where, WARM, 1).close()
         before = process.memory()[0]
-        idle = _Idle(stage, test, process, port, connections, streams)
+        idle = _Idle(stage, test, process, where, connections, streams)
         after = process.memory()[0]
         report = idle.close()
         return after - before, report
@@ -173,10 +173,10 @@ def _tls(stage):
     return context
 
 
-def _first_tunnel(stage, context, port):
+def _first_tunnel(stage, context, where):
     """A CONNECT by python-h2, until its first byte came back. In this process, whose own start is no part of the time."""
     client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
-    raw = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+    raw = socket.create_connection(where, timeout=DEADLINE)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with context.wrap_socket(raw) as s:
         client.initiate_connection()
@@ -203,11 +203,11 @@ def start(stage, test, name, starts):
     seen = {"accept_ms": [], "tunnel_ms": [], "rss_mb": [], "anon_mb": []}
     context, others = _tls(stage), Others(stage.cores)
     for _ in range(starts):
-        process, port = stage.start(name, test.way)
+        process, where = stage.start(name, test.way)
         try:
-            seen["accept_ms"].append((process.wait_for(port) - process.started) / 1e6)
+            seen["accept_ms"].append((process.wait_for(where) - process.started) / 1e6)
             if name != "h2o":
-                seen["tunnel_ms"].append((_first_tunnel(stage, context, port) - process.started) / 1e6)
+                seen["tunnel_ms"].append((_first_tunnel(stage, context, where) - process.started) / 1e6)
             resident, anonymous = process.memory()
             seen["rss_mb"].append(resident / 1e6)
             seen["anon_mb"].append(anonymous / 1e6)

@@ -32,7 +32,7 @@ class Peer:
     ways: dict
     version: tuple = ()
     env: object = None              # the values -> more environment
-    port: int = None                # it has one port, so that one at a time can run
+    fixed: dict = None              # way -> (address, port) that cannot be chosen, so that one at a time can run
 
     def path(self):
         return shutil.which(self.program) if self.program else None
@@ -79,10 +79,17 @@ PEERS = {
 }
 
 # One worker and its main thread. It signs nothing itself: `CA` is ours.
+# What it originates enters at the port that packets are redirected to; where nothing is redirected it goes to the address that the client has
+# connected to, which must not be a loopback one. That address has a waypoint: the terminator, at a port of our choice.
+OUTSIDE = "10.78.0.3"
+_BEHIND_WAYPOINT = (f'- {{name: origin, namespace: default, workloadIps: ["{OUTSIDE}"], protocol: HBONE, '
+                    'waypoint: {destination: "/127.0.0.1", hboneMtlsPort: @TERMINATOR@}, services: {}}')
 _ZTUNNEL = {"PROXY_MODE": "dedicated", "PROXY_WORKLOAD_INFO": "default/bench/server", "ZTUNNEL_WORKER_THREADS": "1", "RUST_LOG": "off",
             "XDS_ADDRESS": "", "DNS_PROXY_ADDR": "127.0.0.1:15053", "ALT_CA_HOSTNAME": "bench.example", "NODE_NAME": "bench",
             "CLUSTER_ID": "bench"}
-PEERS["ztunnel"] = Peer("ztunnel", "ztunnel", lambda p, config, v: [p], {"terminate": ("ztunnel.yaml", {})}, ("version",), port=15008,
+PEERS["ztunnel"] = Peer("ztunnel", "ztunnel", lambda p, config, v: [p], {
+    "terminate": ("ztunnel.yaml", {"MORE": ""}), "originate": ("ztunnel.yaml", {"MORE": _BEHIND_WAYPOINT})}, ("version",),
+                        fixed={"terminate": ("127.0.0.1", 15008), "originate": (OUTSIDE, 15001)},
                         env=lambda v: {**_ZTUNNEL, "LOCAL_XDS_PATH": v["CONFIG"], "CA_ADDRESS": f"https://127.0.0.1:{v['CA']}",
                                        "CA_ROOT_CA": f"{v['CERTS']}/root.pem", "AUTH_TOKEN": f"{v['CERTS']}/token"})
 
@@ -95,7 +102,7 @@ def render(name, way, values):
     """The configuration file of a peer, filled in."""
     template, more = PEERS[name].ways[way]
     text = (CONFIGS / template).read_text(encoding="utf-8")
-    for word, value in {**values, **more}.items():
+    for word, value in {**more, **values}.items():
         text = text.replace(f"@{word}@", str(value))
     return text
 
@@ -175,12 +182,12 @@ class Process:
         if self.process.poll() is not None:
             raise BenchError(f"{self.process.args[0]} ended with {self.process.returncode}: {self.tail()}")
 
-    def wait_for(self, port):
+    def wait_for(self, where):
         """Until it accepts connections; returns when that was (monotonic ns)."""
         end = time.monotonic() + DEADLINE
         while time.monotonic() < end:
             try:
-                with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE):
+                with socket.create_connection(where, timeout=DEADLINE):
                     return time.monotonic_ns()
             except ConnectionRefusedError:
                 self.check()
@@ -209,23 +216,24 @@ class Stage:
         self.authority = Authority(self.certs, SERVER_ID) if available("ztunnel") else None
         self.origin_port = self.next_port()
         self.origin = Process([load, "serve", "--listen", f"127.0.0.1:{self.origin_port}"], self.folder / "origin.log", cores)
-        self.origin.wait_for(self.origin_port)
+        self.origin.wait_for(("127.0.0.1", self.origin_port))
 
     def next_port(self):
         self.port = self.port + 1 if self.port < 9000 else 2001
         return self.port
 
     def start(self, name, way):
-        """A process of its own for this peer: (process, port)."""
+        """A process of its own for this peer: (process, (address, port))."""
         peer = PEERS[name]
         folder = self.folder / f"{name}-{way}"
         folder.mkdir(exist_ok=True)
-        if peer.port:
-            self.drop(name, way)
-        port = peer.port or self.next_port()
-        values = {"PORT": port, "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
+        if peer.fixed:
+            for other in peer.ways:
+                self.drop(name, other)
+        where = peer.fixed[way] if peer.fixed else ("127.0.0.1", self.next_port())
+        values = {"PORT": where[1], "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
         if way == "originate":
-            values["TERMINATOR"] = self.get("hbone", "terminate")[1]
+            values["TERMINATOR"] = self.get("hbone", "terminate")[1][1]
         template = peer.ways[way][0]
         config = folder / (template or "none")
         if template:
@@ -233,15 +241,15 @@ class Stage:
         values |= {"CONFIG": config, "CA": self.authority.port if self.authority else 0}
         values = {k: str(v) for k, v in values.items()}
         return Process(peer.argv(peer.path(), str(config), values), folder / "log", self.cores,
-                       env=peer.env(values) if peer.env else None), port
+                       env=peer.env(values) if peer.env else None), where
 
     def get(self, name, way):
-        """One that runs until `stop_all`: (process, port)."""
+        """One that runs until `stop_all`: (process, (address, port))."""
         key = (name, way)
         if key not in self.running:
-            process, port = self.start(name, way)
-            self.running[key] = (process, port)
-            process.wait_for(port)
+            process, where = self.start(name, way)
+            self.running[key] = (process, where)
+            process.wait_for(where)
         return self.running[key]
 
     def drop(self, name, way):

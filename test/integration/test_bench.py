@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark suite without running it: what it claims fits what it measures, and its configurations are ours."""
 import pathlib
+import re
 import sys
 import xml.etree.ElementTree as tree
 
@@ -58,6 +59,16 @@ def test_errors_and_absent_peers_are_no_numbers():
 def test_charts_are_xml():
     groups = [("a < b", [("hbone", 1.0, 0.5, 2.0), ("envoy", 3.0, 3.0, 3.0)])]
     assert tree.fromstring(report.chart("t & t", groups)).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("name,way", [(p, w) for p, peer in sorted(peers.PEERS.items()) for w in sorted(peer.ways) if peer.ways[w][0]])
+def test_configurations_are_filled_in(name, way):
+    words = ("PORT", "ORIGIN", "TERMINATOR", "CERTS", "FOLDER", "SERVER_ID")
+    text = peers.render(name, way, {w: f"<{w}>" for w in words})
+    assert not re.findall(r"@[A-Z_]+@", text)
+    assert way != "originate" or "<TERMINATOR>" in text
+    fixed = peers.PEERS[name].fixed
+    assert fixed is None or set(fixed) == set(peers.PEERS[name].ways)
 
 
 @pytest.mark.parametrize("way", sorted(peers.PEERS["hbone"].ways))
