@@ -24,7 +24,8 @@ static hb_panic_hook_f *panic_hooks[PANIC_HOOKS_MAX];
 static unsigned panic_nhooks;
 static _Atomic long panic_tid;
 /* Enough for the report after a stack overflow; sigaltstack(2) keeps pointing to it. */
-static char panic_stack[128 * 1024];
+#define PANIC_STACK (128 * 1024)
+static char panic_stack[PANIC_STACK];
 
 void *hb_malloc(size_t n)
 {
@@ -195,13 +196,42 @@ static void panic_on_signal(int sig, siginfo_t *info, void *context)
 	hb_panic("signal", 0, "unknown", what);
 }
 
+/* A sanitizer gives its threads stacks of their own. */
+static bool panic_has_stack(void)
+{
+	stack_t now;
+
+	return (sigaltstack(NULL, &now) != 0 || !(now.ss_flags & SS_DISABLE));
+}
+
+void *hb_panic_thread_begin(void)
+{
+	stack_t stack = { .ss_size = PANIC_STACK };
+
+	if (panic_has_stack())
+		return (NULL);
+	stack.ss_sp = hb_malloc(PANIC_STACK);
+	(void)sigaltstack(&stack, NULL);
+	return (stack.ss_sp);
+}
+
+void hb_panic_thread_end(void *p)
+{
+	stack_t none = { .ss_flags = SS_DISABLE };
+
+	if (p == NULL)
+		return;
+	(void)sigaltstack(&none, NULL);
+	hb_free(p);
+}
+
 void hb_panic_init(void)
 {
 	static const int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE };
 	struct sigaction sa = { .sa_sigaction = panic_on_signal }, old;
-	stack_t stack = { .ss_sp = panic_stack, .ss_size = sizeof panic_stack }, old_stack;
+	stack_t stack = { .ss_sp = panic_stack, .ss_size = PANIC_STACK };
 
-	if (sigaltstack(NULL, &old_stack) == 0 && (old_stack.ss_flags & SS_DISABLE))
+	if (!panic_has_stack())
 		(void)sigaltstack(&stack, NULL);
 	/* NODEFER: a fault within the report must reach hb_panic, which then aborts. */
 	sa.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;

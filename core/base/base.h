@@ -95,5 +95,11 @@ void hb_panic_hook_add(hb_panic_hook_f *);
 
 /* Also reports SIGSEGV, SIGBUS, SIGILL and SIGFPE through the panic report. Once, from main(). */
 void hb_panic_init(void);
+/*
+ * For any other thread: between the two it has a stack for the report after its own has overflowed.
+ * Its start calls begin, the same thread gives what was answered to end. NULL: it has one already.
+ */
+void *hb_panic_thread_begin(void);
+void hb_panic_thread_end(void *stack);
 
 #endif

@@ -367,6 +367,7 @@ static void *
 worker_main(void *arg)
 {
 	struct hb_worker *w = arg;
+	void *panic_stack = hb_panic_thread_begin();
 	char name[16];
 
 	(void)snprintf(name, sizeof name, "hb-worker-%u", w->index);
@@ -375,6 +376,7 @@ worker_main(void *arg)
 		own_loop(w);
 	else
 		run_loop(w, UV_RUN_DEFAULT);
+	hb_panic_thread_end(panic_stack);
 	return (NULL);
 }
 

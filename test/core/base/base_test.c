@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/wait.h>
@@ -132,6 +133,22 @@ static void child_overflow(void)
 	_exit(recurse(0) & 1);
 }
 
+static void *thread_overflow(void *arg)
+{
+	(void)hb_panic_thread_begin();
+	_exit(recurse(0) & 1);
+	return (arg);
+}
+
+static void child_thread_overflow(void)
+{
+	pthread_t thread;
+
+	hb_panic_init();
+	if (pthread_create(&thread, NULL, thread_overflow, NULL) == 0)
+		(void)pthread_join(thread, NULL);
+}
+
 static void child_oom(void)
 {
 	volatile size_t huge = PTRDIFF_MAX;
@@ -156,6 +173,9 @@ static void test_panic_signals(void **state)
 	assert_non_null(strstr(out, "panic: signal 11 (Segmentation fault)"));
 	assert_non_null(strstr(out, "address 0x10"));
 	run_child(child_overflow, out, sizeof out, &status);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+	assert_non_null(strstr(out, "panic: signal 11 (Segmentation fault)"));
+	run_child(child_thread_overflow, out, sizeof out, &status);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 	assert_non_null(strstr(out, "panic: signal 11 (Segmentation fault)"));
 }

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 
 #include "core/event/worker.h"
@@ -374,6 +375,34 @@ test_worker__end_hooks_come_last(void **state)
 }
 
 static void
+look_at_stack(struct hb_worker *w, void *arg)
+{
+	stack_t stack;
+
+	(void)w;
+	(void)arg;
+	if (sigaltstack(NULL, &stack) == 0 && !(stack.ss_flags & SS_DISABLE))
+		atomic_fetch_add(&counter, 1);
+}
+
+static void
+stop(void *arg)
+{
+	(void)arg;
+	hb_control_stop();
+}
+
+/* For the report after their own stack has overflowed. */
+static void
+test_worker__threads_have_a_stack_for_the_panic(void **state)
+{
+	assert_int_equal(hb_workers_start(NULL), 0);
+	hb_post_all(look_at_stack, stop, NULL);
+	hb_control_run();
+	assert_int_equal(atomic_load(&counter), 2);
+}
+
+static void
 test_worker__stop_before_run(void **state)
 {
 	hb_control_stop();
@@ -396,6 +425,7 @@ main(void)
 		TEST(test_worker__post_all_across_threads),
 		TEST(test_worker__fini_runs_what_was_posted),
 		TEST(test_worker__end_hooks_come_last),
+		TEST(test_worker__threads_have_a_stack_for_the_panic),
 		TEST(test_worker__stop_before_run),
 	};
 
