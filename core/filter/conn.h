@@ -76,8 +76,9 @@ void hb_conns_revalidate(void);
 
 /*
  * A later configuration stands in the place of the one that these chains belong to. Connections of
- * theirs, and streams that those carry, are shown to its policies (hb_filter_type.judge), and end
- * with HB_CLOSE_RBAC_DENIED if denied: live ones at once, in slices; those that come or end their
+ * theirs, and streams that those carry, are shown to its transport socket (holds), and end with
+ * HB_CLOSE_REVOKED if it would not let the peer in; then to its policies (hb_filter_type.judge), and
+ * end with HB_CLOSE_RBAC_DENIED if denied: live ones at once, in slices; those that come or end their
  * handshake later (while the chain drains) then. Control thread, when no worker can choose these
  * chains any more. `find` answers on a worker, within the turn, which chain the owner has for these
  * facts now; NULL = none: the connection is left alone.

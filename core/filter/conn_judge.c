@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Connections of a configuration that was replaced. They drain, but what the new configuration's
- * policies no longer allow ends now. A chain of which this is so has an heir: the owner's name, and
- * how to find the chain that stands in its place. What it carries, in any depth, inherits with it.
+ * policies no longer allow ends now, and so do those whose peer its TLS would refuse. A chain of
+ * which this is so has an heir: the owner's name, and how to find the chain that stands in its
+ * place. What it carries, in any depth, inherits with it.
  */
 #include "core/base/log.h"
 #include "core/filter/filter_priv.h"
+#include "core/filter/transport_socket.h"
 
 void
 hb_chain__inherit(struct hb_chain *c, const char *owner, hb_chain_finder *find)
@@ -77,6 +79,10 @@ hb_conn__judge(struct hb_conn *c)
 	j.facts = &c->facts;
 	if (now != NULL)
 		j.chain = now->name;
+	if (now != NULL && !j.denied && c->t != NULL && !hb_transport_socket_holds(now->socket, c->t)) {
+		hb_conn_close(c, HB_CLOSE_REVOKED);
+		return (false);
+	}
 	for (unsigned i = 0; now != NULL && !j.denied && i < now->n_filters; i++)
 		if (now->filter[i].type->judge != NULL)
 			now->filter[i].type->judge(now->filter[i].conf, &j);

@@ -43,9 +43,10 @@ struct hb_transport_socket_type {
 	void (*key)(const void *conf, const struct hb_facts *, struct hb_str host, struct hb_text *);
 	/* Changes whenever a new connection would use another certificate or other trust; NULL = never. */
 	uint64_t (*generation)(const void *conf);
-	/* On the worker: false = the peer of this transport, which `wrap` made (or that of the socket
-	 * whose place this one has taken), is no longer one that it would let in; then the transport
-	 * is one of core/transport/tls.h. NULL = there is nothing to ask. */
+	/* On the worker: false = the peer of this transport, which `wrap` made (or the socket whose
+	 * place this one has taken; downstream side: or none, when that had raw bytes), is no longer
+	 * one that it would let in; on the upstream side the transport is one of
+	 * core/transport/tls.h then. NULL = there is nothing to ask. */
 	bool (*holds)(const void *conf, struct hb_transport *);
 	/* Downstream side. NULL = it looks at no certificates of clients. */
 	enum hb_admits (*admits)(const void *conf);

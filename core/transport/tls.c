@@ -817,7 +817,7 @@ hb_tls_recheck(struct hb_transport *base, const struct hb_tls_ctx *now)
 	struct hb_tls *t;
 
 	if (base->ops != &tls_ops)
-		return (true);
+		return (!now->require_peer_cert);
 	t = tls_of(base);
 	return (!t->secured || !alive(t) || hb_tls__recheck(t, now));
 }

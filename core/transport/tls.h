@@ -106,9 +106,10 @@ struct hb_transport *hb_tls_new(struct hb_transport *lower, const struct hb_tls_
     const char *sni);
 
 /*
- * Whether the peer of this transport (made by hb_tls_new; any other one is let be) would be let in
- * by `now`, the context that has replaced the transport's own: trust, pins, names, rules. Cheap when
- * the trust is the same or was asked before. False: the transport's failure says why.
+ * Whether the peer of this transport would be let in by `now`, the context that has replaced the
+ * transport's own: trust, pins, names, rules, whether it has to show a certificate (one that
+ * hb_tls_new has not made shows none). Cheap when the trust is the same or was asked before. False:
+ * the failure of a transport of hb_tls_new says why.
  */
 bool hb_tls_recheck(struct hb_transport *, const struct hb_tls_ctx *now);
 /* Ends one for which that is false, from outside of it: a reset below, on_closed(reason) for its

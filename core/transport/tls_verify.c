@@ -264,25 +264,41 @@ same_demands(const struct hb_tls_ctx *a, const struct hb_tls_ctx *b)
 		memcmp(a->spki_hashes, b->spki_hashes, a->n_spki_hashes * 32) == 0);
 }
 
-bool
-hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
+/* One that was never verified is as new to `now`. */
+static bool
+chain_holds(struct hb_tls *t, const struct hb_tls_ctx *now)
 {
 	struct hb_verdict v;
 	uint8_t unused;
 
-	if (now == t->ctx || now->trust == NULL || t->peer == NULL || !t->info.peer_verified ||
-		(hb_trust_id(now->trust) == t->trust_id && same_demands(now, t->ctx)))
+	if (now->trust == NULL || hb_trust_id(now->trust) == t->trust_id)
 		return (true);
-	v = hb_trust_recheck(
+	v = (t->info.peer_verified ? hb_trust_recheck : hb_trust_verify)(
 		now->trust, t->peer->chain, t->peer->n, purpose_of_peer(now), wall_s(t));
 	if (v.error != 0)
 		(void)bad_chain(t, &v, &unused);
-	if (v.error != 0)
+	return (v.error == 0);
+}
+
+bool
+hb_tls__recheck(struct hb_tls *t, const struct hb_tls_ctx *now)
+{
+	uint8_t unused;
+
+	if (now == t->ctx || (now->accept_untrusted && !t->info.peer_verified))
+		return (true);
+	if (t->peer == NULL) {
+		if (now->require_peer_cert)
+			hb_tls__failure(t, "the peer has shown no certificate");
+		return (!now->require_peer_cert);
+	}
+	if (!chain_holds(t, now))
 		return (false);
-	if (hb_tls__judge_names(t, now, t->peer, &unused) != HB_CLOSE_NONE) {
+	if (!same_demands(now, t->ctx) &&
+		hb_tls__judge_names(t, now, t->peer, &unused) != HB_CLOSE_NONE) {
 		log_refusal(t, now);
 		return (false);
 	}
-	admitted(t, now);
+	t->trust_id = now->trust == NULL ? 0 : hb_trust_id(now->trust);
 	return (true);
 }

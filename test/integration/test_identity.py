@@ -82,6 +82,10 @@ def client_context(folder):
     return context
 
 
+def client_without(folder):
+    return ssl.create_default_context(cafile=str(folder / "root-cert.pem"))
+
+
 def tls_connect(port, folder):
     raw = socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT)
     return client_context(folder).wrap_socket(raw, server_hostname="server.example")
@@ -360,6 +364,56 @@ def test_rule_of_a_workload(hbone, authority, echo):
     until(lambda: h.stats(r"listener\..*\.ssl\.fail_verify_san") == 1, "the counter")
     assert h.reload(server_config(server, echo.port, rules={"namespaces": [".", "stage"]}))
     assert echo_or_error(h.port("tls"), foreign) is True
+
+
+def says_hello(s):
+    s.sendall(b"hello")
+    return net.read_exactly(s, 5) == b"hello"
+
+
+@pytest.mark.peer("python-ssl")
+def test_a_reload_ends_connections_whose_peer_the_new_rules_refuse(hbone, authority, echo):
+    """As a changed file does; the others drain."""
+    server, friend, foreign = authority.issue("server"), authority.issue("friend"), authority.issue("friend", "stage")
+    h = hbone(server_config(server, echo.port, rules={"namespaces": [".", "stage"]}), "--drain-time", "30")
+    with tls_connect(h.port("tls"), friend) as stays, tls_connect(h.port("tls"), foreign) as ends:
+        assert says_hello(stays) and says_hello(ends)
+        assert h.reload(server_config(server, echo.port, rules={"namespaces": ["prod", "stage"]}))
+        assert says_hello(stays) and says_hello(ends)
+        assert h.reload(server_config(server, echo.port, rules={}))
+        with pytest.raises((OSError, EOFError)):
+            net.read_exactly(ends, 1)
+        assert says_hello(stays)
+    h.wait_line(r"a live connection is ended: its peer is no longer trusted.*ns/stage/sa/friend.*is not allowed")
+    h.expect_stat("identity.revoked_connections", 1)
+
+
+def test_a_reload_that_demands_certificates_ends_those_without(hbone, authority, echo):
+    server, friend = authority.issue("server"), authority.issue("friend")
+    port = 0
+
+    def config(**fields):
+        return c.bootstrap([c.listener("tls", chain("app", **fields), (), port=port)], [c.cluster("app", echo.port)])
+    h = hbone(config(), "--drain-time", "30")
+    port = h.port("tls")
+    with socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT) as plain:
+        assert says_hello(plain)
+        optional = downstream(server)
+        optional["typed_config"]["require_client_certificate"] = False
+        assert h.reload(config(transport_socket=optional)), h.output()
+        assert says_hello(plain)
+        with client_without(server).wrap_socket(socket.create_connection(("127.0.0.1", port), timeout=net.TIMEOUT),
+                                                server_hostname="server.example") as bare, \
+                tls_connect(port, friend) as stays:
+            assert says_hello(bare) and says_hello(stays)
+            assert h.reload(config(transport_socket=downstream(server))), h.output()
+            for s in (plain, bare):
+                with pytest.raises((OSError, EOFError)):
+                    net.read_exactly(s, 1)
+            assert says_hello(stays)
+    h.wait_line(r"a live connection is ended.*it came without TLS")
+    h.wait_line(r"a live connection is ended.*the peer has shown no certificate")
+    h.expect_stat("identity.revoked_connections", 2)
 
 
 def test_explain_names_the_rule(authority, tmp_path):

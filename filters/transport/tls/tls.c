@@ -112,16 +112,20 @@ tls_holds(const void *conf, struct hb_transport *t)
 {
 	const struct hb_tls_conf *c = conf;
 	const struct hb_tls_info *info;
+	const struct hb_cert_info *peer;
 
 	HB_CHECK(c, HB_TLS_CONF_MAGIC);
 	if (hb_tls_recheck(t, hb_tls_conf_ctx(c)))
 		return (true);
 	info = hb_transport_tls_info(t);
+	peer = info == NULL ? NULL : info->peer;
 	hb_tls_reload_revoked(t->worker);
 	HB_LOG(TLS, INFO, "a live connection is ended: its peer is no longer trusted",
 		"peer=%s reason=%s",
-		info->peer->spiffe_id != NULL ? info->peer->spiffe_id : info->peer->subject,
-		info->failure);
+		peer == NULL                    ? "-" :
+			peer->spiffe_id != NULL ? peer->spiffe_id :
+						  peer->subject,
+		info == NULL || info->failure == NULL ? "it came without TLS" : info->failure);
 	return (false);
 }
 

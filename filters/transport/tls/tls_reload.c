@@ -25,8 +25,8 @@
 	X(ID_REFUSED, "reload_refused", COUNTER,                                                 \
 		"Changes of files that were refused; what was good before is used on.")          \
 	X(ID_REVOKED, "revoked_connections", COUNTER,                                            \
-		"Live connections ended because new trust or revocation lists no longer vouch "  \
-		"for their peers.")                                                              \
+		"Live connections ended because new trust, revocation lists or rules, of files " \
+		"or of a reload, would not let in their peers.")                                 \
 	X(ID_RETIRED, "retired_contexts", GAUGE,                                                 \
 		"Replaced TLS contexts that live connections still use.")                        \
 	X(ID_FILES, "watched_files", GAUGE, "Files that are watched.")                           \
