@@ -375,6 +375,30 @@ def envoys(certs, tmp_path, echo):
                         IDLE="3600s")
 
 
+def test_a_reload_that_forbids_connect_ends_the_streams(hbone, certs, echo, tmp_path):
+    """Of Envoy's form, too: by the routes that their requests have now."""
+    old = envoys(certs, tmp_path, echo)
+    direct = '- match: {connect_matcher: {}, headers: [{name: ":authority"'
+    team = "- match: {connect_matcher: {}, headers: [{name: x-team, string_match: {exact: blue}}]}"
+    head, tail = old.split(direct)
+    allowed = tail[tail.index("route:"):].split("\n", 1)[0]
+    new = f"{head}{team}\n                {allowed}\n              {direct}" + tail.replace(
+        "upgrade_configs: [*connect]", "upgrade_configs: [{upgrade_type: CONNECT, enabled: false}]", 1)
+    h = hbone(old, "--drain-time", "30")
+    with Client(h.port("connect_terminate"), certs) as t:
+        gone, kept, other = (t.connect(authority(echo)), t.connect(authority(echo), ("x-team", "blue")),
+                             t.connect("remote.example:80"))
+        for n in gone, kept, other:
+            t.send(n, b"hello")
+            assert t.read(n, 5) == b"hello"
+        assert h.reload(new), h.output()
+        t.until(lambda: t.streams[gone].reset is not None)
+        until(lambda: h.stat("hbone_server.hbone.tunnels_revoked") == 1, "the counter")
+        for n in kept, other:
+            t.send(n, b"still")
+            assert t.read(n, 10) == b"hellostill"
+
+
 def test_envoys_configuration_runs_unchanged(hbone, certs, echo, tmp_path):
     h = hbone(envoys(certs, tmp_path, echo))
     with Client(h.port("connect_terminate"), certs) as t:

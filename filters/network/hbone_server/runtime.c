@@ -408,17 +408,39 @@ on_refused(void *sink, struct hb_tunnel_server *server, const struct hb_h2_reque
 
 /* ------------------------------------------------------------------ judging */
 
+/* The request of a stream, as far as its facts tell: `v` has room for HB_HBONE_HEADERS_MAX. */
+static struct hb_h2_request
+request_of(const struct hb_facts *f, struct hb_h2_header *v)
+{
+	struct hb_h2_request r = {
+		.method = HB_STR("CONNECT"), .authority = f->authority, .headers = v
+	};
+
+	for (const struct hb_fact_entry *e = f->metadata; e != NULL; e = e->next) {
+		if (!hb_str_eq(e->ns, HB_STR(HB_META_REQUEST)))
+			continue;
+		if (hb_str_eq(e->key, HB_STR(":method")))
+			r.method = e->value;
+		else if (r.n_headers < HB_HBONE_HEADERS_MAX)
+			v[r.n_headers++] = (struct hb_h2_header){ e->key, e->value };
+	}
+	return (r);
+}
+
 const struct hb_chain *
 hb_hbone_chain_of(const struct hb_hbone_conf *c, struct hb_judge *j)
 {
-	struct hb_h2_request http = { .method = HB_STR("CONNECT"),
-		.authority = j->facts->authority };
+	struct hb_h2_header headers[HB_HBONE_HEADERS_MAX];
+	struct hb_h2_request http = request_of(j->facts, headers);
 	struct hb_tunnel_request r = { .authority = j->facts->authority, .http = &http };
 	struct hb_hbone_way way = { 0 };
 	struct hb_facts f;
 
-	if (hb_authority_parse(r.authority, &r.target) != HB_AUTHORITY_OK)
-		return (NULL);
+	if (hb_authority_parse(r.authority, &r.target) != HB_AUTHORITY_OK) {
+		if (c->tunnel.h2.flavour != HB_H2_ENVOY)
+			return (NULL);
+		r.target.port = 0;
+	}
 	hb_facts_copy(&f, j->facts);
 	f.parent = j->facts->parent;
 	c->choose(c->arg, &r, &f, &way);

@@ -134,7 +134,8 @@ void hb_hbone_on_event(struct hb_filter *, enum hb_event);
 void hb_hbone_fini(struct hb_filter *);
 
 /*
- * For chain_of slots of servers that choose by facts: a CONNECT request with the stream's authority.
+ * For chain_of slots: the choice for a request with the stream's authority and what is kept of its
+ * method and headers. Its path is not: a POST in Envoy's form has no route then, and stays.
  */
 const struct hb_chain *hb_hbone_chain_of(const struct hb_hbone_conf *, struct hb_judge *);
 

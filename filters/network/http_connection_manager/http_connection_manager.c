@@ -210,6 +210,14 @@ hcm_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *e
 	hb_explain_stop(ex);
 }
 
+static const struct hb_chain *
+hcm_chain_of(const void *conf, struct hb_judge *j)
+{
+	const struct hcm_conf *c = conf;
+
+	return (hb_hbone_chain_of(&c->base, j));
+}
+
 const struct hb_filter_type hb_filter_http_connection_manager = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
@@ -226,4 +234,5 @@ const struct hb_filter_type hb_filter_http_connection_manager = {
 	.on_event = hb_hbone_on_event,
 	.fini = hb_hbone_fini,
 	.explain = hcm_explain,
+	.chain_of = hcm_chain_of,
 };
