@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Peers of a pool, and the requests that wait for a stream or for its answer. */
 #include <stdio.h>
+#include "core/mesh/baggage.h"
 #include "upstreams/pool_priv.h"
 
 #define HEADERS_MAX 128u  /* of an answer, that are shown */
@@ -297,17 +298,53 @@ add_header(void *arg, struct hb_str name, struct hb_str value)
 		a->v[a->n++] = (struct hb_header){ name, value };
 }
 
+/* Answers of one peer mostly bring the same: it is read once. */
+static void
+look_at_baggage(struct hb_pool_rq *q, const struct answer *a)
+{
+	const struct hb_facts *f = q->rq.facts;
+	struct hb_str line[HEADERS_MAX], who;
+	struct hb_workload_labels labels;
+	struct pool_conn *c = q->conn;
+	struct hb_baggage b;
+	uint64_t hash;
+	size_t n = 0;
+
+	for (size_t i = 0; i < a->n; i++)
+		if (hb_str_eq(a->v[i].name, HB_STR("baggage")))
+			line[n++] = a->v[i].value;
+	if (n == 0)
+		return;
+	who = hb_destination_principal(f, hb_str(c->peer_name == NULL ? "" : c->peer_name),
+		f != NULL && (f->parent != NULL || hb_facts_identity(f) != NULL));
+	hash = hb_hash(who.p, who.len);
+	for (size_t i = 0; i < n; i++)
+		hash = hash * 31 + hb_hash(line[i].p, line[i].len);
+	if (hash != c->baggage_seen) {
+		c->baggage_seen = hash;
+		c->baggage_found = 0;
+		if (hb_baggage_parse(line, n, &b) != HB_BAGGAGE_OK)
+			c->baggage_found = CL_RQ_BAGGAGE_INVALID;
+		else if (!hb_destination_labels(who, &b, false, &labels))
+			c->baggage_found = CL_RQ_BAGGAGE_CONTRADICTS;
+	}
+	if (c->baggage_found != 0)
+		count(pool_of(q->rq.w), (enum hb_cluster_stat)c->baggage_found, 1);
+}
+
 static void
 tell_response(struct hb_pool_rq *q, struct hb_transport *t)
 {
 	unsigned status = hb_h2_stream_status(t);
 	struct answer a;
 
-	if (status == 0 || q->rq.on_response == NULL)
+	if (status == 0)
 		return;
 	a.n = 0;
 	hb_h2_stream_response(t, add_header, &a);
-	q->rq.on_response(q->rq.arg, status, a.v, a.n);
+	look_at_baggage(q, &a);
+	if (q->rq.on_response != NULL)
+		q->rq.on_response(q->rq.arg, status, a.v, a.n);
 }
 
 static void

@@ -72,6 +72,8 @@ struct pool_conn {
 	struct hb_timer surplus; /* while it is idle                              */
 	struct hb_addr addr, local;
 	char *host, *peer_name;  /* owned                                     */
+	uint64_t baggage_seen;   /* hash of the answers' last one, and of whose it is */
+	uint8_t baggage_found;   /* enum hb_cluster_stat; 0 = good            */
 	char failure[HB_RACE_TEXT_MAX];
 };
 

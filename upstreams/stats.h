@@ -96,6 +96,10 @@
 	X(CL_RQ_TIMEOUT, "upstream_rq_timeout", COUNTER,                                             \
 	    "Tunnel requests that were not answered, or found no room, in time.")                   \
 	X(CL_RQ_REJECTED, "upstream_rq_rejected", COUNTER, "Tunnel requests answered with another status than 2xx.") \
+	X(CL_RQ_BAGGAGE_INVALID, "hbone_pool.baggage_invalid", COUNTER,                              \
+	    "Answers to tunnel requests whose baggage is over a limit (8192 bytes, 180 members) or unreadable.") \
+	X(CL_RQ_BAGGAGE_CONTRADICTS, "hbone_pool.baggage_contradicts", COUNTER,                      \
+	    "Answers whose baggage names another namespace than the peer's certificate, or than our own where the peer has no identity and our client came by mTLS: nothing of it becomes a label.") \
 	X(CL_RQ_OVERFLOW, "upstream_rq_overflow", COUNTER,                                           \
 	    "Dials of tunnels refused because max_requests was reached.")                           \
 	X(CL_H2_RX_RESET, "http2.rx_reset", COUNTER, "RST_STREAM frames received.")                  \

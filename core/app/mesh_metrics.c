@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/app/mesh_metrics.h"
 #include "core/event/worker.h"
-#include "core/identity/identity.h"
 #include "core/stats/stats.h"
 
 #define CLUSTER_PREFIX_OUT "outbound|"
@@ -10,12 +9,6 @@
 static struct hb_tcp_registry *registry;
 
 /* ------------------------------------------------------------------ labels */
-
-static bool
-is_spiffe(struct hb_str s)
-{
-	return (hb_str_starts(s, HB_STR("spiffe://")));
-}
 
 static struct hb_str
 after_last(struct hb_str s, char c)
@@ -99,16 +92,6 @@ read_baggage(struct hb_str line, struct hb_baggage *ret)
 	(void)hb_baggage_parse(&line, line.len > 0 ? 1 : 0, ret);
 }
 
-/* Our own identity towards the peer. */
-static struct hb_str
-own_principal(const struct hb_facts *f)
-{
-	for (; f != NULL; f = f->parent)
-		if (hb_facts_tls(f)->local_cert != NULL)
-			return (hb_str(hb_facts_tls(f)->local_cert->spiffe_id));
-	return (HB_STR(""));
-}
-
 /* All that labels are made of; borrowed from the facts. */
 struct source {
 	const struct hb_facts *f;
@@ -124,7 +107,6 @@ source_of(const struct hb_conn_view *v, struct source *s)
 {
 	const struct hb_facts *f = v->facts, *peer = hb_facts_identity(f);
 	struct hb_str upstream_peer = HB_STR("");
-	bool spiffe;
 
 	s->f = f;
 	s->cluster = HB_STR("");
@@ -132,13 +114,12 @@ source_of(const struct hb_conn_view *v, struct source *s)
 		s->cluster = v->upstream->cluster;
 		upstream_peer = v->upstream->tls_peer;
 	}
-	spiffe = is_spiffe(upstream_peer);
 	s->inbound = v->inbound || f->parent != NULL || peer != NULL;
-	s->mutual_tls = s->inbound ? peer != NULL : spiffe;
+	s->destination = hb_destination_principal(f, upstream_peer, s->inbound);
+	s->mutual_tls = s->inbound ? peer != NULL : s->destination.len > 0;
 	s->asked = baggage_of(f, HB_META_REQUEST);
 	s->answered = baggage_of(f, HB_META_RESPONSE);
 	s->principal = peer == NULL ? HB_STR("") : hb_facts_tls(peer)->principal;
-	s->destination = spiffe ? upstream_peer : s->inbound ? own_principal(f) : HB_STR("");
 	s->authority = f->authority;
 }
 

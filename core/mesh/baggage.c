@@ -203,6 +203,17 @@ hb_source_labels(const struct hb_facts *f, const struct hb_baggage *b, bool rela
 	return (agrees);
 }
 
+struct hb_str
+hb_destination_principal(const struct hb_facts *f, struct hb_str upstream_peer, bool inbound)
+{
+	if (hb_str_starts(upstream_peer, HB_STR("spiffe://")))
+		return (upstream_peer);
+	for (; inbound && f != NULL; f = f->parent)
+		if (hb_facts_tls(f)->local_cert != NULL)
+			return (hb_str(hb_facts_tls(f)->local_cert->spiffe_id));
+	return (HB_STR(""));
+}
+
 bool
 hb_destination_labels(struct hb_str principal, const struct hb_baggage *b, bool relayed,
 	struct hb_workload_labels *ret)

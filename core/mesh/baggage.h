@@ -87,8 +87,14 @@ struct hb_workload_labels {
 bool hb_source_labels(const struct hb_facts *, const struct hb_baggage *, bool relayed,
     struct hb_workload_labels *ret);
 /*
- * The server's side, from the baggage of its answer; `principal` is its verified identity, "" =
- * none. Same rules.
+ * Whose identity the server's side has: that of the upstream, or, when it has none and the connection
+ * is one to ourselves (inbound), our own towards the nearest peer; "" = nobody's. Borrowed.
+ */
+struct hb_str hb_destination_principal(const struct hb_facts *, struct hb_str upstream_peer,
+    bool inbound);
+/*
+ * The server's side, from the baggage of its answer; `principal` is that of
+ * hb_destination_principal. Same rules.
  */
 bool hb_destination_labels(struct hb_str principal, const struct hb_baggage *, bool relayed,
     struct hb_workload_labels *ret);

@@ -15,6 +15,7 @@ from support import envoy, net
 from support.h2server import Server
 from support.proc import Child, until
 from support.tunnels import (CLIENT, ECHO, MIB, address, both_ways, client, connect, read_to_the_end, same, tls)
+from support.tunnels import server as tunnel_server
 
 SUPPORT = pathlib.Path(__file__).parent / "support"
 ONE = ("--concurrency", "1")
@@ -188,6 +189,21 @@ def test_node_double(hbone, certs, node, origin):
     inner.wait_line(f"request 3 CONNECT svc.example:80 peer=URI:{CLIENT} baggage=undefined .*network=net1")
     h.expect_stat("cluster.peer.upstream_cx_total", 1)
     assert "session 2" not in outer.output()
+
+
+def test_baggage_of_an_answer_is_held_against_the_certificate(hbone, certs, origin):
+    """The server's namespace is default."""
+    target = origin()
+    for baggage, counter in (("k8s.namespace.name=default,service.name=s", None),
+                             ("k8s.namespace.name=other", "baggage_contradicts"),
+                             (",".join(["a=b"] * 181), "baggage_invalid")):
+        far = hbone(tunnel_server(certs, response_baggage=baggage))
+        h = hbone(client(certs, far.port("hbone"), authority=address(target)), *ONE)
+        for _ in range(2):
+            with connect(h) as s:
+                assert both_ways(s, b"x") == b"x"
+        for name in ("baggage_contradicts", "baggage_invalid"):
+            h.expect_stat(f"cluster.peer.hbone_pool.{name}", 2 if name == counter else 0)
 
 
 # ------------------------------------------------------------------ python-h2: frame by frame

@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include "core/identity/cert.h"
 #include "core/mesh/baggage.h"
 
 #define LINES_MAX 8u
@@ -264,6 +265,28 @@ test_labels_contradict(void **state)
 	hb_facts_fini(&f);
 }
 
+static void
+test_destination_principal(void **state)
+{
+	static char id[] = "spiffe://td/ns/own/sa/x";
+	const struct hb_cert_info own = { .spiffe_id = id };
+	struct hb_facts below, f;
+
+	(void)state;
+	hb_facts_init(&below);
+	hb_facts_init(&f);
+	hb_facts_tls_edit(&below)->local_cert = &own;
+	f.parent = &below;
+	expect_label(hb_destination_principal(&f, HB_STR("spiffe://td/ns/b/sa/y"), true), "spiffe://td/ns/b/sa/y");
+	expect_label(hb_destination_principal(&f, HB_STR("CN=y"), true), id);
+	expect_label(hb_destination_principal(&f, HB_STR(""), false), "");
+	expect_label(hb_destination_principal(NULL, HB_STR(""), true), "");
+	f.parent = NULL;
+	expect_label(hb_destination_principal(&f, HB_STR(""), true), "");
+	hb_facts_fini(&f);
+	hb_facts_fini(&below);
+}
+
 int
 main(void)
 {
@@ -273,6 +296,7 @@ main(void)
 		cmocka_unit_test(test_write),
 		cmocka_unit_test(test_labels_agree),
 		cmocka_unit_test(test_labels_contradict),
+		cmocka_unit_test(test_destination_principal),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
