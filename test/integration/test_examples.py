@@ -2,16 +2,18 @@
 """The examples of HBONE's roles, all running beside each other as their heads say; only ports are others here."""
 import http.client
 import http.server
+import os
 import pathlib
 import re
 import socket
 import ssl
+import subprocess
 import threading
 
 import pytest
 
 from support import net
-from support.proc import run, until
+from support.proc import BIN, SLOW, run, until
 
 EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
 IDENTITIES = ["default/sa/web", "default/sa/client", "istio-system/sa/eastwest", "istio-system/sa/ingress",
@@ -164,3 +166,27 @@ def test_explain_decides_as_the_tunnel_server(home, role, authority, says):
                          "--authority", authority, cwd=home)
     assert code == 0, err
     assert says in out
+
+
+def test_the_commands_of_the_readme(tmp_path):
+    """Word by word, with the ports that are in the files: in a network of their own."""
+    alone = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("no network namespace can be made here")
+    commands = [line[4:] for line in (EXAMPLES / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("    ")]
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "hbone").symlink_to(os.path.abspath(BIN))
+    script = "\n".join(["set -e -o pipefail; ip link set lo up", *commands, "kill $(jobs -p); wait"])
+    p = subprocess.run([*alone, "bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=100 * SLOW, check=False,
+                       env={**os.environ, "EXAMPLES": str(EXAMPLES), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"})
+    assert p.stdout.count("this is web\n") == 4, p.stdout + p.stderr
+    assert "hbone_server.eastwest.rq_200: " in p.stdout
+    assert "chosen      plain" in p.stdout and "filter    deny" in p.stdout
+
+
+def test_no_two_share_a_port():
+    taken = re.compile(r"(?m)^(?:admin: |    address: |    [^#\n]*additional_addresses: ).*?port_value: (\d+)")
+    ports = [port for file in sorted(EXAMPLES.glob("*.yaml")) for port in taken.findall(file.read_text(encoding="utf-8"))]
+    assert len(ports) > 16 and len(set(ports)) == len(ports)
+    readme = (EXAMPLES / "README.md").read_text(encoding="utf-8")
+    assert all(f"[{file.name}]({file.name})" in readme for file in EXAMPLES.glob("*.yaml"))

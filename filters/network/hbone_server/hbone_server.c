@@ -86,12 +86,15 @@ is_own_address(const struct hbone_server_conf *c, const struct hb_authority *a,
 	return (false);
 }
 
-/* The stream is for the workload that the connection came to, and for nobody else. */
+/*
+ * The stream is for the workload that the connection came to, and for nobody else. Of tunnels in
+ * tunnels that is the outermost: peers choose what the others are said to have come to.
+ */
 static void
 check_workload(const struct hbone_server_conf *c, const struct hb_authority *a, struct hb_facts *f,
 	struct hb_hbone_way *way)
 {
-	struct hb_addr arrived = f->parent->local;
+	struct hb_addr arrived = hb_facts_root(f)->local;
 	char text[HB_ADDR_TEXT_MAX];
 
 	if (!is_own_address(c, a, &arrived)) {
@@ -258,6 +261,8 @@ compile_workload(struct hb_cfg *cfg, const msg_workload *m, struct hbone_server_
 			continue;
 		a->name = hb_strdup(m->addresses[i]);
 		hb_str_lower(a->name, strlen(a->name));
+		if (a->name[0] != '\0' && a->name[strlen(a->name) - 1] == '.')
+			a->name[strlen(a->name) - 1] = '\0'; /* as that of an authority */
 		if (strpbrk(a->name, ":/ ") != NULL || *a->name == '\0')
 			(void)hb_cfg_error(cfg, m, "addresses", (int)i,
 				"\"%s\" is neither an IP address nor a host name; ports are in `ports`",

@@ -23,12 +23,12 @@ class Stream:
 class Client:
     """Flow control credit comes back at once, unless `hold` names the stream."""
 
-    def __init__(self, port, certs, cert="client", alpn=("h2",), normalize=True):
+    def __init__(self, port, certs, cert="client", alpn=("h2",), normalize=True, host="127.0.0.1"):
         context = ssl.create_default_context(cafile=str(certs.ca))
         context.check_hostname = False
         context.load_cert_chain(certs.pem(cert), certs.key(cert))
         context.set_alpn_protocols(list(alpn))
-        raw = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        raw = socket.create_connection((host, port), timeout=DEADLINE)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket = context.wrap_socket(raw)
         self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(

@@ -12,16 +12,16 @@ TIMEOUT = 60 * SLOW
 
 
 class Server:
-    """Accepts on a port of the host and runs handle(socket) in a thread for each connection."""
+    """Accepts on a port of the host (0: a free one) and runs handle(socket) in a thread for each connection."""
 
-    def __init__(self, handle, backlog=4096, host="127.0.0.1"):
+    def __init__(self, handle, backlog=4096, host="127.0.0.1", port=0):
         self.handle = handle
         self.accepted = 0
         self.errors = []
         self._open = set()
         self._lock = threading.Lock()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.listener = socket.create_server((host, 0), family=family, backlog=backlog)
+        self.listener = socket.create_server((host, port), family=family, backlog=backlog)
         self.port = self.listener.getsockname()[1]
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
