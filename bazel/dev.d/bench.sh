@@ -18,9 +18,10 @@ setup_bench_peers() {
 setup_bench_programs() {
 	local bin=$1 name
 	say "building the program and the load tool"
-	bazel build --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone //test/bench/load //test/bench:hbone_per_record
+	bazel build --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone //test/bench/load //test/bench:hbone_per_record \
+		//test/bench:floor
 	mkdir -p "$bin"
-	for name in core/app/hbone test/bench/load/load test/bench/hbone_per_record; do strip -o "$bin/$(basename $name)" "bazel-bin/$name"; done
+	for name in core/app/hbone test/bench/load/load test/bench/hbone_per_record test/bench/floor; do strip -o "$bin/$(basename $name)" "bazel-bin/$name"; done
 	# Envoy itself, without the Python that starts it.
 	ln -sfn "$("$VENV/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent)')/_bin/envoy" "$bin/envoy"
 	if [ -n "${ZTUNNEL:-}" ]; then strip -o "$bin/ztunnel" "$ZTUNNEL"; else rm -f "$bin/ztunnel"; fi

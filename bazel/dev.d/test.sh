@@ -86,7 +86,7 @@ integration_tests() {
 	[ -d test/integration ] || return 0
 	say "integration tests${CONFIG:+ ($CONFIG)}: building the program"
 	"${BAZEL[@]}" build "${BAZEL_FLAGS[@]}" --color=no --curses=no --show_progress_rate_limit=10 \
-		//core/app:hbone //test/bench/load ||
+		//core/app:hbone //test/bench/load //test/bench:floor ||
 		{ FAILED=$((FAILED + 1)); return 0; }
 	HBONE_BIN=$("${BAZEL[@]}" info "${BAZEL_FLAGS[@]}" bazel-bin 2>/dev/null)/core/app/hbone
 	export HBONE_BIN HBONE_SANITIZER=$CONFIG HBONE_LONG=${long:+1} PATH="$VENV/bin:$GO_PEERS:$PATH"

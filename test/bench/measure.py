@@ -35,8 +35,8 @@ def _argv(stage, test, where, pid, extra):
         argv += ["--authority", f"127.0.0.1:{stage.origin_port}", "--ca", str(stage.certs / "root.pem"),
                  "--cert", str(stage.certs / "client.pem"), "--key", str(stage.certs / "client.key"), "--peer", SERVER_ID,
                  "--max-frame", str(test.max_frame)]
-        if test.resume:
-            argv.append("--resume")
+    if test.resume:
+        argv.append("--resume")
     if pid:
         argv += ["--pid", str(pid)]
     return argv + [str(a) for a in extra]

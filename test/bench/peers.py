@@ -75,6 +75,8 @@ PEERS = {
     "nginx": Peer("nginx", "nginx", lambda p, config, v: [p, "-c", config, "-p", v["FOLDER"]], {
         "passthrough": ("nginx.conf", {})}, ("-v",)),
     "nghttpx": Peer("nghttpx, 16 MiB windows", "nghttpx", _nghttpx, {"terminate": (None, {})}, ("--version",)),
+    "floor": Peer("floor", "floor", lambda p, _config, v: [p, v["WAY"], v["PORT"], v["ORIGIN"]], {
+        way: (None, {}) for way in ("passthrough", "streams", "tunnels")}),
     "h2o": Peer("h2o", "h2o", lambda p, config, v: [p, "-c", config], {"terminate": ("h2o.conf", {})}, ("--version",)),
 }
 
@@ -231,7 +233,7 @@ class Stage:
             for other in peer.ways:
                 self.drop(name, other)
         where = peer.fixed[way] if peer.fixed else ("127.0.0.1", self.next_port())
-        values = {"PORT": where[1], "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
+        values = {"WAY": way, "PORT": where[1], "ORIGIN": self.origin_port, "CERTS": self.certs, "FOLDER": folder, "SERVER_ID": SERVER_ID}
         if way == "originate":
             values["TERMINATOR"] = self.get("hbone", "terminate")[1][1]
         template = peer.ways[way][0]

@@ -5,7 +5,7 @@ import re
 import statistics
 
 from peers import PEERS
-from rows import DIRECT, METRICS, OURS
+from rows import DIRECT, FLOOR, METRICS, OURS
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -22,12 +22,17 @@ def _of(results, test, peer, metric, added):
     return out
 
 
+def _ratios(some, theirs):
+    """Of the same rounds. A latency that is no longer than the direct one has none."""
+    return [some[r] / theirs[r] for r in some if theirs.get(r, 0) > 0]
+
+
 def judge(row, results, failed):
     """One row as a dictionary: values, ratio and spread, verdict."""
     ours = _of(results, row.test, OURS, row.metric, row.added)
     out = {"id": row.id, "title": row.title, "unit": METRICS[row.metric][0], "metric": row.metric, "peer": row.peer,
            "must": row.must, "goal": row.goal, "higher": row.higher, "ours": None, "theirs": None, "ratio": None, "spread": None,
-           "verdict": "not measured"}
+           "floor": None, "verdict": "not measured"}
     if ours:
         out["ours"] = statistics.median(ours.values())
     if row.peer is None:
@@ -38,8 +43,10 @@ def judge(row, results, failed):
     if row.peer not in PEERS or not PEERS[row.peer].path() and row.peer != DIRECT:
         return {**out, "verdict": "peer is not here"}
     theirs = _of(results, row.base or row.test, row.peer, row.metric, row.added)
-    # A latency that is no longer than the direct one has no ratio.
-    ratios = [ours[r] / theirs[r] for r in ours if theirs.get(r, 0) > 0]
+    ratios = _ratios(ours, theirs)
+    floors = _ratios(_of(results, row.test, FLOOR, row.metric, row.added), theirs)
+    if floors:
+        out["floor"] = statistics.median(floors)
     if not ratios:
         return out
     out["theirs"] = statistics.median(theirs.values())
@@ -48,14 +55,18 @@ def judge(row, results, failed):
 
 
 def _verdict(out, value):
-    if value is None or out["must"] is None:
-        return out
-
-    def reaches(limit):
-        return value >= limit if out["higher"] else value <= limit
-
-    out["verdict"] = "goal" if reaches(out["goal"]) else "ok" if reaches(out["must"]) else "missed"
+    if value is not None and out["must"] is not None:
+        out["verdict"] = "goal" if _reaches(out, value, "goal") else "ok" if _reaches(out, value, "must") else "missed"
     return out
+
+
+def _reaches(row, value, limit):
+    return value >= row[limit] if row["higher"] else value <= row[limit]
+
+
+def _below_floor(row):
+    """Missed, as nothing in user space could have reached it on this machine."""
+    return row["verdict"] == "missed" and row["floor"] is not None and not _reaches(row, row["floor"], "must")
 
 
 def number(value):
@@ -65,22 +76,21 @@ def number(value):
 
 
 def _cells(row):
-    spread = f"[{row['spread'][0]:.2f}..{row['spread'][1]:.2f}]" if row["spread"] else ""
     digits = 3 if row["must"] and row["must"] < 0.1 else 2
-    if row["spread"]:
-        spread = f"[{row['spread'][0]:.{digits}f}..{row['spread'][1]:.{digits}f}]"
+    spread = f"[{row['spread'][0]:.{digits}f}..{row['spread'][1]:.{digits}f}]" if row["spread"] else ""
     label = "" if row["peer"] is None else PEERS[row["peer"]].label if row["peer"] in PEERS else row["peer"]
     if row["peer"] == OURS:
         label = "itself"
     limits = "" if row["must"] is None else f"{row['must']:.2f} / {row['goal']:.2f}" + (" or more" if row["higher"] else "")
     if row["peer"] is None:
         limits += f" {row['unit']}"
-    ratio = "-" if row["ratio"] is None else f"{row['ratio']:.{digits}f}"
-    return [row["id"], row["title"], label, f"{number(row['ours'])} {row['unit']}", number(row["theirs"]), ratio, spread, limits,
-            row["verdict"]]
+    ratio, floor = ("-" if row[k] is None else f"{row[k]:.{digits}f}" for k in ("ratio", "floor"))
+    verdict = row["verdict"] + (f"; the floor is {floor}" if _below_floor(row) else "")
+    return [row["id"], row["title"], label, f"{number(row['ours'])} {row['unit']}", number(row["theirs"]), ratio, spread, floor, limits,
+            verdict]
 
 
-HEAD = ["row", "what", "against", "ours", "theirs", "ratio", "spread", "must / goal", ""]
+HEAD = ["row", "what", "against", "ours", "theirs", "ratio", "spread", "floor", "must / goal", ""]
 
 
 def table(rows):
@@ -91,12 +101,13 @@ def table(rows):
 
 def summary(rows):
     count = {v: sum(r["verdict"] == v for r in rows) for v in ("goal", "ok", "missed", "errors", "peer is not here", "not measured")}
-    return ", ".join(f"{n} {v}" for v, n in count.items() if n)
+    below = sum(map(_below_floor, rows))
+    return ", ".join(f"{n} {v}" + (f" ({below} below the floor)" if below and v == "missed" else "") for v, n in count.items() if n)
 
 
 # ------------------------------------------------------------------ charts
 
-_COLOURS = {OURS: "#1a7f5a", "envoy": "#8a5fbf", "ztunnel": "#c0662f"}
+_COLOURS = {OURS: "#1a7f5a", "envoy": "#8a5fbf", "ztunnel": "#c0662f", FLOOR: "#d9c77a"}
 _INK, _PAPER, _OTHER = "#333333", "#ffffff", "#9aa5b1"
 
 CHARTS = (  # file, title, metric, tests, is it added latency

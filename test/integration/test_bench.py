@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark suite without running it: what it claims fits what it measures, and its configurations are ours."""
+import dataclasses
 import pathlib
 import re
 import sys
@@ -23,7 +24,8 @@ def test_rows_are_measured():
         assert not row.added or rows.DIRECT in test.peers, row
         assert row.peer is None or row.peer in peers.PEERS, row
     for test in rows.TESTS.values():
-        assert all(test.way in peers.PEERS[p].ways for p in test.peers if p != rows.DIRECT), test
+        assert all(test.of(p).way in peers.PEERS[p].ways for p in test.peers if p != rows.DIRECT), test
+        assert test.floor is None or test.of(rows.FLOOR).way in peers.PEERS[rows.FLOOR].ways, test
 
 
 def test_names_select_rows_and_their_tests():
@@ -46,6 +48,23 @@ def test_a_ratio_is_the_median_of_the_rounds():
     assert report.judge(ROW, results, {})["verdict"] == "ok"
     del results["t"]["direct"][0], results["t"]["direct"][2]
     assert report.judge(ROW, results, {})["verdict"] == "missed"
+
+
+@pytest.mark.parametrize("higher, floor, theirs, below", [
+    (False, 5.0, 8.0, True), (False, 4.0, 8.0, False), (True, 4.0, 8.0, True), (True, 5.0, 8.0, False), (False, None, 8.0, False)])
+def test_what_even_the_floor_misses_is_marked_and_still_missed(higher, floor, theirs, below):
+    row = dataclasses.replace(ROW, higher=higher)
+    values = {"hbone": 6.0 if not higher else 2.0, "direct": theirs} | ({rows.FLOOR: floor} if floor else {})
+    results = {"t": {p: {r: {"p50": v} for r in range(3)} for p, v in values.items()}}
+    out = report.judge(row, results, {})
+    assert out["verdict"] == "missed" and out["floor"] == (floor / theirs if floor else None)
+    text = report.table([out])
+    assert (f"missed; the floor is {floor / theirs:.2f}" in text) if below else text.endswith("missed"), text
+    assert report.summary([out]) == ("1 missed (1 below the floor)" if below else "1 missed")
+    # A limit that is reached needs no excuse.
+    values["hbone"] = 1.0 if not higher else 8.0
+    out = report.judge(row, {"t": {p: {0: {"p50": v}} for p, v in values.items()}}, {})
+    assert out["verdict"] == "goal" and "the floor" not in report.table([out]).splitlines()[1]
 
 
 def test_errors_and_absent_peers_are_no_numbers():

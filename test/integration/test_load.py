@@ -13,6 +13,7 @@ from support import config as c
 from support import net, proc, tunnels
 
 LOAD = str(pathlib.Path(proc.BIN).parents[2] / "test/bench/load/load")
+FLOOR = str(pathlib.Path(proc.BIN).parents[2] / "test/bench/floor")
 MODES = ("download", "upload", "echo", "connect", "stream", "idle")
 BULK = ("download", "upload")
 
@@ -111,6 +112,31 @@ def test_nothing_is_reset(hbone, certs, origin):
         code, r = load(mode, "h2", h.port("hbone"), "--authority", f"127.0.0.1:{origin}", "--streams", 4, *ids(certs))
         check(code, r, mode, 1, 4)
     assert h.stats(r"http2\.[rt]x_reset$") == 0
+
+
+def floor(kind, origin_port, cleanup):
+    """(process, port)"""
+    p = proc.Child([FLOOR, kind, "0", str(origin_port)])
+    cleanup(p.stop)
+    return p, int(p.wait_line(r'"ready":true,"port":(\d+)')[1])
+
+
+@pytest.mark.skipif(not os.path.exists(FLOOR), reason="the floor is not built; bazel build //test/bench:floor")
+@pytest.mark.parametrize("kind, mode, via, options", (
+    *(("passthrough", mode, "sni", ("--sni", "a.example")) for mode in MODES),
+    *(("passthrough", mode, "raw", ()) for mode in MODES),
+    ("streams", "stream", "bare", ()),
+    ("tunnels", "connect", "bare", ()),
+    ("tunnels", "connect", "bare", ("--resume",)),
+))
+def test_the_floor_does_the_work(origin, cleanup, kind, mode, via, options):
+    """Every byte arrives, in bulk too, and no descriptor is left: else it would be no bound of anything."""
+    p, port = floor(kind, origin, cleanup)
+    before = len(os.listdir(f"/proc/{p.process.pid}/fd"))
+    code, r = load(mode, via, port, "--connections", 3, "--pid", p.process.pid, *options)
+    check(code, r, mode, 3)
+    assert r["resumed"] == (r["operations"] if "--resume" in options else 0)
+    proc.until(lambda: len(os.listdir(f"/proc/{p.process.pid}/fd")) == before, "all connections to be closed")
 
 
 def test_honest_bytes_are_payload(hbone, certs, origin):
@@ -218,6 +244,7 @@ def test_what_cannot_be_opened_is_an_error(hbone, certs, origin):
     (["run", "--mode", "sing", "--via", "raw", "--to", "127.0.0.1:1"], "download, upload"),
     (["run", "--mode", "echo", "--via", "pigeon", "--to", "127.0.0.1:1"], "raw, sni"),
     (["run", "--mode", "echo", "--via", "sni", "--to", "127.0.0.1:1"], "--sni"),
+    (["run", "--mode", "echo", "--via", "bare", "--to", "127.0.0.1:1"], "connect and stream"),
     (["run", "--streams", "0"], "from 1"),
     (["run", "--seconds", "long"], "give seconds"),
     (["run", "--colour", "red"], "no option"),

@@ -382,6 +382,7 @@ load_conn_start(struct load_conn *c)
 	switch (run->via) {
 	case LOAD_RAW:
 	case LOAD_SNI:
+	case LOAD_BARE:
 		lane_attach(&c->lanes[0], c->tcp);
 		break;
 	case LOAD_TLS:
