@@ -33,6 +33,7 @@
 #define EVENTS 256
 #define SPLICE (SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
 
+/* From FIRST to ORDERS bytes are read here, later by relay(). */
 enum state {
 	FREE,
 	LISTEN,
@@ -332,7 +333,12 @@ order(int fd)
 static void
 leave(int up)
 {
-	if (recv(up, scratch, sizeof scratch, 0) == 0)
+	ssize_t n;
+
+	do {
+		n = recv(up, scratch, sizeof scratch, 0);
+	} while (n > 0);
+	if (n == 0 || errno != EAGAIN)
 		drop(up);
 }
 
@@ -363,6 +369,19 @@ readable(int fd)
 	}
 }
 
+/* An end that came with the last bytes: no edge tells of it again. */
+static void
+readable_to_the_end(int fd)
+{
+	struct end *e = &ends[fd];
+	enum state before;
+
+	do {
+		before = e->state;
+		readable(fd);
+	} while (e->hup && before >= FIRST && before <= ORDERS && e->state != FREE);
+}
+
 static void
 on_event(const struct epoll_event *ev)
 {
@@ -383,7 +402,7 @@ on_event(const struct epoll_event *ev)
 			relay(e->peer);
 	}
 	if (ev->events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-		readable(fd);
+		readable_to_the_end(fd);
 }
 
 static void
