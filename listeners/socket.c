@@ -243,6 +243,54 @@ listen_all(struct hb_lsock *s, const struct hb_listener *l, const struct hb_ladd
 	return (r);
 }
 
+/*
+ * Somebody else listens there: SO_REUSEPORT lets both, and the kernel shares connections out, which
+ * nobody expects who has started a program twice. A socket without the option finds out.
+ */
+static bool
+taken_by_others(const struct hb_listener *l, const struct hb_laddr *a)
+{
+	bool v6 = a->addr.kind == HB_ADDR_V6, taken = false;
+	struct sockaddr_storage ss;
+	struct hb_list *n;
+	int fd;
+
+	if (!l->reuse_port || a->addr.kind == HB_ADDR_UNIX || a->addr.port == 0)
+		return (false);
+	HB_LIST_FOREACH (n, &socks)
+		if (HB_LIST_ENTRY(n, struct hb_lsock, node)->bound.port == a->addr.port)
+			return (false); /* it may be ours */
+	fd = socket(v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return (false);
+	if (set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", "", NULL) == 0 &&
+		(!v6 ||
+			set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, !a->v4_too, "IPV6_V6ONLY", "",
+				NULL) == 0))
+		taken = bind(fd, (const struct sockaddr *)&ss,
+				hb_addr_to_sockaddr(&a->addr, &ss)) != 0 &&
+			errno == EADDRINUSE;
+	(void)close(fd);
+	return (taken);
+}
+
+static int
+open_new(struct hb_lsock *s, const struct hb_listener *l, const struct hb_laddr *a,
+	struct hb_err *reterr)
+{
+	bool shared = taken_by_others(l, a);
+	int r = open_all(s, l, a, reterr);
+	char text[HB_ADDR_TEXT_MAX];
+
+	(void)hb_addr_format(&a->addr, text, sizeof text);
+	if (r == 0 && shared)
+		HB_LOG(LISTENER, WARN, "another process listens on this address too",
+			"listener=%s address=%s effect=\"connections are shared out between both\" "
+			"cure=\"stop one of them; enable_reuse_port: false refuses to start\"",
+			l->name, text);
+	return (r);
+}
+
 /* ------------------------------------------------------------------ life */
 
 static struct hb_lsock *
@@ -276,7 +324,7 @@ hb_lsock_get(const struct hb_listener *l, const struct hb_laddr *a, struct hb_ls
 		s->refs = 1;
 		s->key = hb_strdup(a->key);
 		hb_list_init(&s->node);
-		r = open_all(s, l, a, reterr);
+		r = open_new(s, l, a, reterr);
 		hb_list_add_tail(&socks, &s->node);
 	}
 	if (r == 0)

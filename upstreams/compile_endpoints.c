@@ -58,6 +58,7 @@ internal_address(struct hb_cfg *cfg, const AddressMsg *a, bool dns, struct hb_ad
 	if (name == NULL || *name == '\0')
 		return (hb_cfg_error(cfg, a->envoy_internal_address, "server_listener_name", -1,
 			"must not be empty"));
+	hb_cfg_refers(cfg, a->envoy_internal_address, "server_listener_name", "listener", name);
 	ret->kind = HB_ADDR_INTERNAL;
 	ret->u.name = hb_strdup(name);
 	return (0);

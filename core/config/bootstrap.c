@@ -2,6 +2,7 @@
 /* A whole configuration file against what is live. */
 #include <stdio.h>
 #include <stdlib.h>
+#include "core/config/cfg_priv.h"
 #include "core/config/resource_priv.h"
 #include "envoy/config/bootstrap/v3/bootstrap.pb-c.h"
 
@@ -159,6 +160,39 @@ planned(const struct plan *p, const struct hb_resource_kind *kind, const char *n
 	return (ret);
 }
 
+/* The nearest name of a resource of the kind; NULL = none is near. */
+static const char *
+nearest(const struct plan *p, const char *kind, const char *name)
+{
+	const char **names = hb_calloc(p->n + 1, sizeof *names), *ret;
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n; i++)
+		if (strcmp(p->v[i].kind->name, kind) == 0)
+			names[n++] = p->v[i].name;
+	ret = hb_err_nearest(name, names);
+	hb_free(names);
+	return (ret);
+}
+
+/* No error: what is missing may be meant to come later, and its connections end with a reason. */
+static void
+check_references(const struct plan *p)
+{
+	for (const struct hb_cfg__ref *r = p->cfg->refs; r != NULL; r = r->next) {
+		char *key = hb_asprintf("%s/%s", r->kind, r->name);
+		const char *near;
+
+		if (hb_map_get(p->names, hb_str(key)) == NULL) {
+			near = nearest(p, r->kind, r->name);
+			hb_cfg_warn(p->cfg, r->msg, r->field, -1, "there is no %s \"%s\"%s%s%s",
+				r->kind, r->name, near == NULL ? "" : "; did you mean \"",
+				near == NULL ? "" : near, near == NULL ? "" : "\"?");
+		}
+		hb_free(key);
+	}
+}
+
 static void
 remove_vanished(const struct plan *p, const struct hb_resource_kind *kind)
 {
@@ -238,6 +272,7 @@ hb_bootstrap_apply(
 	}
 	check_names(&p);
 	compile_all(&p, dry_run);
+	check_references(&p);
 	/* When some may be refused alone, publishing finds out who comes second. */
 	if (dry_run || all_or_nothing)
 		check_clashes(&p);

@@ -189,3 +189,21 @@ hb_cfg__src_add(struct hb_cfg *cfg, const ProtobufCMessage *msg, const struct hb
 	cfg->n_src++;
 	return (s);
 }
+
+void
+hb_cfg_refers(
+	struct hb_cfg *cfg, const void *msg, const char *field, const char *kind, const char *name)
+{
+	struct hb_cfg__ref *r;
+
+	HB_CHECK(cfg, HB_CFG_MAGIC);
+	if (*name == '\0' || hb_cfg__src_get(cfg, msg) == NULL)
+		return;
+	r = hb_cfg__alloc(cfg, sizeof *r);
+	*r = (struct hb_cfg__ref){ NULL, msg, field, kind,
+		hb_cfg__copy(cfg, name, strlen(name)).p };
+	if (cfg->refs_tail == NULL)
+		cfg->refs_tail = &cfg->refs;
+	*cfg->refs_tail = r;
+	cfg->refs_tail = &r->next;
+}

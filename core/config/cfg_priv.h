@@ -72,6 +72,15 @@ struct hb_cfg__src {
 
 struct hb_cfg__block;
 
+/* A field that names a resource; in the document's arena. */
+struct hb_cfg__ref {
+	struct hb_cfg__ref *next;
+	const void *msg;
+	const char *field; /* lives for ever */
+	const char *kind;  /* lives for ever */
+	const char *name;  /* in the arena   */
+};
+
 struct hb_cfg {
 	unsigned magic;
 	char    *name;
@@ -85,6 +94,7 @@ struct hb_cfg {
 	size_t   n_src, cap_src;
 	ProtobufCMessage **owned;        /* roots and contents of Any                         */
 	size_t   n_owned, cap_owned;
+	struct hb_cfg__ref *refs, **refs_tail; /* as they were told; tail NULL = none yet     */
 };
 
 /* Zeroed memory that lives as long as the document. */

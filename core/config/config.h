@@ -96,6 +96,13 @@ void hb_cfg_note(struct hb_cfg *, const void *msg, const char *field, int index,
     const char *fmt, ...) HB_PRINTF(5, 6);
 
 /*
+ * The field names a resource, of kind "cluster" or "listener": hb_bootstrap_apply warns when its
+ * document has none of that name. Of a message that is not of this document nothing is remembered.
+ */
+void hb_cfg_refers(struct hb_cfg *, const void *msg, const char *field, const char *kind,
+    const char *name);
+
+/*
  * Opens a google.protobuf.Any (udpa/xds TypedStruct inside is unwrapped): the decoded message,
  * owned by cfg, or NULL after reporting the error. `any` NULL, an empty or an unknown type URL
  * are errors that say what is missing.

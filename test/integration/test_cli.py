@@ -96,6 +96,32 @@ def test_admin_addresses_are_checked(file, admin, where, what):
     assert code == 2 and where in err and what in err, err
 
 
+def test_names_that_nobody_has_are_warned_of(file):
+    hbone = c.typed("hbone", "hbone.filters.network.hbone_server.HboneServer", stat_prefix="h", listener="outr")
+    routes = [{"match": {"connect_matcher": {}}, "route": {"cluster": "on", "upgrade_configs": [
+        {"upgrade_type": "CONNECT", "connect_config": {}}]}}]
+    hcm = c.typed("hcm", "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", stat_prefix="m",
+                  http_filters=[c.typed("router", "envoy.extensions.filters.http.router.v3.Router")],
+                  route_config={"virtual_hosts": [{"name": "v", "domains": ["*"], "routes": routes}]})
+    weighted = c.typed("tcp", "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy", stat_prefix="w",
+                       weighted_clusters={"clusters": [{"name": "one", "weight": 1}, {"name": "tow", "weight": 1}]})
+    sni = c.typed("sni", "hbone.filters.network.sni_router.SniRouter", default_cluster="none",
+                  routes=[{"server_names": ["a.example"], "cluster": "onne"}])
+    inner = {"endpoint": {"address": {"envoy_internal_address": {"server_listener_name": "outer1", "endpoint_id": "x"}}}}
+    clusters = [c.cluster("one", 1), {"name": "two", "connect_timeout": "1s", "load_assignment": {
+        "cluster_name": "two", "endpoints": [{"lb_endpoints": [inner]}]}}]
+    chains = [[hbone], [hcm], [weighted], [sni, c.tcp_proxy("two")]]
+    listeners = [c.listener(f"l{i}", [{"filters": chain}], port=1 + i) for i, chain in enumerate(chains)]
+    listeners.append({"name": "outer", "internal_listener": {}, "filter_chains": [{"filters": [c.tcp_proxy("one")]}]})
+    code, _, err = run("validate", "-c", file(c.bootstrap(listeners, clusters)))
+    assert code == 0, err
+    for text in ('listener: there is no listener "outr"; did you mean "outer"?', 'there is no cluster "on"; did you mean "one"?',
+                 'clusters[1].name: there is no cluster "tow"; did you mean "two"?', 'there is no cluster "onne"; did you mean "one"?',
+                 'default_cluster: there is no cluster "none"', 'server_listener_name: there is no listener "outer1"; did you mean "outer"?'):
+        assert text in err, err
+    assert err.count("there is no") == 6 and "warning: " in err
+
+
 def test_common_slips_of_yaml_get_a_hint(file):
     assert "spaces, not with a tab" in run("validate", "-c", file("node:\n\tid: a\n"))[2]
     assert '"@type"' in run("validate", "-c", file("node: {@type: a}\n"))[2]

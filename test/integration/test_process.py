@@ -116,6 +116,16 @@ def test_an_address_in_use_is_an_error_of_the_configuration(hbone, echo_server, 
     assert str(echo_server.port) in h.output() and "in use" in h.output()
 
 
+def test_a_program_that_was_started_twice_says_so(hbone, echo_server):
+    """SO_REUSEPORT lets both listen; each would get a share of the connections."""
+    first = hbone(plain(echo_server.port))
+    second = hbone(plain(echo_server.port, listen=first.port("plain")))
+    second.wait_line("warn.*another process listens on this address too.* listener=plain ")
+    assert "another process" not in first.output()
+    assert first.reload(plain(echo_server.port, listen=first.port("plain")))
+    assert "another process" not in first.output()
+
+
 def test_connection_limits_close_and_count(hbone, echo_server):
     options = {"typed_filter_metadata": {"hbone.listener": {"@type": c.TYPE + "hbone.config.ListenerOptions",
                                                             "max_connections": 2}}}

@@ -331,6 +331,7 @@ compile_chains(struct hb_cfg *cfg, const msg_server *m, struct hbone_server_conf
 	if (c->set != NULL)
 		c->set->for_streams = true;
 	c->listener = hb_strdup(m->listener);
+	hb_cfg_refers(cfg, m, "listener", "listener", m->listener);
 }
 
 static void

@@ -133,6 +133,7 @@ chain_of(struct hb_cfg *cfg, const msg_action *m, const char *where,
 		w[i].name = from->name;
 		w[i].weight = hb_cfg_u32(cfg, from, "weight", from->weight, 1, UINT32_MAX, 1);
 		list[i] = &w[i];
+		hb_cfg_refers(cfg, from, "name", "cluster", from->name);
 	}
 	weighted.n_clusters = n;
 	weighted.clusters = list;
@@ -143,6 +144,7 @@ chain_of(struct hb_cfg *cfg, const msg_action *m, const char *where,
 		proxy.weighted_clusters = &weighted;
 	else
 		proxy.cluster = m->cluster;
+	hb_cfg_refers(cfg, m, "cluster", "cluster", proxy.cluster);
 	c = make_chain(cfg, m, &proxy, where);
 	hb_free(w);
 	hb_free(list);

@@ -66,6 +66,7 @@ compile_route(struct hb_cfg *cfg, const msg_route *m, struct sni_routes *routes)
 
 	if (*m->cluster == '\0')
 		(void)hb_cfg_error(cfg, m, "cluster", -1, "must not be empty");
+	hb_cfg_refers(cfg, m, "cluster", "cluster", m->cluster);
 	if (m->n_server_names == 0)
 		(void)hb_cfg_error(
 			cfg, m, "server_names", -1, "is empty: name one server at least");
@@ -102,6 +103,7 @@ sni_router_compile(struct hb_cfg *cfg, const ProtobufCMessage *msg, const void *
 	c->routes = sni_routes_new();
 	c->dflt = hb_strdup(m->default_cluster);
 	c->alert = m->alert_unrecognized_name;
+	hb_cfg_refers(cfg, m, "default_cluster", "cluster", m->default_cluster);
 	for (size_t i = 0; i < m->n_routes; i++)
 		compile_route(cfg, m->routes[i], c->routes);
 	if (m->istio != NULL)

@@ -38,6 +38,7 @@ compile_weighted(struct hb_cfg *cfg, const msg_weighted *m, struct tcp_proxy_con
 			(void)hb_cfg_error(cfg, m->clusters[i], "weight", -1,
 				"must be at least 1; to take a cluster out, remove its entry");
 		add_cluster(c, m->clusters[i]->name, m->clusters[i]->weight);
+		hb_cfg_refers(cfg, m->clusters[i], "name", "cluster", m->clusters[i]->name);
 	}
 }
 
@@ -50,6 +51,7 @@ compile_clusters(struct hb_cfg *cfg, const msg_proxy *m, struct tcp_proxy_conf *
 			(void)hb_cfg_error(cfg, m, "cluster", -1, "must not be empty");
 		c->cluster = hb_calloc(1, sizeof *c->cluster);
 		add_cluster(c, m->cluster, 1);
+		hb_cfg_refers(cfg, m, "cluster", "cluster", m->cluster);
 		return;
 	case ENVOY__EXTENSIONS__FILTERS__NETWORK__TCP_PROXY__V3__TCP_PROXY__CLUSTER_SPECIFIER_WEIGHTED_CLUSTERS:
 		compile_weighted(cfg, m->weighted_clusters, c);
