@@ -4,11 +4,12 @@
 #include "core/admin/admin.h"
 #include "core/base/log.h"
 #include "envoy/admin/v3/listeners.pb-c.h"
+#include "core/filter/dial.h"
 #include "listeners/listener_priv.h"
+#include "listeners/rows.h"
 
 #define LIMIT_DEFAULT 1000u
 #define LIMIT_MAX     1000000u
-#define FIELD_MAX     64 /* characters of one cell of the table */
 
 /* ------------------------------------------------------------------ /listeners */
 
@@ -193,28 +194,19 @@ static const struct hb_admin_endpoint ep_drain = { "/drain_listeners",
 
 /* ------------------------------------------------------------------ /connections, /tunnels */
 
-enum row_style { ROW_TABLE, ROW_JSON, ROW_LOG };
-
 struct query {
 	unsigned magic;
 #define QUERY_MAGIC 0x4a7be1d9
 	struct hb_admin_request *rq; /* NULL: for hb_listeners_describe */
 	void (*done)(void *arg, struct hb_text *);
 	void *arg;
-	enum row_style style;
+	enum hb_row_style style;
 	bool tunnels; /* streams of tunnel servers alone */
 	uint64_t limit, close_id;
-	char *listener, *chain, *cluster, *peer, *sni, *authority; /* owned; NULL = any */
+	/* Owned; NULL = any. */
+	char *listener, *chain, *cluster, *peer, *sni, *authority, *direction;
 	size_t n;
 	struct hb_listener **l; /* owned array: whose pre-connections are shown */
-};
-
-struct row {
-	uint64_t id, age_ms, received, sent;
-	const char *state, *listener, *chain;
-	const struct hb_facts *facts;
-	struct hb_str cluster, principal;
-	struct hb_addr endpoint;
 };
 
 /* One worker's part of an answer. */
@@ -234,6 +226,7 @@ query_free(struct query *q)
 	hb_free(q->peer);
 	hb_free(q->sni);
 	hb_free(q->authority);
+	hb_free(q->direction);
 	hb_free(q->l);
 	HB_DEL(q);
 }
@@ -245,148 +238,71 @@ is_wanted(const char *want, struct hb_str have)
 }
 
 static bool
-row_matches(const struct query *q, const struct row *r)
+row_matches(const struct query *q, const struct hb_row *r)
 {
 	char ip[HB_ADDR_TEXT_MAX], full[HB_ADDR_TEXT_MAX];
 
 	if (!is_wanted(q->listener, hb_str(r->listener)) ||
 		!is_wanted(q->chain, hb_str(r->chain)) || !is_wanted(q->cluster, r->cluster) ||
 		!is_wanted(q->sni, hb_facts_hello(r->facts)->sni) ||
-		!is_wanted(q->authority, r->facts->authority))
+		!is_wanted(q->authority, r->authority) ||
+		(q->direction != NULL && !is_wanted(q->direction, hb_str(r->direction)) &&
+			!(r->outer && is_wanted(q->direction, HB_STR("out")))))
 		return (false);
 	if (q->peer == NULL)
 		return (true);
-	(void)hb_addr_format_ip(&r->facts->remote, ip, sizeof ip);
-	(void)hb_addr_format(&r->facts->remote, full, sizeof full);
+	(void)hb_addr_format_ip(&r->peer, ip, sizeof ip);
+	(void)hb_addr_format(&r->peer, full, sizeof full);
 	return (is_wanted(q->peer, hb_str(ip)) || is_wanted(q->peer, hb_str(full)) ||
 		is_wanted(q->peer, r->principal));
 }
 
 static void
-json_field(struct hb_text *t, const char *key, struct hb_str value)
+add_row(struct part *p, const struct hb_row *r)
 {
-	hb_text_printf(t, ",\"%s\":", key);
-	hb_text_json(t, value.p, value.len);
-}
-
-static void
-row_json(struct hb_text *t, const struct row *r, const char *peer, const char *endpoint)
-{
-	hb_text_printf(t, "{\"id\":%llu", (unsigned long long)r->id);
-	json_field(t, "state", hb_str(r->state));
-	json_field(t, "peer", hb_str(peer));
-	json_field(t, "sni", hb_facts_hello(r->facts)->sni);
-	json_field(t, "principal", r->principal);
-	json_field(t, "authority", r->facts->authority);
-	json_field(t, "listener", hb_str(r->listener));
-	json_field(t, "chain", hb_str(r->chain));
-	json_field(t, "cluster", r->cluster);
-	json_field(t, "endpoint", hb_str(endpoint));
-	hb_text_printf(t, ",\"received\":%llu,\"sent\":%llu,\"age_ms\":%llu}\n",
-		(unsigned long long)r->received, (unsigned long long)r->sent,
-		(unsigned long long)r->age_ms);
-}
-
-/* Names come from peers and from files: blanks and line ends would break the table. */
-static void
-cell(struct hb_text *t, int width, struct hb_str s)
-{
-	char z[FIELD_MAX + 1];
-	size_t n = HB_MIN(s.len, (size_t)FIELD_MAX);
-
-	for (size_t i = 0; i < n; i++)
-		z[i] = s.p[i] > ' ' && s.p[i] < 0x7f ? s.p[i] : '?';
-	z[n] = '\0';
-	hb_text_printf(t, "%-*s ", width, n == 0 ? "-" : z);
-}
-
-static void
-row_table(struct hb_text *t, const struct row *r, const char *peer, const char *endpoint)
-{
-	hb_text_printf(t, "%-15llu %-10s ", (unsigned long long)r->id, r->state);
-	cell(t, 21, hb_str(peer));
-	cell(t, 32, hb_facts_hello(r->facts)->sni);
-	cell(t, 20, hb_str(r->listener));
-	cell(t, 20, hb_str(r->chain));
-	cell(t, 24, r->cluster);
-	cell(t, 21, hb_str(endpoint));
-	hb_text_printf(t, "%12llu %12llu %8llu\n", (unsigned long long)r->received,
-		(unsigned long long)r->sent, (unsigned long long)(r->age_ms / 1000));
-}
-
-/* Of tunnels: who, and where to. */
-static void
-row_tunnel(struct hb_text *t, const struct row *r, const char *peer, const char *endpoint)
-{
-	hb_text_printf(t, "%-15llu %-10s ", (unsigned long long)r->id, r->state);
-	cell(t, 21, hb_str(peer));
-	cell(t, 48, r->principal);
-	cell(t, 32, r->facts->authority);
-	cell(t, 16, hb_str(r->listener));
-	cell(t, 16, hb_str(r->chain));
-	cell(t, 20, r->cluster);
-	cell(t, 21, hb_str(endpoint));
-	hb_text_printf(t, "%12llu %12llu %8llu\n", (unsigned long long)r->received,
-		(unsigned long long)r->sent, (unsigned long long)(r->age_ms / 1000));
-}
-
-static const char tunnels_head[] =
-	"ID              STATE      PEER                  PRINCIPAL                                      "
-	"  AUTHORITY                        SERVER           CHAIN            CLUSTER              "
-	"ENDPOINT                  RECEIVED         SENT    AGE_S\n";
-static const char table_head[] =
-	"ID              STATE      PEER                  SNI                              LISTENER"
-	"             CHAIN                CLUSTER                  ENDPOINT                  RECEIVED"
-	"         SENT   AGE_S\n";
-
-static void
-log_pair(struct hb_text *t, const char *key, struct hb_str value)
-{
-	hb_text_printf(t, " %s=", key);
-	cell(t, 0, value);
-	t->len--;
-}
-
-static void
-row_log(struct hb_text *t, const struct row *r, const char *peer, const char *endpoint)
-{
-	hb_text_printf(t, "id=%llu state=%s", (unsigned long long)r->id, r->state);
-	log_pair(t, "peer", hb_str(peer));
-	log_pair(t, "sni", hb_facts_hello(r->facts)->sni);
-	log_pair(t, "listener", hb_str(r->listener));
-	log_pair(t, "chain", hb_str(r->chain));
-	log_pair(t, "cluster", r->cluster);
-	log_pair(t, "endpoint", hb_str(endpoint));
-	hb_text_printf(t, " received=%llu sent=%llu age_s=%llu\n", (unsigned long long)r->received,
-		(unsigned long long)r->sent, (unsigned long long)(r->age_ms / 1000));
-}
-
-static void
-add_row(struct part *p, const struct row *r)
-{
-	char peer[HB_ADDR_TEXT_MAX], endpoint[HB_ADDR_TEXT_MAX];
-
 	if (p->n >= p->q->limit || !row_matches(p->q, r))
 		return;
 	p->n++;
-	(void)hb_addr_format(&r->facts->remote, peer, sizeof peer);
-	endpoint[0] = '\0';
-	if (r->endpoint.kind != HB_ADDR_NONE)
-		(void)hb_addr_format(&r->endpoint, endpoint, sizeof endpoint);
-	switch (p->q->style) {
-	case ROW_TABLE:
-		if (p->q->tunnels)
-			row_tunnel(p->out, r, peer, endpoint);
-		else
-			row_table(p->out, r, peer, endpoint);
-		break;
-	case ROW_JSON:
-		row_json(p->out, r, peer, endpoint);
-		break;
-	case ROW_LOG:
-		row_log(p->out, r, peer, endpoint);
-		break;
-	}
+	hb_row_add(p->out, r, p->q->style, p->q->tunnels);
+}
+
+/* A tunnel that the connection of `row` goes through. */
+struct tunnel_arg {
+	struct part *part;
+	const struct hb_row *row;
+};
+
+static void
+add_tunnel(void *arg, const struct hb_tunnel_view *v)
+{
+	const struct tunnel_arg *a = arg;
+	struct hb_row r = *a->row;
+
+	r.direction = v->outer ? "outer" : "out";
+	r.outer = v->outer;
+	r.state = v->state;
+	r.peer = r.endpoint = v->endpoint;
+	r.principal = v->peer;
+	r.authority = v->authority;
+	r.cluster = v->cluster;
+	r.received = v->bytes_in;
+	r.sent = v->bytes_out;
+	r.age_ms = v->age_ms;
+	add_row(a->part, &r);
+}
+
+static void
+add_tunnels(struct part *p, struct hb_conn *c, const struct hb_row *r)
+{
+	struct tunnel_arg a = { p, r };
+	struct hb_text asked = { 0 };
+	struct hb_transport *up = hb_conn_upstream(c, &asked);
+
+	if (r->authority.len > 0)
+		add_row(p, r);
+	if (up != NULL)
+		hb_dial_tunnels(up, r->facts, hb_strn(asked.p, asked.len), add_tunnel, &a);
+	hb_text_fini(&asked);
 }
 
 static bool
@@ -395,27 +311,31 @@ add_conn(void *arg, struct hb_conn *c)
 	struct part *p = arg;
 	const struct hb_facts *identity;
 	struct hb_conn_view v;
-	struct row r;
+	struct hb_row r;
 
 	hb_conn_view(c, &v);
-	if (p->q->tunnels && v.facts->authority.len == 0)
-		return (true);
 	identity = hb_facts_identity(v.facts);
-	r = (struct row){ .id = v.id,
+	r = (struct hb_row){ .id = v.id,
 		.age_ms = v.age_ms,
 		.received = v.bytes_in,
 		.sent = v.bytes_out,
+		.direction = "in",
 		.state = v.state,
 		.listener = v.listener,
 		.chain = v.chain,
 		.facts = v.facts,
+		.peer = v.facts->remote,
+		.authority = v.facts->authority,
 		.cluster = HB_STR(""),
 		.principal = identity == NULL ? HB_STR("") : hb_facts_tls(identity)->principal };
 	if (v.upstream != NULL) {
 		r.cluster = v.upstream->cluster;
 		r.endpoint = v.upstream->endpoint;
 	}
-	add_row(p, &r);
+	if (p->q->tunnels)
+		add_tunnels(p, c, &r);
+	else
+		add_row(p, &r);
 	return (p->n < p->q->limit);
 }
 
@@ -423,12 +343,15 @@ static void
 add_pre(void *arg, const struct hb_facts *f, uint64_t age_ms, size_t bytes)
 {
 	struct part *p = arg;
-	struct row r = { .age_ms = age_ms,
+	struct hb_row r = { .age_ms = age_ms,
 		.received = bytes,
+		.direction = "in",
 		.state = "inspecting",
 		.listener = p->listener,
 		.chain = "",
 		.facts = f,
+		.peer = f->remote,
+		.authority = HB_STR(""),
 		.cluster = HB_STR(""),
 		.principal = HB_STR("") };
 
@@ -507,11 +430,10 @@ gathered(void *arg, struct hb_text *rows)
 
 	if (q->rq == NULL) {
 		q->done(q->arg, rows);
-	} else if (q->style == ROW_JSON) {
+	} else if (q->style == HB_ROW_JSON) {
 		reply_json(q, rows, n, more);
 	} else {
-		hb_text_addz(&t, q->tunnels ? tunnels_head : table_head);
-		hb_text_add(&t, rows->p, rows->len);
+		hb_rows_table(&t, rows, q->tunnels);
 		if (more)
 			hb_text_printf(
 				&t, "… only %llu are shown: see limit=\n", (unsigned long long)n);
@@ -534,7 +456,7 @@ hb_listeners_describe(unsigned max, void (*done)(void *arg, struct hb_text *), v
 	struct query *q;
 
 	HB_NEW(q, QUERY_MAGIC);
-	q->style = ROW_LOG;
+	q->style = HB_ROW_LOG;
 	q->limit = max;
 	q->done = done;
 	q->arg = arg;
@@ -597,13 +519,14 @@ list(struct hb_admin_request *rq, bool tunnels)
 	} else if (id.p != NULL) {
 		hb_admin_gather(close_gather, close_gathered, q);
 	} else {
-		q->style = is_json(rq) ? ROW_JSON : ROW_TABLE;
+		q->style = is_json(rq) ? HB_ROW_JSON : HB_ROW_TABLE;
 		q->listener = copy_param(rq, "listener");
 		q->chain = copy_param(rq, "chain");
 		q->cluster = copy_param(rq, "cluster");
 		q->peer = copy_param(rq, "peer");
 		q->sni = copy_param(rq, "sni");
 		q->authority = copy_param(rq, "authority");
+		q->direction = copy_param(rq, "direction");
 		start_query(q);
 	}
 }
@@ -627,8 +550,9 @@ static const struct hb_admin_endpoint ep_connections = { "/connections",
 	0, admin_connections };
 
 static const struct hb_admin_endpoint ep_tunnels = { "/tunnels",
-	"open tunnel streams: peer, identity, authority, chain, endpoint, bytes, age, state",
-	"authority=, listener=, chain=, cluster=, peer=IP|IP:PORT|ID, limit=1000, format=json; POST with "
+	"open tunnel streams that end here and that we opened: direction, peer, identity, authority, chain, "
+	"endpoint, bytes, age, state",
+	"direction=in|out|outer, authority=, listener=, chain=, cluster=, peer=IP|IP:PORT|ID, limit=1000, format=json; POST with "
 	"close=ID closes one",
 	0, admin_tunnels };
 

@@ -150,6 +150,14 @@ cell_index(const struct hb_endpoint *e, const struct hb_worker *w)
 	return (i);
 }
 
+bool
+hb_endpoint_has_cell(
+	const struct hb_endpoint *e, const struct hb_worker *w, const struct hb_ep_cell *c)
+{
+	HB_CHECK(e, HB_ENDPOINT_MAGIC);
+	return (atomic_load_explicit(&e->cell[cell_index(e, w)], memory_order_relaxed) == c);
+}
+
 struct hb_ep_cell *
 hb_endpoint_cell(const struct hb_endpoint *e, const struct hb_worker *w)
 {

@@ -95,6 +95,8 @@ hb_endpoint_health(const struct hb_endpoint *e)
 
 /* The calling worker's cell, made on first use, with one reference for the caller. */
 struct hb_ep_cell *hb_endpoint_cell(const struct hb_endpoint *, const struct hb_worker *);
+/* On the cell's worker. */
+bool hb_endpoint_has_cell(const struct hb_endpoint *, const struct hb_worker *, const struct hb_ep_cell *);
 void hb_ep_cell_unref(struct hb_ep_cell **);
 /* On its worker: one reference more; returns its argument. */
 static inline struct hb_ep_cell *

@@ -329,6 +329,15 @@ hb_hbone_tunnels(const struct hb_hbone_conf *c)
 	return (&c->tunnels);
 }
 
+const struct hb_hbone_conf *
+hb_hbone_with(const struct hb_tunnels_conf *t)
+{
+	const struct hb_hbone_conf *c = HB_CONTAINER((uintptr_t)t, const struct hb_hbone_conf, tunnels);
+
+	HB_CHECK(c, HBONE_CONF_MAGIC);
+	return (c);
+}
+
 const struct hb_transport_socket *
 hb_hbone_socket(const struct hb_hbone_conf *c)
 {
@@ -465,19 +474,40 @@ make_authority(const struct hb_hbone_conf *c, const struct hb_hbone_subject *s,
 	return (authority_fits(&r->tunnel, parsed, why));
 }
 
-bool
-hb_hbone_request_make(const struct hb_hbone_conf *c, const struct hb_hbone_subject *s,
-	struct hb_hbone_request *r, struct hb_text *why)
+/* What format strings see. */
+static struct hb_log_entry
+entry_of(const struct hb_hbone_subject *s)
 {
 	static const struct hb_facts nothing;
-	struct hb_header_list l = { .arena = &r->arena, .cap = c->headers_max };
-	struct hb_authority parsed;
-	struct hb_log_entry e = {
+
+	return ((struct hb_log_entry){
 		.facts = s->facts == NULL ? &nothing : s->facts,
 		.cluster = hb_str(s->cluster->name),
 		.upstream_host_name = hb_str(s->host),
 		.upstream_remote = s->addr,
-	};
+	});
+}
+
+bool
+hb_hbone_request_authority(const struct hb_hbone_conf *c, const struct hb_hbone_subject *s,
+	struct hb_hbone_request *r)
+{
+	struct hb_log_entry e = entry_of(s);
+	struct hb_authority parsed;
+	struct hb_text why = { 0 };
+	bool fits = make_authority(c, s, &e, r, &parsed, &why);
+
+	hb_text_fini(&why);
+	return (fits);
+}
+
+bool
+hb_hbone_request_make(const struct hb_hbone_conf *c, const struct hb_hbone_subject *s,
+	struct hb_hbone_request *r, struct hb_text *why)
+{
+	struct hb_header_list l = { .arena = &r->arena, .cap = c->headers_max };
+	struct hb_log_entry e = entry_of(s);
+	struct hb_authority parsed;
 
 	HB_CHECK(c, HBONE_CONF_MAGIC);
 	r->tunnel.post = c->post;

@@ -40,6 +40,8 @@ struct hb_hbone_conf;
 /* The conf of a transport socket; NULL = it is another one. */
 const struct hb_hbone_conf *hb_hbone_of(const struct hb_transport_socket *);
 const struct hb_tunnels_conf *hb_hbone_tunnels(const struct hb_hbone_conf *);
+/* The inverse, of what that has answered. */
+const struct hb_hbone_conf *hb_hbone_with(const struct hb_tunnels_conf *);
 const struct hb_transport_socket *hb_hbone_socket(const struct hb_hbone_conf *);
 const struct hb_hbone_conf *hb_hbone_through(const struct hb_hbone_conf *);
 /* The peer's addresses: those of the endpoint, with the port of the tunnel. Fresh memory. */
@@ -62,6 +64,9 @@ struct hb_hbone_request {
 /* False: the authority is not fit for a request, *why is for people. */
 bool hb_hbone_request_make(const struct hb_hbone_conf *, const struct hb_hbone_subject *,
     struct hb_hbone_request *, struct hb_text *why);
+/* Only its authority; false when that is not fit. */
+bool hb_hbone_request_authority(const struct hb_hbone_conf *, const struct hb_hbone_subject *,
+    struct hb_hbone_request *);
 void hb_hbone_request_fini(struct hb_hbone_request *);
 /* The same for requests of others. */
 bool hb_tunnel_check(const struct hb_tunnel *, struct hb_text *why);

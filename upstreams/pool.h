@@ -61,6 +61,18 @@ struct hb_pool_rq *hb_pool_open(const struct hb_pool_request *);
 /* done will not be called. Nulls *rq. */
 void hb_pool_cancel(struct hb_pool_rq **rq);
 
+/* Of a stream that hb_pool_open has made; borrowed for the turn. */
+struct hb_pool_place {
+	struct hb_cluster *cluster;
+	const struct hb_tunnels_conf *conf;
+	const struct hb_ep_cell *cell; /* NULL = not answered yet    */
+	const char *host;
+	struct hb_str peer;            /* name in the peer's certificate; "" */
+	struct hb_addr addr;           /* of the peer                */
+};
+/* False: it is another transport. */
+bool hb_pool_place_of(const struct hb_transport *, struct hb_pool_place *ret);
+
 /* The cluster is gone: connections end with their last stream. */
 void hb_pool_drain(struct hb_cluster_w *);
 /* The process ends: connections end, those without streams by GOAWAY and close_notify. */

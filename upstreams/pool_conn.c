@@ -230,6 +230,26 @@ hb_pool__stream_watch(struct pool_conn *c, struct hb_transport *t)
 	return (s);
 }
 
+bool
+hb_pool_place_of(const struct hb_transport *t, struct hb_pool_place *ret)
+{
+	const struct pool_stream *s;
+
+	if (t->watch == NULL || t->watch->gone != stream_gone)
+		return (false);
+	s = HB_CONTAINER(t->watch, const struct pool_stream, watch);
+	HB_CHECK(s, POOL_STREAM_MAGIC);
+	*ret = (struct hb_pool_place){
+		.cluster = s->conn->w->cluster,
+		.conf = s->conn->conf,
+		.cell = s->cell,
+		.host = s->conn->host,
+		.peer = hb_str(s->conn->peer_name == NULL ? "" : s->conn->peer_name),
+		.addr = s->conn->addr,
+	};
+	return (true);
+}
+
 void
 hb_pool__stream_won(struct hb_transport *t, struct hb_ep_cell *cell)
 {

@@ -8,6 +8,7 @@
 #include "upstreams/hbone.h"
 #include "upstreams/internal.h"
 #include "upstreams/show.h"
+#include "upstreams/tunnels.h"
 #include "upstreams/upstreams.h"
 
 HB_STAT_FAMILY(hb_cluster_manager_family, "cluster_manager", "envoy_cluster_manager", NULL,
@@ -209,6 +210,7 @@ static const struct hb_dial_ops dial_ops = {
 	.cancel = hb_dial__cancel,
 	.exists = exists,
 	.explain = hb_upstreams_explain,
+	.tunnels = hb_upstreams_tunnels,
 };
 
 int

@@ -143,6 +143,8 @@ struct hb_conn_view {
 	bool inbound;                            /* of the owner                       */
 };
 void hb_conn_view(const struct hb_conn *, struct hb_conn_view *ret);
+/* See the slot `upstream` of struct hb_filter_type; for hb_dial_tunnels. */
+struct hb_transport *hb_conn_upstream(struct hb_conn *, struct hb_text *authority);
 /* All connections of this worker. fn may close the one it gets. Stops when fn returns false. */
 void hb_conn_foreach(struct hb_worker *, bool (*fn)(void *arg, struct hb_conn *), void *arg);
 uint64_t hb_conn_count(const struct hb_worker *);

@@ -84,6 +84,18 @@ hb_conn__upstream_info(const struct hb_conn *c, struct hb_upstream_info *ret)
 	ret->failure = u->names->failure;
 }
 
+struct hb_transport *
+hb_conn_upstream(struct hb_conn *c, struct hb_text *authority)
+{
+	unsigned last = c->chain->n_filters - 1;
+	const struct hb_filter_type *type = hb_conn__decl(c, last)->type;
+
+	HB_CHECK(c, HB_CONN_MAGIC);
+	if (type->upstream == NULL || !(c->flags & HB_CF_UPSTREAM) || (c->flags & HB_CF_CLOSING))
+		return (NULL);
+	return (type->upstream(&c->filter[last], authority));
+}
+
 void
 hb_conn__upstream_fini(struct hb_conn *c)
 {

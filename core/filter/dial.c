@@ -47,3 +47,11 @@ hb_dial_explain(struct hb_str cluster, const struct hb_facts *facts, struct hb_e
 	if (dial_ops != NULL && dial_ops->explain != NULL)
 		dial_ops->explain(cluster, facts, ex);
 }
+
+void
+hb_dial_tunnels(struct hb_transport *up, const struct hb_facts *facts, struct hb_str asked,
+	void (*fn)(void *arg, const struct hb_tunnel_view *), void *arg)
+{
+	if (dial_ops != NULL && dial_ops->tunnels != NULL)
+		dial_ops->tunnels(up, facts, asked, fn, arg);
+}

@@ -58,6 +58,18 @@ void hb_dial_cancel(struct hb_dial **d);
 /* Any thread: does the cluster exist now? */
 bool hb_dial_cluster_exists(struct hb_str cluster);
 
+/* A tunnel that we have opened: one stream of it. */
+struct hb_tunnel_view {
+	bool outer;               /* it carries the tunnel that was shown before     */
+	const char *state;        /* hb_h2_stream_state                              */
+	struct hb_str authority;  /* that it was asked for                           */
+	struct hb_str peer;       /* URI SAN or subject of its other end; ""         */
+	struct hb_str cluster;
+	struct hb_addr endpoint;  /* its other end                                   */
+	uint64_t bytes_in, bytes_out; /* from and to that, what the tunnel carries   */
+	uint64_t age_ms;
+};
+
 struct hb_explain;
 struct hb_dial_ops {
 	struct hb_dial *(*dial)(struct hb_worker *, const struct hb_dial_request *);
@@ -65,8 +77,18 @@ struct hb_dial_ops {
 	bool (*exists)(struct hb_str cluster);
 	/* Cluster and endpoint that would be taken, and why. Control thread. */
 	void (*explain)(struct hb_str cluster, const struct hb_facts *, struct hb_explain *);
+	/* See hb_dial_tunnels. NULL = there are none. */
+	void (*tunnels)(struct hb_transport *, const struct hb_facts *, struct hb_str asked,
+	    void (*fn)(void *arg, const struct hb_tunnel_view *), void *arg);
 };
 void hb_dial_bind(const struct hb_dial_ops *);
 void hb_dial_explain(struct hb_str cluster, const struct hb_facts *, struct hb_explain *);
+/*
+ * On the worker: the tunnels that `up`, which hb_dial has made for the connection with these facts,
+ * goes through, the innermost first; views are borrowed for the call. `asked`: hb_tunnel.authority
+ * of that dial; the other authorities are not kept but made again, of facts as they are now.
+ */
+void hb_dial_tunnels(struct hb_transport *up, const struct hb_facts *, struct hb_str asked,
+    void (*fn)(void *arg, const struct hb_tunnel_view *), void *arg);
 
 #endif

@@ -120,6 +120,11 @@ struct hb_filter_type {
 	 * deny as judge does.
 	 */
 	const struct hb_chain *(*chain_of)(const void *conf, struct hb_judge *);
+	/*
+	 * Terminal, for queries: the transport of hb_dial that the connection's bytes go to; NULL =
+	 * none now. Adds the authority that the filter has asked a tunnel for, if it has.
+	 */
+	struct hb_transport *(*upstream)(struct hb_filter *, struct hb_text *authority);
 };
 
 /* ------------------------------------------------------------------ for all filters */

@@ -165,6 +165,9 @@ bool hb_h2_is_stream(const struct hb_transport *);
 /* NULL when the session is gone. */
 struct hb_h2 *hb_h2_stream_session(const struct hb_transport *stream);
 int32_t hb_h2_stream_id(const struct hb_transport *stream);
+/* For people: "opening" (a client's, without an answer), "open", "half-closed", "closing". */
+const char *hb_h2_stream_state(const struct hb_transport *stream);
+uint64_t hb_h2_stream_age_ms(const struct hb_transport *stream); /* up to 49 days */
 /* Status that was received (client) or sent (server); 0 = none yet. */
 unsigned hb_h2_stream_status(const struct hb_transport *stream);
 /* Client: the headers of the final answer, in their order, pseudo-headers left out. While on_connected

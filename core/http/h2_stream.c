@@ -625,6 +625,24 @@ hb_h2_stream_id(const struct hb_transport *t)
 	return (stream_of(t)->id);
 }
 
+const char *
+hb_h2_stream_state(const struct hb_transport *t)
+{
+	const struct h2_stream *s = stream_of(t);
+
+	if (s->over || s->h2 == NULL || t->dead || (s->rx_end && s->tx_end))
+		return ("closing");
+	if (!s->responded)
+		return ("opening");
+	return (s->rx_end || s->tx_end ? "half-closed" : "open");
+}
+
+uint64_t
+hb_h2_stream_age_ms(const struct hb_transport *t)
+{
+	return ((uint32_t)hb_now_ms(t->worker) - stream_of(t)->opened_ms);
+}
+
 unsigned
 hb_h2_stream_status(const struct hb_transport *t)
 {

@@ -445,6 +445,18 @@ tcp_proxy_explain(const void *conf, const struct hb_facts *facts, struct hb_expl
 	hb_explain_stop(ex);
 }
 
+static struct hb_transport *
+tcp_proxy_upstream(struct hb_filter *f, struct hb_text *authority)
+{
+	struct tcp_proxy *t = hb_filter_ctx(f);
+
+	if (t->magic == 0 || t->state != TCP_OPEN || !t->pumped)
+		return (NULL);
+	if (conf_of(t)->tunnel != NULL)
+		tcp_proxy_authority(conf_of(t)->tunnel, f, authority);
+	return (t->pump.t[HB_PUMP_B]);
+}
+
 const struct hb_filter_type hb_filter_tcp_proxy = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
@@ -461,4 +473,5 @@ const struct hb_filter_type hb_filter_tcp_proxy = {
 	.on_event = tcp_proxy_on_event,
 	.fini = tcp_proxy_fini,
 	.explain = tcp_proxy_explain,
+	.upstream = tcp_proxy_upstream,
 };

@@ -78,6 +78,8 @@ struct tcp_proxy_request {
 	struct hb_header headers[HB_HEADER_ADDS_MAX];
 };
 struct tcp_proxy_request *tcp_proxy_request_make(const struct tcp_proxy_tunnel *, struct hb_filter *);
+/* Adds what it would ask for now. */
+void tcp_proxy_authority(const struct tcp_proxy_tunnel *, struct hb_filter *, struct hb_text *to);
 void tcp_proxy_request_free(struct tcp_proxy_request **); /* accepts NULL inside */
 /* Keeps an answer's headers as filter state. */
 void tcp_proxy_keep_response(struct hb_filter *, const struct hb_header *, size_t n);

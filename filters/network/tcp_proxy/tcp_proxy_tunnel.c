@@ -63,6 +63,15 @@ tcp_proxy_tunnel_compile(struct hb_cfg *cfg, const void *tunneling_msg)
 	return (t);
 }
 
+void
+tcp_proxy_authority(const struct tcp_proxy_tunnel *t, struct hb_filter *f, struct hb_text *to)
+{
+	struct hb_log_entry e;
+
+	hb_filter_log_entry(f, &e);
+	hb_format_write(t->authority, &e, to);
+}
+
 struct tcp_proxy_request *
 tcp_proxy_request_make(const struct tcp_proxy_tunnel *t, struct hb_filter *f)
 {
@@ -71,10 +80,10 @@ tcp_proxy_request_make(const struct tcp_proxy_tunnel *t, struct hb_filter *f)
 	struct hb_text text = { 0 };
 	struct hb_log_entry e;
 
-	hb_filter_log_entry(f, &e);
-	hb_format_write(t->authority, &e, &text);
+	tcp_proxy_authority(t, f, &text);
 	r->tunnel.authority = hb_arena_str(&r->arena, hb_strn(text.p, text.len));
 	hb_text_fini(&text);
+	hb_filter_log_entry(f, &e);
 	r->tunnel.post = t->post;
 	r->tunnel.path = hb_str(t->path);
 	hb_header_adds_apply(t->adds, &e, &l);
