@@ -20,7 +20,7 @@ static const struct hb_opt opt_log = { "log-path", 0, HB_OPT_TEXT, "FILE",
 	"application log; default: standard error", 0, AT(log_path) };
 static const struct hb_opt opt_admin = { "admin-address-path", 0, HB_OPT_TEXT, "FILE",
 	"write the admin address there once it listens (for port 0)", 0, AT(admin_path) };
-static const struct hb_opt opt_load = { "load", 0, HB_OPT_TEXT, "FILE[,FILE…]",
+static const struct hb_opt opt_load = { "load", 0, HB_OPT_TEXT, "FILE[,FILE]",
 	"filters from shared objects; only load what you trust as this program", 0, AT(load) };
 static const struct hb_opt opt_pipes = { "max-pipes", 0, HB_OPT_LIMIT, "N",
 	"pipes for splice(2); 0 copies instead; default: an eighth of the descriptor limit",

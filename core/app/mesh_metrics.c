@@ -134,7 +134,7 @@ make_labels(const struct source *s, struct hb_tcp_labels *l)
 	(void)hb_source_labels(s->f, &source, false, &l->source);
 	(void)hb_destination_labels(s->destination, &destination, false, &l->destination);
 	l->reporter = s->inbound ? HB_STR("destination") : HB_STR("source");
-	l->security_policy = s->mutual_tls ? HB_STR("mutual_tls") : HB_STR("none");
+	l->security_policy = s->mutual_tls ? HB_STR("mutual_tls") : HB_STR("unknown");
 	l->service = service_of(s->f, s->cluster);
 	name_service(l, s->cluster);
 }

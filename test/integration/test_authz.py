@@ -136,9 +136,10 @@ def test_by_identity(hbone, certs):
     allowed = policy("clients", principals=[{"exact": "cluster.local/ns/default/sa/client"}])
     chain = {"name": "mtls", "filters": [authz(policies=[allowed]), ECHO],
              "transport_socket": c.tls_downstream(certs, "a", require_client=True)}
-    h = hbone(c.bootstrap([c.listener("web", [chain], inspectors=())], []))
+    h = hbone(c.bootstrap([c.listener("web", [chain], inspectors=())], []), "--component-log-level", "rbac:debug")
     with net.tls_connect(h.port("web"), certs, "a.example", cert="client") as s:
         talk(s)
+    h.wait_line("allowed conn=.* policy=shop/clients .*peer=spiffe://cluster.local/ns/default/sa/client")
     with pytest.raises(CLOSED), net.tls_connect(h.port("web"), certs, "a.example", cert="echo") as s:
         talk(s)
     until(lambda: h.stat("authz.p.denied") == 1, "the counter")

@@ -16,6 +16,7 @@ from cryptography import x509
 
 from support import config as c
 from support import net
+from support import tunnels
 from support.proc import BIN, SLOW, Child, run, until
 
 MESH = "spiffe://cluster.local/ns/prod/sa/"
@@ -74,6 +75,26 @@ def server_config(folder, port, **fields):
 def client_config(folder, port, **fields):
     return c.bootstrap([c.listener("plain", chain("far"), ())],
                        [c.cluster("far", port, transport_socket=upstream(folder, **fields))])
+
+
+def tunnel_server_config(folder, port, **fields):
+    return json.dumps(with_tunnels(json.loads(server_config(folder, port, **fields)), "listeners"))
+
+
+def tunnel_client_config(folder, port, **fields):
+    return json.dumps(with_tunnels(json.loads(client_config(folder, port, **fields)), "clusters"))
+
+
+def with_tunnels(doc, kind):
+    """The same connections as streams of HBONE: a server around the listener's filters, or a tunnel around the cluster."""
+    holder = doc["static_resources"][kind][0]
+    if kind == "listeners":
+        holder = holder["filter_chains"][0]
+        holder["filters"] = [c.typed("hbone", tunnels.SERVER, stat_prefix="t", filter_chains=[{"filters": holder["filters"]}])]
+    holder["transport_socket"]["typed_config"]["common_tls_context"]["alpn_protocols"] = ["h2"]
+    if kind == "clusters":
+        holder["transport_socket"] = tunnels.tunnel(holder["transport_socket"])
+    return doc
 
 
 def client_context(folder):
@@ -239,11 +260,15 @@ class Load:
             assert not t.is_alive()
 
 
-def rotate_under_load(hbone, authority, echo, seconds):
-    """Both sides' certificates are replaced every 2 s; no connection may fail."""
+CONFIGS = {"connections": (server_config, client_config), "tunnels": (tunnel_server_config, tunnel_client_config)}
+
+
+def rotate_under_load(hbone, authority, echo, of, seconds):
+    """Both sides' certificates are replaced every 2 s; no connection and no stream may fail."""
     server, client = authority.issue("server"), authority.issue("client")
-    far = hbone(server_config(server, echo.port, rules={}))
-    near = hbone(client_config(client, far.port("tls"), rules={"ids": [MESH + "server"]}))
+    server_of, client_of = CONFIGS[of]
+    far = hbone(server_of(server, echo.port, rules={}))
+    near = hbone(client_of(client, far.port("tls"), rules={"ids": [MESH + "server"]}))
     load = Load(near.port("plain"), 4)
     until(lambda: load.done > 0 or load.failed, "the first connection")
     rotations, end = 0, time.monotonic() + seconds
@@ -265,14 +290,16 @@ def rotate_under_load(hbone, authority, echo, seconds):
         until(lambda p=h: p.stat("identity.retired_contexts") == 0, "old contexts to be freed")
 
 
-def test_rotation_under_load(hbone, authority, echo):
-    rotate_under_load(hbone, authority, echo, 6)
+@pytest.mark.parametrize("of", CONFIGS)
+def test_rotation_under_load(hbone, authority, echo, of):
+    rotate_under_load(hbone, authority, echo, of, 6)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(400)
-def test_rotation_under_load_for_a_minute(hbone, authority, echo):
-    rotate_under_load(hbone, authority, echo, 60)
+@pytest.mark.parametrize("of", CONFIGS)
+def test_rotation_under_load_for_a_minute(hbone, authority, echo, of):
+    rotate_under_load(hbone, authority, echo, of, 60)
 
 
 def test_bad_files_are_refused_and_the_last_good_stay(hbone, authority, echo):

@@ -62,7 +62,7 @@ def test_plain_connection(hbone, certs, echo):
         assert total(h, "sockets_open", reporter="source") == 1
         (labels, n), = series(h, "connections_opened_total")
         assert n == 1
-        assert labels["reporter"] == "source" and labels["connection_security_policy"] == "none"
+        assert labels["reporter"] == "source" and labels["connection_security_policy"] == "unknown"
         assert labels["source_principal"] == "unknown" and labels["destination_service_name"] == "echo"
         assert labels["response_flags"] == "-" and labels["request_protocol"] == "tcp"
         assert "source_zone" not in labels

@@ -57,7 +57,7 @@ test_mesh_metrics__plain(void **state)
 {
 	hb_mesh_labels(&view, &l);
 	is(l.reporter, "source");
-	is(l.security_policy, "none");
+	is(l.security_policy, "unknown");
 	is(l.source.principal, "");
 	is(l.service, "");
 	is(l.service_name, "web");
@@ -122,7 +122,7 @@ test_mesh_metrics__originated(void **state)
 	/* A public server's certificate is no identity of the mesh. */
 	up.tls_peer = HB_STR("CN=web.example");
 	hb_mesh_labels(&view, &l);
-	is(l.security_policy, "none");
+	is(l.security_policy, "unknown");
 	is(l.destination.principal, "");
 }
 
