@@ -397,6 +397,26 @@ test_vectors(void **unused)
 	assert_true(valid > 400 && invalid > 80);
 }
 
+#if defined(__x86_64__) && !defined(HB_GCM_OFF)
+/* Whether the kernel lists this among the flags of the CPU. */
+static bool
+kernel_says(const char *flag)
+{
+	static char line[8192];
+	FILE *f = fopen("/proc/cpuinfo", "r");
+	char *word, *rest = NULL;
+
+	assert_non_null(f);
+	while (fgets(line, sizeof line, f) != NULL && strncmp(line, "flags", 5) != 0)
+		;
+	(void)fclose(f);
+	for (word = strtok_r(line, " \n", &rest); word != NULL; word = strtok_r(NULL, " \n", &rest))
+		if (strcmp(word, flag) == 0)
+			return (true);
+	return (false);
+}
+#endif
+
 static void
 test_choice(void **unused)
 {
@@ -409,6 +429,12 @@ test_choice(void **unused)
 		if (gcm != NULL)
 			widest = gcm;
 	}
+#ifdef HB_GCM_OFF
+	assert_ptr_equal(widest, hb_gcm_get(HB_GCM_AESNI));
+#elif defined(__x86_64__)
+	assert_int_equal(hb_gcm_get(HB_GCM_VAES_256) != NULL,
+		kernel_says("avx2") && kernel_says("vaes") && kernel_says("vpclmulqdq"));
+#endif
 	assert_non_null(hb_gcm_get(HB_GCM_AESNI));
 	assert_null(hb_gcm_get(HB_GCM_WIDTHS));
 	assert_ptr_equal(hb_gcm_current(), widest);

@@ -98,14 +98,25 @@ frame_find(const struct hb_text *t, uint8_t type, uint32_t stream, struct hb_str
 }
 
 unsigned
-frame_count(const struct hb_text *t, uint8_t type, uint32_t stream)
+frame_lengths(const struct hb_text *t, uint8_t type, uint32_t stream, size_t *ret_len, unsigned max)
 {
 	struct hb_str payload;
 	unsigned n = 0;
 	uint32_t id;
 	uint8_t is;
 
-	for (size_t off = 0; next(t, &off, &is, &id, &payload);)
-		n += is == type && id == stream;
+	for (size_t off = 0; next(t, &off, &is, &id, &payload);) {
+		if (is != type || id != stream)
+			continue;
+		if (n < max)
+			ret_len[n] = payload.len;
+		n++;
+	}
 	return (n);
+}
+
+unsigned
+frame_count(const struct hb_text *t, uint8_t type, uint32_t stream)
+{
+	return (frame_lengths(t, type, stream, NULL, 0));
 }

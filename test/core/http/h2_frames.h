@@ -35,6 +35,8 @@ void preface(struct hb_text *);
 void code_frame(struct hb_text *, uint8_t type, uint32_t stream, uint32_t code);
 /* The first whole frame of this type and stream; the payload is borrowed from the text. */
 bool frame_find(const struct hb_text *, uint8_t type, uint32_t stream, struct hb_str *ret_payload);
+/* How many there are, and how long the payloads of the first `max` are. */
+unsigned frame_lengths(const struct hb_text *, uint8_t type, uint32_t stream, size_t *ret_len, unsigned max);
 /* How many there are. */
 unsigned frame_count(const struct hb_text *, uint8_t type, uint32_t stream);
 /* Big endian, at an offset of a payload. */

@@ -137,6 +137,58 @@ test_wire__announces(void **state)
 	HBT_UNTIL(saw(WINDOW_UPDATE, 0, NULL));
 }
 
+/* Until all that is written at once to a peer with this MAX_FRAME_SIZE has come: its DATA frames. */
+static unsigned
+frames_of(uint8_t max_high, uint8_t max_low, size_t n, size_t *ret_len, unsigned max)
+{
+	const uint8_t settings[] = { 0, 5, 0, max_high, max_low, 0, 0, 4, 0, 0x40, 0, 0 };
+	uint8_t *p = hbt_pattern(n, 5);
+	struct hb_text t = { 0 };
+	unsigned frames = 0;
+	size_t got = 0;
+
+	start(true);
+	hb_text_add(&t, PREFACE, sizeof PREFACE - 1);
+	frame(&t, SETTINGS, 0, 0, settings, sizeof settings);
+	code_frame(&t, WINDOW_UPDATE, 0, 1u << 24);
+	connect_headers(&t, 1, 0);
+	send_text(&t);
+	HBT_UNTIL(w.requests == 1 && saw(HEADERS, 1, NULL));
+	hbt_write(&w.s[0], p, n, false);
+	hb_free(p);
+	while (got < n) {
+		hbt_turns(1);
+		(void)saw(DATA, 1, NULL);
+		frames = frame_lengths(&w.in, DATA, 1, ret_len, max);
+		got = 0;
+		for (unsigned i = 0; i < HB_MIN(frames, max); i++)
+			got += ret_len[i];
+	}
+	return (frames);
+}
+
+/* Header and payload of a frame are one record of TLS, or many of them: none has a rest of a few bytes. */
+static void
+test_wire__frames_fill_records(void **state)
+{
+	size_t len[8];
+
+	assert_int_equal(frames_of(0, 0x40, 5 * 16375 + 100, len, 8), 6);
+	for (unsigned i = 0; i < 5; i++)
+		assert_int_equal(len[i], 16384 - 9);
+	assert_int_equal(len[5], 100);
+}
+
+/* A peer that takes 1 MiB frames, as ztunnel does, gets what is there in one: a header less for each record. */
+static void
+test_wire__frames_grow(void **state)
+{
+	size_t len[8];
+
+	assert_int_equal(frames_of(0x10, 0, 16 * 16384 - 9, len, 8), 1);
+	assert_int_equal(len[0], 16 * 16384 - 9);
+}
+
 static void
 test_wire__no_error_after_end(void **state)
 {
@@ -443,6 +495,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_wire__announces),
+		T(test_wire__frames_fill_records),
+		T(test_wire__frames_grow),
 		T(test_wire__no_error_after_end),
 		T(test_wire__no_error_without_end),
 		T(test_wire__reset_at_once),
