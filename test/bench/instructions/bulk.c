@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One HTTP/2 stream over mutual TLS over loopback TCP, both ends in this process; and handshakes of
- * mutual TLS over a pair.
+ * mutual TLS over a pair, full ones and resumed ones.
  */
 #include "core/http/h2.h"
 #include "test/bench/instructions/instructions.h"
@@ -23,6 +23,7 @@ static struct {
 	struct hb_h2 *h2[2]; /* client, server */
 	struct bulk_end end[2];
 	uint8_t *data;
+	struct hb_tls_ctx *keeps; /* of a client that resumes sessions */
 } b;
 
 /* ------------------------------------------------------------------ ends */
@@ -175,20 +176,59 @@ handshakes_setup(void)
 	hbt_pki_init(&b.pki);
 }
 
+/* A handshake, and a byte of the server, before which its tickets come. */
+static bool
+handshake(const struct hb_tls_ctx *client, const char *sni)
+{
+	struct hb_transport *t[2];
+	struct hb_buf buf = { 0 };
+	struct hb_slice s;
+	bool resumed;
+
+	hb_pair_new(hbt_worker(), &t[0], &t[1]);
+	hb_transport_accept(t[1]);
+	bulk_attach(&b.end[0], hb_tls_new(t[0], client, sni));
+	bulk_attach(&b.end[1], hb_tls_new(t[1], b.pki.server_ctx, NULL));
+	HBI_UNTIL(b.end[0].secured && b.end[1].secured);
+	hb_buf_borrow(&buf, &s, "x", 1);
+	hb_transport_write(b.end[1].t, &buf, false);
+	HBI_UNTIL(b.end[0].received == 1);
+	resumed = hb_transport_tls_info(b.end[1].t)->resumed;
+	for (int i = 0; i < 2; i++)
+		hb_transport_finish(&b.end[i].t, HB_CLOSE_LOCAL_CLOSE);
+	HBI_UNTIL(hb_transport_lingering(hbt_worker()) == 0);
+	return (resumed);
+}
+
 static void
 handshakes(unsigned n)
 {
-	struct hb_transport *t[2];
-
 	while (n-- > 0) {
-		hb_pair_new(hbt_worker(), &t[0], &t[1]);
-		hb_transport_accept(t[1]);
-		bulk_attach(&b.end[0], hb_tls_new(t[0], b.pki.client_ctx, NULL));
-		bulk_attach(&b.end[1], hb_tls_new(t[1], b.pki.server_ctx, NULL));
-		HBI_UNTIL(b.end[0].secured && b.end[1].secured);
-		for (int i = 0; i < 2; i++)
-			hb_transport_finish(&b.end[i].t, HB_CLOSE_LOCAL_CLOSE);
-		HBI_UNTIL(hb_transport_lingering(hbt_worker()) == 0);
+		if (handshake(b.pki.client_ctx, NULL))
+			HB_WRONG("a full handshake is resumed");
+	}
+}
+
+static void
+resumptions_setup(void)
+{
+	struct hb_tls_cert cert;
+
+	handshakes_setup();
+	cert = hbt_tls_cert(b.pki.client);
+	b.keeps = hbt_tls_ctx(&(struct hb_tls_config){ .certs = &cert,
+		.n_certs = 1,
+		.trust_pem = hb_str(b.pki.root->pem),
+		.max_sessions = 1 });
+	(void)handshake(b.keeps, "server.example");
+}
+
+static void
+resumptions(unsigned n)
+{
+	while (n-- > 0) {
+		if (!handshake(b.keeps, "server.example"))
+			HB_WRONG("a handshake is not resumed");
 	}
 }
 
@@ -201,7 +241,18 @@ handshakes_fini(void)
 	hbt_fini();
 }
 
+static void
+resumptions_fini(void)
+{
+	for (int i = 0; i < 8; i++)
+		hbi_turn();
+	hb_tls_ctx_free(&b.keeps);
+	handshakes_fini();
+}
+
 const struct hbi_run hbi_download = { "download", "MiB", 64, 8, bulk_setup, download, bulk_fini };
 const struct hbi_run hbi_upload = { "upload", "MiB", 64, 8, bulk_setup, upload, bulk_fini };
 const struct hbi_run hbi_handshakes = { "handshakes", "handshakes", 1000, 2, handshakes_setup,
 	handshakes, handshakes_fini };
+const struct hbi_run hbi_resumptions = { "resumptions", "handshakes", 1000, 2, resumptions_setup,
+	resumptions, resumptions_fini };

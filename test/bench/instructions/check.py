@@ -86,7 +86,7 @@ def main():
     parser.add_argument("program")
     parser.add_argument("names", nargs="*", help="runs, or \"memory\"; default: all")
     parser.add_argument("--update", metavar="REASON", help="write the record anew; REASON is kept in it")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     record = json.loads(RECORD.read_text()) if RECORD.exists() else {"runs": {}, "memory": {}}
     compiler = ask(args.program, "compiler").strip()
     runs = [line.split() for line in ask(args.program, "list").splitlines()]

@@ -23,7 +23,7 @@ struct hbi_run {
 };
 
 /* bulk.c */
-extern const struct hbi_run hbi_download, hbi_upload, hbi_handshakes;
+extern const struct hbi_run hbi_download, hbi_upload, hbi_handshakes, hbi_resumptions;
 /* tunnels.c */
 extern const struct hbi_run hbi_tunnels;
 /* config.c */
@@ -34,8 +34,10 @@ struct hbi_memory {
 	const char *name;
 	size_t (*measure)(void);
 };
-extern const struct hbi_memory hbi_mem_passthrough, hbi_mem_stream; /* tunnels.c */
-extern const struct hbi_memory hbi_mem_cluster;                     /* config.c  */
+/* tunnels.c */
+extern const struct hbi_memory hbi_mem_passthrough, hbi_mem_connection, hbi_mem_stream;
+/* config.c */
+extern const struct hbi_memory hbi_mem_cluster;
 
 /* In use now. */
 size_t hbi_heap(void);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "core/http/h2.h"
 #include "test/bench/instructions/instructions.h"
+#include "test/support/certs/pki.h"
 #include "test/support/filter_harness.h"
 
 #define SERVER                                                                                \
@@ -200,6 +201,49 @@ stream_bytes(void)
 	return (before);
 }
 
+/* Connections of mutual TLS and HTTP/2 with one stream each, which has a socket to the origin; the
+ * client's side is in the figure, too. */
+static size_t
+connection_bytes(void)
+{
+	static struct tunnel tn[IDLE + 1];
+	struct hb_conn_owner own = { .listener_name = "bench" };
+	struct hb_h2 *h2[IDLE + 1];
+	struct hb_transport *a, *b;
+	struct hbt_pki pki;
+	int fd[IDLE + 1];
+	size_t before = 0;
+
+	house(SERVER);
+	hbt_pki_init(&pki);
+	for (unsigned i = 0; i <= IDLE; i++) {
+		struct hb_facts facts = hbf_facts(NULL);
+
+		if (i == 1)
+			before = hbi_heap();
+		hbt_tcp_pair(&a, &b);
+		(void)hb_conn_start(hbt_worker(), hb_tls_new(b, pki.server_ctx, NULL), &facts,
+			w.chain, &own);
+		h2[i] = w.h2 = hb_h2_new(
+			hb_tls_new(a, pki.client_ctx, NULL), false, NULL, &session_events, NULL);
+		tunnel_open(&tn[i]);
+		fd[i] = hbi_accept(w.origin);
+		HBI_UNTIL(tn[i].connected);
+		for (int k = 0; k < 4; k++)
+			hbi_turn();
+	}
+	before = (hbi_heap() - before) / IDLE;
+	for (unsigned i = 0; i <= IDLE; i++) {
+		hb_transport_abort(&tn[i].t, HB_CLOSE_LOCAL_CLOSE);
+		hb_h2_close(&h2[i], HB_CLOSE_LOCAL_CLOSE);
+		(void)close(fd[i]);
+	}
+	HBI_UNTIL(hb_transport_lingering(hbt_worker()) == 0);
+	hbt_pki_fini(&pki);
+	house_fini();
+	return (before);
+}
+
 /* TLS that is passed on by its server name: two sockets. */
 static size_t
 passthrough_bytes(void)
@@ -231,4 +275,5 @@ passthrough_bytes(void)
 const struct hbi_run hbi_tunnels = { "tunnels", "tunnels", 10000, 50, tunnels_setup, tunnels,
 	tunnels_fini };
 const struct hbi_memory hbi_mem_passthrough = { "idle_passthrough_connection", passthrough_bytes };
+const struct hbi_memory hbi_mem_connection = { "idle_tunnel_connection", connection_bytes };
 const struct hbi_memory hbi_mem_stream = { "idle_tunnel_stream", stream_bytes };
