@@ -179,6 +179,18 @@ def test_cert_check_says_what_is_wrong(authority):
     assert code == 2 and "holds no certificate" in err
 
 
+@pytest.mark.parametrize("name,says", [("expired", r"has expired on 20.*Z: peers refuse it; renew it"),
+                                       ("notyet", r"is not valid before 20.*Z: peers refuse it; check the clocks"), ("echo", None)])
+def test_validate_tells_of_dates(certs, tmp_path, name, says):
+    path = tmp_path / "dates.json"
+    path.write_text(c.bootstrap([c.listener("web", [{"filters": [c.tcp_proxy("app")], "transport_socket": c.tls_downstream(
+        certs, name)}])], [c.cluster("app", 1)]), encoding="utf-8")
+    code, _, err = run("validate", "-c", str(path))
+    assert code == 0
+    assert (re.search(r"warning: .*tls_certificates\[0\]\.certificate_chain: CN=\w+ \(certificate 1\) " + says, err) if says
+            else err == ""), err
+
+
 def test_command_line_knows_groups():
     code, out, _ = run("cert", "--help")
     assert code == 0 and "cert show" in out and "cert check" in out

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <openssl/base64.h>
+#include <time.h>
 #include "core/identity/cert.h"
+#include "core/identity/inspect.h"
 #include "core/identity/search.h"
 #include "envoy/extensions/transport_sockets/tls/v3/tls.pb-c.h"
 #include "hbone/identity/spiffe_rules.pb-c.h"
@@ -129,6 +131,26 @@ params(struct build *b, const CommonMsg *m)
 	c->tls.groups = c->groups = join(p->ecdh_curves, p->n_ecdh_curves);
 }
 
+/* No errors: a renewed file may come any moment, and is taken then. */
+static void
+look_at_dates(struct hb_cfg *cfg, const void *msg, const struct hb_credential *good)
+{
+	int64_t now = (int64_t)time(NULL);
+	char date[32];
+
+	for (size_t i = 0; i < good->n; i++) {
+		const struct hb_cert_info *c = good->info[i];
+
+		if (c->not_before <= now && c->not_after >= now)
+			continue;
+		hb_inspect_date(c->not_after < now ? c->not_after : c->not_before, date);
+		hb_cfg_warn(cfg, msg, "certificate_chain", -1,
+			"%s (certificate %zu) %s %s: peers refuse it; %s", c->subject, i + 1,
+			c->not_after < now ? "has expired on" : "is not valid before", date,
+			c->not_after < now ? "renew it" : "check the clocks");
+	}
+}
+
 /* Its texts are there, or errors were reported. */
 static void
 make_pair(struct build *b, const void *msg, struct hb_tls_pair *p)
@@ -146,6 +168,8 @@ make_pair(struct build *b, const void *msg, struct hb_tls_pair *p)
 					 p->chain.file, p->key.file },
 		    &p->good, &err) != 0)
 		b->r = hb_cfg_error(b->cfg, msg, NULL, -1, "%s", err.text);
+	else
+		look_at_dates(b->cfg, msg, p->good);
 }
 
 static void
