@@ -61,8 +61,10 @@ place(const struct hb_tls *t)
 }
 
 /*
- * Who is meant to be at the other end: the peer's address and the server name. Below a stream there is
- * no address of the peer, and only a name tells servers apart. False = it is not known.
+ * Who is meant to be at the other end: the address of the outermost connection's peer and the server
+ * name. Servers inside the tunnels of one gateway are told apart by their names only: without them they
+ * share a key, and one that gets another's ticket refuses it. Behind an in-process pair there is no
+ * address. False = it is not known.
  */
 static bool
 key_of(const struct hb_tls *t, struct hb_text *ret)

@@ -15,6 +15,8 @@ from support.proc import SLOW, run, until
 from test_identity import (Authority, TLS, chain, client_config, common, crl_of, downstream, echo,  # noqa: F401
                            server_config, upstream)
 
+ONE = ("--concurrency", "1")
+
 
 @pytest.fixture
 def authority(tmp_path):
@@ -142,6 +144,22 @@ def test_our_client_resumes(hbone, authority, echo):  # noqa: F811
     near.expect_stat("cluster.far.ssl.session_reused", 4)
     assert hello(near.port("plain")) == b"hello"
     near.expect_stat("cluster.far.ssl.session_reused", 5)
+
+
+def test_inner_tunnels_resume(hbone, certs, echo):  # noqa: F811
+    """Double HBONE makes an inner session for each connection; the second one is resumed, through the same outer one."""
+    inner = hbone(tunnels.server(certs, [{"filters": [c.tcp_proxy("app")]}], clusters=[c.cluster("app", echo.port)]), *ONE)
+    gateway = hbone(tunnels.server(certs, [{"filters": [c.tcp_proxy("workload")]}], cert="client",
+                                   clusters=[c.cluster("workload", inner.port("hbone"))]), *ONE)
+    through = {"transport_socket": tunnels.tls(certs, peer=tunnels.CLIENT), "port": 0}
+    h = hbone(tunnels.client(certs, gateway.port("hbone"), authority="svc.example:80", through=through), *ONE)
+    for _ in range(5):
+        with tunnels.connect(h) as s:
+            s.sendall(b"hello")
+            assert net.read_exactly(s, 5) == b"hello"
+    assert inner.stat("tls.sessions_resumed") == 4 and gateway.stat("tls.sessions_resumed") == 0
+    h.expect_stat("cluster.peer.ssl.session_reused", 4)
+    h.expect_stat("cluster.peer.upstream_cx_total", 1)
 
 
 @pytest.mark.peer("python-ssl")
