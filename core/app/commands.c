@@ -25,6 +25,10 @@ static const struct hb_opt opt_load = { "load", 0, HB_OPT_TEXT, "FILE[,FILE]",
 static const struct hb_opt opt_pipes = { "max-pipes", 0, HB_OPT_LIMIT, "N",
 	"pipes for splice(2); 0 copies instead; default: an eighth of the descriptor limit",
 	1000000, AT(max_pipes) };
+static const struct hb_opt opt_heap = { "heap-trim", 0, HB_OPT_NUMBER, "MIB",
+	"give free memory back to the system when there is so much of it and the heap is still, in "
+	"about 0.1 ms a MiB; default: never",
+	1048576, AT(heap_trim) };
 static const struct hb_opt opt_backend = { "event-backend", 0, HB_OPT_TEXT, "NAME",
 	"epoll (default) or uv, the portable way to wait for descriptors", 0, AT(event_backend) };
 static const struct hb_opt opt_help = { "help", 'h', HB_OPT_FLAG, NULL, "this text", 0, AT(help) };
@@ -47,7 +51,7 @@ static const struct hb_opt opt_authority = { "authority", 0, HB_OPT_TEXT, "HOST:
 
 static const struct hb_opt *const run_opts[] = { &opt_config, &opt_concurrency, &opt_drain,
 	&opt_level, &opt_components, &opt_format, &opt_log, &opt_admin, &opt_load, &opt_pipes,
-	&opt_backend, &opt_help, NULL };
+	&opt_heap, &opt_backend, &opt_help, NULL };
 static const struct hb_command cmd_run = { "run", "-c FILE [OPTIONS]",
 	"Runs the proxy in the foreground until SIGTERM or ctrl-c.",
 	"  hbone run -c gateway.yaml\n"

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "core/app/app.h"
+#include "core/app/heap.h"
 #include "core/base/log.h"
 #include "core/event/io.h"
 #include "core/event/worker.h"
@@ -265,10 +266,13 @@ serve(struct hb_cfg *cfg, const ProtobufCMessage *msg)
 	if (exit_code != HB_EXIT_OK)
 		return (exit_code);
 	hb_timer_init(&tick, hb_worker_control(), on_tick);
+	if (hb_app.args->heap_trim > 0)
+		hb_heap_watch(hb_app.args->heap_trim);
 	signals_start(hb_worker_control()->loop);
 	hb_control_run();
 	signals_stop();
 	hb_timer_stop(&tick);
+	hb_heap_unwatch();
 	HB_LOG(MAIN, INFO, "stopped");
 	return (HB_EXIT_OK);
 }

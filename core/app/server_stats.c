@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <time.h>
 #include "core/app/app.h"
+#include "core/app/heap.h"
 #include "core/base/log.h"
 #include "core/event/worker.h"
 #include "core/identity/expiry.h"
@@ -18,6 +19,7 @@
 	X(SERVER_CONCURRENCY, "concurrency", GAUGE, "Worker threads.")                                   \
 	X(SERVER_ALLOCATED, "memory_allocated", GAUGE, "Bytes of the heap in use.")                      \
 	X(SERVER_HEAP, "memory_heap_size", GAUGE, "Bytes of the heap.")                                  \
+	X(SERVER_HEAP_TRIMS, "heap_trims", GAUGE, "Times that free memory was given back (--heap-trim), since the start.") \
 	X(SERVER_CERT_DAYS, "days_until_first_cert_expiring", GAUGE,                                     \
 		"Whole days until the first of our certificates in use ends; 4294967295 without any.")   \
 	X(SERVER_CONNECTIONS, "total_connections", GAUGE, "Open downstream connections.")                \
@@ -76,6 +78,8 @@ compute(void *arg)
 	case SERVER_HEAP:
 		m = mallinfo2();
 		return ((int64_t)(m.arena + m.hblkhd));
+	case SERVER_HEAP_TRIMS:
+		return ((int64_t)hb_heap_trims());
 	case SERVER_CERT_DAYS:
 		return (hb_identity_days_left((int64_t)time(NULL)));
 	case SERVER_CONNECTIONS:

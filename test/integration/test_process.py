@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Life of the process: start, reload, drain, stop."""
+import resource
 import signal
 import socket
 import time
@@ -139,3 +140,36 @@ def test_connection_limits_close_and_count(hbone, echo_server):
     until(lambda: h.stats(r"^listener\.[^w]*\.downstream_cx_active$") == 1, "one to close")
     connect(h).close()
     second.close()
+
+
+def memory_of(h):
+    """Resident bytes of the process alone."""
+    with open(f"/proc/{h.process.pid}/statm", encoding="ascii") as f:
+        _, resident, shared, *_ = map(int, f.read().split())
+    return (resident - shared) * resource.getpagesize()
+
+
+def test_heap_that_a_burst_has_left_is_given_back(hbone):
+    """Once all is still, and only if that is asked for; what stays open keeps the allocator from doing it by itself."""
+    def burst(*options):
+        echo = c.typed("echo", "envoy.extensions.filters.network.echo.v3.Echo")
+        h = hbone(c.bootstrap([c.listener("echo", [{"filters": [echo]}], inspectors=())], []), *options)
+        port = h.port("echo")
+        sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(3000)]
+        for s in sockets:
+            s.sendall(b"x")
+        for s in sockets:
+            assert net.read_exactly(s, 1) == b"x"
+        for s in sockets[:-1]:
+            s.close()
+        until(lambda: h.stat("server.total_connections") == 1, "all but one to go")
+        return h, memory_of(h), sockets[-1]
+    kept, was, _ = burst("--concurrency", "1")
+    h, full, s = burst("--concurrency", "1", "--heap-trim", "1")
+    until(lambda: h.stat("server.heap_trims") == 1, "the heap to be given back")
+    h.wait_line(r"free pages of the heap were given back mib=\d+ took_us=\d+")
+    assert memory_of(h) < full - (1 << 20)
+    s.sendall(b"still")
+    assert net.read_exactly(s, 5) == b"still"
+    assert kept.stat("server.heap_trims") == 0 and memory_of(kept) > was - (1 << 20)
+    s.close()
