@@ -32,7 +32,11 @@ cmd_bench() {
 	setup_venv
 	case " $* " in
 	*" --help "* | *" -h "* | *" --list "*) alone=() ;;
-	*) ready && setup_bench_peers && setup_bench_programs "$bin" ;;
+	*)
+		# A wrong name is told before anything is built.
+		"$VENV/bin/python" test/bench/bench.py --out "$CACHE/bench" --list "$@" >/dev/null || return
+		ready && setup_bench_peers && setup_bench_programs "$bin"
+		;;
 	esac
 	[ "$(id -u)" = 0 ] || [ ${#alone[@]} = 0 ] || alone+=(--map-root-user)
 	PATH=$bin:/usr/sbin:$PATH "${alone[@]}" "$VENV/bin/python" test/bench/bench.py --out "$CACHE/bench" "$@"

@@ -26,6 +26,7 @@ REFILL_SHARE = 0.25         # of all runs: a machine that is never quiet must co
 # What a proxy that misbehaves can do to a run.
 FAILURES = (peers.BenchError, OSError, subprocess.TimeoutExpired, h2.exceptions.H2Error)
 SETTLE_SECONDS = 0.5        # before a run is repeated
+OVERHEAD_SECONDS = 0.4      # of a run: connecting, warming up, closing
 
 
 def say(text):
@@ -179,10 +180,11 @@ def arguments():
 def main():
     options = arguments()
     if options.list:
-        print(report.table([report.judge(r, {}, {}) for r in options.chosen[0]]))
+        print(report.table([report.judge(r, {}, {}) for r in options.chosen[0]], report.CLAIM))
         return 0
     # The proxies are stopped and the folder goes whatever ends the suite.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))
     began = datetime.datetime.now(datetime.timezone.utc)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -201,7 +203,9 @@ def main():
 
 def run(stage, options):
     suite = Suite(stage, options, options.chosen)
-    say(f"{len(suite.rows)} rows, {suite.planned} runs in {options.rounds} rounds; * marks a noisy run")
+    seconds = suite.planned * (options.seconds + OVERHEAD_SECONDS)
+    say(f"{len(suite.rows)} rows, {suite.planned} runs in {options.rounds} rounds, about "
+        f"{seconds // 60:.0f} min {seconds % 60:.0f} s; * marks a noisy run".replace(" 0 min", ""))
     try:
         for number in range(options.rounds):
             suite.round(number)

@@ -218,7 +218,11 @@ class Stage:
         self.authority = Authority(self.certs, SERVER_ID) if available("ztunnel") else None
         self.origin_port = self.next_port()
         self.origin = Process([load, "serve", "--listen", f"127.0.0.1:{self.origin_port}"], self.folder / "origin.log", cores)
-        self.origin.wait_for(("127.0.0.1", self.origin_port))
+        try:
+            self.origin.wait_for(("127.0.0.1", self.origin_port))
+        except BenchError:
+            self.origin.stop()
+            raise
 
     def next_port(self):
         self.port = self.port + 1 if self.port < 9000 else 2001

@@ -90,12 +90,15 @@ def _cells(row):
             verdict]
 
 
+CLAIM = ["row", "what", "against", "must / goal"]     # what is known before anything is measured
 HEAD = ["row", "what", "against", "ours", "theirs", "ratio", "spread", "floor", "must / goal", ""]
 
 
-def table(rows):
-    lines = [HEAD] + [_cells(r) for r in rows]
-    width = [max(len(line[i]) for line in lines) for i in range(len(HEAD))]
+def table(rows, columns=HEAD):
+    """As text; `columns` are some of HEAD."""
+    keep = [HEAD.index(c) for c in columns]
+    lines = [[line[i] for i in keep] for line in [HEAD] + [_cells(r) for r in rows]]
+    width = [max(len(line[i]) for line in lines) for i in range(len(keep))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, width)).rstrip() for line in lines)
 
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The benchmark suite without running it: what it claims fits what it measures, and its configurations are ours."""
 import dataclasses
+import datetime
+import json
 import pathlib
 import re
 import sys
+import types
 import xml.etree.ElementTree as tree
 
 import pytest
@@ -11,6 +14,8 @@ import pytest
 from support.proc import run
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
+import bench  # noqa: E402
+import measure  # noqa: E402
 import peers  # noqa: E402
 import report  # noqa: E402
 import rows  # noqa: E402
@@ -101,3 +106,96 @@ def test_our_configurations_are_valid(way, certs, tmp_path):
     config.write_text(peers.render("hbone", way, values), encoding="utf-8")
     code, out, err = run("validate", "-c", str(config))
     assert code == 0, out + err
+
+
+class FakeStage:
+    """Nothing runs; what was dropped is kept."""
+
+    def __init__(self):
+        self.dropped = []
+
+    def drop(self, name, way):
+        self.dropped.append((name, way))
+
+
+@pytest.fixture(name="suite_of")
+def fixture_suite_of(monkeypatch, tmp_path):
+    """A suite of one row (P2 against nginx) whose runs are answered by a function of (peer, attempt)."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "performance.md").write_text(f"# P\n{report.BEGIN}\nold\n{report.END}\n", encoding="utf-8")
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "SETTLE_SECONDS", 0)
+    monkeypatch.setattr(bench, "sysctl", lambda *_: None)
+    monkeypatch.setattr(bench.Suite, "peers", lambda _self, _test: ["hbone", "nginx"])
+    monkeypatch.setattr(peers.Peer, "path", lambda self: self.program)
+
+    def make(answer):
+        attempts = {}
+
+        def measured(_stage, _test, peer, _quantity):
+            attempts[peer] = attempts.get(peer, 0) + 1
+            return answer(peer, attempts[peer])
+
+        monkeypatch.setattr(measure, "load", measured)
+        chosen = ([r for r in rows.ROWS if (r.id, r.peer) == ("P2", "nginx")], [rows.TESTS["pass-new"]])
+        options = types.SimpleNamespace(rounds=2, seconds=1, starts=1, out=tmp_path / "out", save=True)
+        stage = FakeStage()
+        stage.stop_all = lambda: None
+        suite = bench.Suite(stage, options, chosen)
+        for number in range(options.rounds):
+            suite.round(number)
+        began = datetime.datetime.now(datetime.timezone.utc)
+        info = {"command": "c", "date": "d", "commit": "c", "cpu": "c", "cores": 1, "kernel": "k", "rounds": 2, "versions": {},
+                "runs": len(suite.runs), "noisy": sum(bool(r.get("noisy")) for r in suite.runs), "refilled": suite.refilled,
+                "failed": [f"{t}, {p}: {why}" for (t, p), why in suite.failed.items()]}
+        return bench.finish(options, suite, info, began), suite, tmp_path
+
+    return make
+
+
+def quiet(value):
+    return {"cpu_op": value, "steal_share": 0, "other_busy": 0}
+
+
+def test_a_run_with_errors_is_refused(suite_of, capsys):
+    def answer(peer, _attempt):
+        if peer == "hbone":
+            raise peers.BenchError("3 errors, the first: a stream was lost")
+        return quiet(50)
+
+    code, suite, folder = suite_of(answer)
+    out = capsys.readouterr().out
+    assert code == 1 and "3 errors" in out and "nothing is saved" in out
+    assert suite.judged()[0]["verdict"] == "errors" and ("hbone", "passthrough") in suite.stage.dropped
+    assert "old" in (folder / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert not (folder / "docs" / "performance.json").exists()
+
+
+def test_a_failure_is_tried_once_more_and_a_noisy_run_is_made_again(suite_of):
+    def answer(peer, attempt):
+        if peer == "nginx" and attempt == 1:
+            raise peers.BenchError("it did not start")
+        return quiet(50) | ({"steal_share": 0.5} if peer == "hbone" and attempt == 1 else {})
+
+    code, suite, folder = suite_of(answer)
+    assert code == 0 and suite.refilled == 1 and not any(r.get("noisy") for r in suite.runs)
+    saved = (folder / "docs" / "performance.md").read_text(encoding="utf-8")
+    assert "| P2 |" in saved and "old" not in saved
+    assert json.loads((folder / "docs" / "performance.json").read_text(encoding="utf-8"))["rows"][0]["ratio"] == 1.0
+    assert tree.parse(folder / "docs" / "performance-operations.svg").getroot().tag.endswith("svg")
+    assert len(list((folder / "out").glob("*.json"))) == 1 and list((folder / "out").glob("*.svg"))
+
+
+def test_steal_is_shown_and_noise_is_marked(suite_of, capsys):
+    _code, suite, _folder = suite_of(lambda peer, _attempt: quiet(50) | {"steal_share": 0.2 if peer == "hbone" else 0})
+    out = capsys.readouterr().out
+    assert "hbone 50.0*" in out and "steal 20%" in out and "noisy" in out
+    assert all(r.get("noisy") for r in suite.runs if r["peer"] == "hbone")
+
+
+def test_what_the_load_tool_reports_must_be_without_errors():
+    with pytest.raises(peers.BenchError, match="2 errors, the first: lost"):
+        measure._report([], '{"errors": 2, "error": "lost"}', "/dev/null", 1)
+    with pytest.raises(peers.BenchError, match="ended with 1"):
+        measure._report([], "", "/dev/null", 1)
+    assert measure._report([], 'x\n{"errors": 0}\n', "/dev/null", 0) == {"errors": 0}
