@@ -96,6 +96,18 @@ def test_admin_addresses_are_checked(file, admin, where, what):
     assert code == 2 and where in err and what in err, err
 
 
+@pytest.mark.parametrize("match,says", [
+    ({"exact": "api.example:443"}, None), ({"exact": "api.example"}, '"api.example" has no port'),
+    ({"exact": "API.example:443"}, 'write "api.example:443"'), ({"exact": "API.example:443", "ignore_case": True}, None),
+    ({"exact": "api.example.:443"}, 'write "api.example:443"'), ({"exact": "[::FFFF:10.0.0.1]:80"}, 'write "10.0.0.1:80"'),
+    ({"exact": "[FD00::1]:80"}, 'write "[fd00::1]:80"'), ({"prefix": "api."}, None)])
+def test_authorities_that_would_never_match(file, match, says):
+    hbone = c.typed("hbone", "hbone.filters.network.hbone_server.HboneServer", stat_prefix="h", allowed_authorities=[match],
+                    filter_chains=[{"filters": [c.tcp_proxy("up")]}])
+    code, _, err = run("validate", "-c", file(c.bootstrap([c.listener("l", [{"filters": [hbone]}])], [c.cluster("up", 1)])))
+    assert (code, err) == (0, "") if says is None else code == 2 and f"exact: would never match: {says}" in err, err
+
+
 def test_names_that_nobody_has_are_warned_of(file):
     hbone = c.typed("hbone", "hbone.filters.network.hbone_server.HboneServer", stat_prefix="h", listener="outr")
     routes = [{"match": {"connect_matcher": {}}, "route": {"cluster": "on", "upgrade_configs": [

@@ -168,9 +168,11 @@ def test_explain_decides_as_the_tunnel_server(home, role, authority, says):
     assert says in out
 
 
+@pytest.mark.peer("curl")
 def test_the_commands_of_the_readme(tmp_path):
     """Word by word, with the ports that are in the files: in a network of their own."""
-    alone = ["unshare", "--map-root-user", "--net"]
+    # With the last of the commands all that they started ends.
+    alone = ["unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child"]
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
         pytest.skip("no network namespace can be made here")
     commands = [line[4:] for line in (EXAMPLES / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("    ")]

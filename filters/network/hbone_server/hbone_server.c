@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hbone_server: its configuration, which authorities it takes, and their chains. */
 #include <stdio.h>
+#include <strings.h>
 #include "core/filter/explain.h"
 #include "filters/network/hbone_server/runtime.h"
 #include "hbone/filters/network/hbone_server/hbone_server.pb-c.h"
@@ -334,11 +335,33 @@ compile_chains(struct hb_cfg *cfg, const msg_server *m, struct hbone_server_conf
 	hb_cfg_refers(cfg, m, "listener", "listener", m->listener);
 }
 
+/* Authorities are compared in their canonical form: an exact text that is none allows nobody. */
+static void
+check_exact(struct hb_cfg *cfg, const Envoy__Type__Matcher__V3__StringMatcher *m)
+{
+	enum hb_authority_error e;
+	struct hb_authority a;
+	char text[HB_AUTHORITY_MAX + 1];
+
+	if (m->match_pattern_case != ENVOY__TYPE__MATCHER__V3__STRING_MATCHER__MATCH_PATTERN_EXACT)
+		return;
+	e = hb_authority_parse(hb_str(m->exact), &a);
+	if (e != HB_AUTHORITY_OK) {
+		(void)hb_cfg_error(cfg, m, "exact", -1, "would never match: \"%s\" %s", m->exact,
+			hb_authority_error_text(e));
+		return;
+	}
+	(void)hb_authority_format(&a, text, sizeof text);
+	if ((m->ignore_case ? strcasecmp : strcmp)(text, m->exact) != 0)
+		(void)hb_cfg_error(cfg, m, "exact", -1, "would never match: write \"%s\"", text);
+}
+
 static void
 compile_allowed(struct hb_cfg *cfg, const msg_server *m, struct hbone_server_conf *c)
 {
 	c->allowed = hb_calloc(m->n_allowed_authorities + 1, sizeof(struct hb_string_matcher *));
 	for (size_t i = 0; i < m->n_allowed_authorities; i++) {
+		check_exact(cfg, m->allowed_authorities[i]);
 		c->allowed[c->n_allowed] = hb_string_matcher_compile(
 			cfg, m, "allowed_authorities", (int)i, m->allowed_authorities[i]);
 		if (c->allowed[c->n_allowed] != NULL)
