@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/base/pack.h"
 #include "core/identity/identity.h"
 #include "core/transport/tls.h"
 #include "upstreams/conn.h"
 #include "upstreams/dial.h"
 #include "upstreams/hbone.h"
 
-#define WALK_SLICE 256u  /* connections judged in a turn */
-#define WALK_US    1000u /* and its time                 */
+#define NAMES_PACK_MAX 1024u
+#define WALK_SLICE     256u  /* connections judged in a turn */
+#define WALK_US        1000u /* and its time                 */
 
 /* The connections of a worker; there is one as long as there are connections. */
 struct census {
@@ -272,6 +274,18 @@ keep_free(struct hb_upstream_keep *keep)
 	hb_free(c);
 }
 
+/* Of both, with their NULs. */
+static size_t
+names_len(const struct conn *c)
+{
+	size_t host;
+
+	if (c->names == NULL)
+		return (0);
+	host = strlen(c->names) + 1;
+	return (host + strlen(c->names + host) + 1);
+}
+
 static void
 keep_names(const struct hb_upstream_keep *keep, struct hb_upstream_info *ret)
 {
@@ -283,7 +297,49 @@ keep_names(const struct hb_upstream_keep *keep, struct hb_upstream_info *ret)
 	ret->tls_peer = hb_str(c->names == NULL ? "" : c->names + ret->endpoint_host.len + 1);
 }
 
-static const struct hb_upstream_keep_ops keep_ops = { keep_names, keep_free };
+/*
+ * A connection of which only its owner knows, and about which nothing is to be judged. Its names are
+ * short: a host's, and a peer has none in the clear.
+ */
+static bool
+keep_packable(const struct hb_upstream_keep *keep, const struct hb_transport *t)
+{
+	const struct conn *c = HB_CONTAINER(keep, const struct conn, keep);
+
+	conn_check(c);
+	return (c->t == t && keep->refs == 2 && c->socket == NULL && c->cell != NULL &&
+		t->watch == &c->watch && names_len(c) <= NAMES_PACK_MAX);
+}
+
+/* It stays counted; bytes are counted until now, and none will pass before it is unpacked. */
+static void
+keep_pack(struct hb_upstream_keep **kp, struct hb_transport *t, struct hb_pack *p)
+{
+	struct conn *c = HB_CONTAINER(*kp, struct conn, keep);
+
+	HB_ASSERT(keep_packable(*kp, t));
+	*kp = NULL;
+	count_bytes(c, t->bytes_in, t->bytes_out);
+	hb_pack_ptr(p, c->w);
+	hb_pack_ptr(p, c->cell);
+	hb_pack_ms(p, c->since_ms);
+	hb_pack_str(p, hb_strn(c->names, names_len(c)));
+	t->watch = NULL;
+	census_leave(c->w->worker, c);
+	hb_free(c->names);
+	c->keep.tag = 0;
+	hb_free(c);
+}
+
+static struct hb_upstream_keep *keep_unpack(struct hb_unpack *, struct hb_transport *);
+
+static const struct hb_upstream_keep_ops keep_ops = {
+	.names = keep_names,
+	.free_fn = keep_free,
+	.packable = keep_packable,
+	.pack = keep_pack,
+	.unpack = keep_unpack,
+};
 
 char *
 hb_upconn_peer_name(struct hb_transport *t)
@@ -319,24 +375,51 @@ join(char *host, char *peer)
 	return (both);
 }
 
+/* The watch has the reference. */
+static struct conn *
+conn_new(struct hb_transport *t, struct hb_cluster_w *w, struct hb_ep_cell *cell)
+{
+	struct conn *c = hb_calloc(1, sizeof *c);
+
+	HB_ASSERT(t->watch == NULL);
+	c->keep = (struct hb_upstream_keep){ 1, CONN_MAGIC, &keep_ops };
+	c->watch.gone = gone;
+	c->t = t;
+	c->w = w;
+	c->cell = cell;
+	t->watch = &c->watch;
+	hb_list_add_tail(&census_of(w->worker)->conns, &c->node);
+	return (c);
+}
+
+static struct hb_upstream_keep *
+keep_unpack(struct hb_unpack *u, struct hb_transport *t)
+{
+	struct hb_cluster_w *w = hb_unpack_ptr(u);
+	struct conn *c = conn_new(t, w, hb_unpack_ptr(u));
+	struct hb_str names;
+
+	c->since_ms = hb_unpack_ms(u);
+	c->in = t->bytes_in;
+	c->out = t->bytes_out;
+	names = hb_unpack_str(u);
+	if (names.len > 0) {
+		c->names = hb_calloc(1, names.len);
+		memcpy(c->names, names.p, names.len);
+	}
+	c->keep.refs++;
+	return (&c->keep);
+}
+
 void
 hb_upconn_watch(struct hb_transport *t, const struct hb_transport_socket *socket,
 	struct hb_cluster_w *w, struct hb_ep_cell *cell, char *host, struct hb_upstream_info *info)
 {
-	struct conn *c;
+	struct conn *c = conn_new(t, w, cell);
 
-	HB_ASSERT(t->watch == NULL);
-	c = hb_calloc(1, sizeof *c);
-	c->keep = (struct hb_upstream_keep){ 1, CONN_MAGIC, &keep_ops };
-	c->watch.gone = gone;
-	c->t = t;
 	c->socket = socket;
-	c->w = w;
-	c->cell = cell;
 	c->since_ms = hb_now_ms(w->worker);
 	c->names = join(host, hb_upconn_peer_name(t));
-	t->watch = &c->watch;
-	hb_list_add_tail(&census_of(w->worker)->conns, &c->node);
 	if (cell != NULL && w->cluster->buffer_high > 0)
 		hb_transport_set_high(t, w->cluster->buffer_high);
 	info->keep = &c->keep;

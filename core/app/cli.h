@@ -37,7 +37,7 @@ struct hb_args {
 	uint64_t version_only, json, help;
 	const char *listener, *sni, *alpn, *src, *dst, *peer, *authority;
 	const char *load, *event_backend;
-	uint64_t max_pipes, max_pipes_set, heap_trim;
+	uint64_t max_pipes, max_pipes_set, rest_above, rest_above_set, heap_trim;
 	const char *id, *trust_domain, *dns, *out;
 	uint64_t days, days_set;
 	const char *words[HB_WORDS_MAX]; /* what stands beside the options */

@@ -29,6 +29,10 @@ static const struct hb_opt opt_heap = { "heap-trim", 0, HB_OPT_NUMBER, "MIB",
 	"give free memory back to the system when there is so much of it and the heap is still, in "
 	"about 0.1 ms a MiB; default: never",
 	1048576, AT(heap_trim) };
+static const struct hb_opt opt_rest = { "rest-above", 0, HB_OPT_LIMIT, "N",
+	"idle connections that a worker keeps as they are; further ones rest, packed into less memory; 0 lets "
+	"each rest at once, 1000000 none; default: 64",
+	1000000, AT(rest_above) };
 static const struct hb_opt opt_backend = { "event-backend", 0, HB_OPT_TEXT, "NAME",
 	"epoll (default) or uv, the portable way to wait for descriptors", 0, AT(event_backend) };
 static const struct hb_opt opt_help = { "help", 'h', HB_OPT_FLAG, NULL, "this text", 0, AT(help) };
@@ -51,7 +55,7 @@ static const struct hb_opt opt_authority = { "authority", 0, HB_OPT_TEXT, "HOST:
 
 static const struct hb_opt *const run_opts[] = { &opt_config, &opt_concurrency, &opt_drain,
 	&opt_level, &opt_components, &opt_format, &opt_log, &opt_admin, &opt_load, &opt_pipes,
-	&opt_heap, &opt_backend, &opt_help, NULL };
+	&opt_heap, &opt_rest, &opt_backend, &opt_help, NULL };
 static const struct hb_command cmd_run = { "run", "-c FILE [OPTIONS]",
 	"Runs the proxy in the foreground until SIGTERM or ctrl-c.",
 	"  hbone run -c gateway.yaml\n"

@@ -10,6 +10,7 @@
 #include "core/event/worker.h"
 #include "core/identity/reload.h"
 #include "core/filter/conn.h"
+#include "core/filter/park.h"
 #include "core/http/h2.h"
 #include "core/stats/access_log.h"
 #include "core/transport/pump.h"
@@ -35,6 +36,9 @@ options_setup(const struct hb_args *args)
 		fprintf(stderr, "hbone: --log-format is text or json, not \"%s\"\n", args->log_format);
 		return (HB_EXIT_USAGE);
 	}
+	if (args->rest_above_set != 0)
+		hb_park_above(args->rest_above < 1000000 ? (uint32_t)args->rest_above :
+							   HB_PARK_NEVER);
 	if (args->event_backend != NULL && strcmp(args->event_backend, "uv") != 0 &&
 	    strcmp(args->event_backend, "epoll") != 0) {
 		fprintf(stderr, "hbone: --event-backend is epoll or uv, not \"%s\"\n", args->event_backend);

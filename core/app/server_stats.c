@@ -6,6 +6,7 @@
 #include "core/app/heap.h"
 #include "core/base/log.h"
 #include "core/event/worker.h"
+#include "core/filter/park.h"
 #include "core/identity/expiry.h"
 #include "core/stats/stats.h"
 #include "core/transport/pump.h"
@@ -27,6 +28,9 @@
 	X(SERVER_FLUSH_TIMEOUTS, "flush_timeouts", GAUGE, "Last bytes that a peer did not take in time, since the start.") \
 	X(SERVER_PIPES, "splice_pipes", GAUGE, "Pipes that splice(2) uses or keeps.")                    \
 	X(SERVER_SPLICED, "spliced_bytes", GAUGE, "Bytes moved by splice(2), since the start.")         \
+	X(SERVER_RESTING, "connections_resting", GAUGE, "Idle connections that are packed into less memory (--rest-above).") \
+	X(SERVER_RESTS, "connection_rests", GAUGE, "Times that an idle connection went to rest, since the start.") \
+	X(SERVER_WAKES, "connection_wakes", GAUGE, "Times that a connection at rest was woken, since the start.") \
 	X(SERVER_SCRATCH, "scratch_exhausted", GAUGE, "Times that a worker's scratch buffers ran out, since the start.") \
 	X(SERVER_LOG_DROPPED, "log_dropped", GAUGE, "Lines of the application log that could not be written, since the start.")
 
@@ -92,6 +96,12 @@ compute(void *arg)
 		return (sum(pipes_of));
 	case SERVER_SPLICED:
 		return (sum(hb_pump_spliced));
+	case SERVER_RESTING:
+		return (sum(hb_park_resting));
+	case SERVER_RESTS:
+		return (sum(hb_park_rests));
+	case SERVER_WAKES:
+		return (sum(hb_park_wakes));
 	case SERVER_SCRATCH:
 		return (sum(hb_scratch_exhausted));
 	case SERVER_LOG_DROPPED:

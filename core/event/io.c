@@ -64,6 +64,18 @@ hb_io_again(struct hb_io *io, unsigned events)
 }
 
 void
+hb_io_move(struct hb_io *from, struct hb_io *to, void (*fn)(struct hb_io *, unsigned events))
+{
+	HB_ASSERT(hb_io_watched(from) && from != to && fn != NULL);
+	*to = *from;
+	to->fn = fn;
+	from->owner = 0;
+	from->priv = NULL;
+	from->fd = -1;
+	ops->moved(owner_of(to), to);
+}
+
+void
 hb_io_stop(struct hb_io *io)
 {
 	if (!hb_io_watched(io))

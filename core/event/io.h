@@ -48,6 +48,11 @@ hb_io_watched(const struct hb_io *io)
 int  hb_io_start(struct hb_io *, struct hb_worker *, int fd,
     void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr);
 void hb_io_again(struct hb_io *, unsigned events);
+/*
+ * The watched descriptor is `to`'s from now on, which was not watched; `from` is as after
+ * hb_io_stop. No event is lost or repeated. May be called from inside fn, last.
+ */
+void hb_io_move(struct hb_io *from, struct hb_io *to, void (*fn)(struct hb_io *, unsigned events));
 /* No event after it, also none that the kernel has already reported. Idempotent. */
 void hb_io_stop(struct hb_io *);
 /*

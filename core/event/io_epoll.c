@@ -233,6 +233,16 @@ epoll_start(struct hb_worker *w, struct hb_io *io, struct hb_err *reterr)
 }
 
 static void
+epoll_moved(struct hb_worker *w, struct hb_io *io)
+{
+	struct epoll *ep = w->priv->io;
+	uint32_t i = (uint32_t)(uintptr_t)io->priv;
+
+	HB_ASSERT(i < ep->fresh && ep->slots[i].io != NULL);
+	ep->slots[i].io = io;
+}
+
+static void
 epoll_stop(struct hb_worker *w, struct hb_io *io, bool closing)
 {
 	struct epoll *ep = w->priv->io;
@@ -249,6 +259,7 @@ const struct hb_io_ops hb_io_epoll_ops = {
 	.worker_fini = epoll_worker_fini,
 	.worker_free = epoll_worker_free,
 	.start = epoll_start,
+	.moved = epoll_moved,
 	.stop = epoll_stop,
 	.wait_begin = epoll_wait_begin,
 	.wait = epoll_wait_own,

@@ -126,6 +126,16 @@ on_close(uv_handle_t *h)
 }
 
 static void
+uv_moved(struct hb_worker *w, struct hb_io *io)
+{
+	struct watch *wt;
+
+	(void)w;
+	HB_CAST(wt, io->priv, WATCH_MAGIC);
+	wt->io = io;
+}
+
+static void
 uv_stop_io(struct hb_worker *w, struct hb_io *io, bool closing)
 {
 	size_t *used = w->priv->io;
@@ -145,5 +155,6 @@ const struct hb_io_ops hb_io_uv_ops = {
 	.worker_free = uv_worker_free,
 	.start = uv_start,
 	.again = uv_again,
+	.moved = uv_moved,
 	.stop = uv_stop_io,
 };

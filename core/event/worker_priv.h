@@ -109,6 +109,8 @@ struct hb_io_ops {
 	void (*worker_free)(struct hb_worker *);
 	int  (*start)(struct hb_worker *, struct hb_io *, struct hb_err *reterr);
 	void (*again)(struct hb_io *, unsigned events); /* NULL = nothing to do */
+	/* It is another struct now, which has all values of the former one. */
+	void (*moved)(struct hb_worker *, struct hb_io *);
 	/* The descriptor is closed next when `closing`. */
 	void (*stop)(struct hb_worker *, struct hb_io *, bool closing);
 	/*

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/facts/facts.h"
+#include "core/base/pack.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -281,14 +282,52 @@ hb_addr_is_loopback(const struct hb_addr *a)
 	return (a->kind == HB_ADDR_V6 && memcmp(a->u.ip, one, 16) == 0);
 }
 
+static const char *
+unix_copy(struct hb_arena *arena, struct hb_str name)
+{
+	return (name.len == 0 ? "\0" : hb_arena_str(arena, name).p); /* two NULs: see unix_len */
+}
+
 void
 hb_addr_copy(struct hb_arena *arena, struct hb_addr *to, const struct hb_addr *from)
 {
 	struct hb_addr a = *from;
 
 	if (a.kind == HB_ADDR_UNIX)
-		a.u.name = hb_arena_str(arena, hb_strn(a.u.name, unix_len(a.u.name))).p;
+		a.u.name = unix_copy(arena, hb_strn(a.u.name, unix_len(a.u.name)));
 	else if (a.kind == HB_ADDR_INTERNAL)
 		a.u.name = hb_arena_str(arena, hb_str(a.u.name)).p;
 	*to = a;
+}
+
+void
+hb_addr_pack(const struct hb_addr *a, struct hb_pack *p)
+{
+	hb_pack_byte(p, a->kind);
+	hb_pack_bytes(p, &a->port, sizeof a->port);
+	if (a->kind == HB_ADDR_V4)
+		hb_pack_bytes(p, a->u.ip, 4);
+	else if (a->kind == HB_ADDR_V6)
+		hb_pack_bytes(p, a->u.ip, 16);
+	else if (a->kind == HB_ADDR_UNIX)
+		hb_pack_str(p, hb_strn(a->u.name, unix_len(a->u.name)));
+	else if (a->kind == HB_ADDR_INTERNAL)
+		hb_pack_str(p, hb_str(a->u.name));
+}
+
+void
+hb_addr_unpack(struct hb_arena *arena, struct hb_addr *ret, struct hb_unpack *u)
+{
+	struct hb_addr a = { .kind = hb_unpack_byte(u) };
+
+	memcpy(&a.port, hb_unpack_bytes(u, sizeof a.port), sizeof a.port);
+	if (a.kind == HB_ADDR_V4)
+		memcpy(a.u.ip, hb_unpack_bytes(u, 4), 4);
+	else if (a.kind == HB_ADDR_V6)
+		memcpy(a.u.ip, hb_unpack_bytes(u, 16), 16);
+	else if (a.kind == HB_ADDR_UNIX)
+		a.u.name = unix_copy(arena, hb_unpack_str(u));
+	else if (a.kind == HB_ADDR_INTERNAL)
+		a.u.name = hb_arena_str(arena, hb_unpack_str(u)).p;
+	*ret = a;
 }

@@ -16,6 +16,8 @@
 #include "core/base/str.h"
 
 struct hb_cert_info;
+struct hb_pack;   /* core/base/pack.h */
+struct hb_unpack;
 
 /* IPv4, IPv6, unix path (at most 107 bytes, abstract with leading NUL) or an internal name. An
  * abstract name ends at the first NUL after its leading one; a unix peer without a name has "\0",
@@ -72,6 +74,9 @@ HB_EXPORT struct hb_str hb_arena_str(struct hb_arena *, struct hb_str s); /* cop
 void  hb_arena_fini(struct hb_arena *);
 /* Copies an address together with the name that it borrows. */
 void  hb_addr_copy(struct hb_arena *, struct hb_addr *to, const struct hb_addr *from);
+/* With the name; of which the unpacked one has a copy. */
+void  hb_addr_pack(const struct hb_addr *, struct hb_pack *);
+void  hb_addr_unpack(struct hb_arena *, struct hb_addr *ret, struct hb_unpack *);
 
 /* Dynamic metadata and filter state are small lists: namespace + key -> text. */
 struct hb_fact_entry {
@@ -160,6 +165,17 @@ void hb_facts_set_parent(struct hb_facts *, struct hb_facts *parent);
  * initialised. It has no parent: what hb_facts_state would find in the parents is taken along.
  */
 void hb_facts_copy(struct hb_facts *to, const struct hb_facts *from);
+/*
+ * For connections that rest. Not packable: what a handshake of ours has found out, whose certificates
+ * are the transport's, and more than HB_FACTS_PACK_MAX bytes of texts. Packing takes everything but
+ * `keep`, the reference to the parent included, and leaves the facts as initialised; unpacking fills
+ * such facts, whose arena may be in use. Fits into HB_FACTS_PACKED_MAX bytes.
+ */
+#define HB_FACTS_PACK_MAX   2048u
+#define HB_FACTS_PACKED_MAX 8192u
+bool hb_facts_packable(const struct hb_facts *);
+void hb_facts_pack(struct hb_facts *, struct hb_pack *);
+void hb_facts_unpack(struct hb_facts *, struct hb_unpack *);
 /*
  * False when the list is full, or the entry exists and is read-only. Replaces otherwise; a value
  * got before from the lookups below is then no longer valid.

@@ -87,6 +87,23 @@ compile_filters(struct hb_cfg *cfg, struct hb_chain *c, const msg_chain *m)
 	return (r != 0 ? r : check_terminal(cfg, c, m));
 }
 
+/* The terminal filter lets go of its state, and the others have none, or plain data. */
+static bool
+may_rest(const struct hb_chain *c)
+{
+	const struct hb_filter_type *t = c->filter[c->n_filters - 1].type;
+
+	if (t->rests == NULL || t->pack == NULL || t->unpack == NULL ||
+		c->slab_size > HB_FILTER_CTX_MAX)
+		return (false);
+	for (unsigned i = 0; i + 1 < c->n_filters; i++) {
+		t = c->filter[i].type;
+		if (!(t->flags & HB_FILTER_PLAIN) && (t->ctx_size > 0 || t->on_event != NULL))
+			return (false);
+	}
+	return (true);
+}
+
 static void
 lay_out(struct hb_chain *c)
 {
@@ -98,6 +115,7 @@ lay_out(struct hb_chain *c)
 		off += c->filter[i].type->ctx_size;
 	}
 	c->slab_size = off;
+	c->rests = may_rest(c);
 }
 
 static void

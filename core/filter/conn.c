@@ -9,71 +9,16 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "core/base/log.h"
-#include "core/filter/filter_priv.h"
+#include "core/filter/park_priv.h"
 #include "core/filter/transport_socket.h"
 #include "core/identity/identity.h"
 #include "core/stats/access_log.h"
 #include "core/transport/tls.h"
 
-#define ID_WORKER_SHIFT 44    /* ids stay below 2^53: exact in JSON */
-#define WALK_SLICE      256u  /* connections that decide again in one turn */
-#define WALK_US         1000u /* and how long that may take */
-
-struct conn_worker {
-	unsigned magic;
-#define CONN_WORKER_MAGIC 0x2a6fd1c3
-	struct hb_list conns;
-	struct hb_list owners; /* hb_conn_owned */
-	uint64_t count, seq;
-	struct hb_list *cursor; /* next one to decide again; NULL = no walk */
-	bool revalidates;       /* the walk asks the connection's own filters, too */
-	struct hb_run walk;
-};
-
 /* For the panic report: what this thread is busy with. */
 static _Thread_local const struct hb_conn *conn_current;
 
 static const struct hb_conn_observer *observer;
-
-static void walk_run(struct hb_run *);
-
-static struct conn_worker *
-conn_worker(struct hb_worker *w)
-{
-	struct conn_worker *s = w->slot[HB_SLOT_FILTER];
-
-	if (HB_UNLIKELY(s == NULL)) {
-		HB_NEW(s, CONN_WORKER_MAGIC);
-		hb_list_init(&s->conns);
-		hb_list_init(&s->owners);
-		hb_run_init(&s->walk, walk_run);
-		w->slot[HB_SLOT_FILTER] = s;
-	}
-	HB_CHECK(s, CONN_WORKER_MAGIC);
-	return (s);
-}
-
-void
-hb_conn_worker_fini(struct hb_worker *w)
-{
-	struct conn_worker *s = w->slot[HB_SLOT_FILTER];
-
-	if (s == NULL)
-		return;
-	HB_CHECK(s, CONN_WORKER_MAGIC);
-	HB_ASSERT(s->count == 0 && hb_list_empty(&s->owners));
-	hb_run_cancel(&s->walk);
-	w->slot[HB_SLOT_FILTER] = NULL;
-	HB_DEL(s);
-}
-
-static uint64_t
-next_id(struct hb_worker *w, struct conn_worker *s)
-{
-	uint64_t high = w->index == HB_WORKER_CONTROL ? 0 : w->index + 1;
-
-	return (high << ID_WORKER_SHIFT | ++s->seq);
-}
 
 /* ------------------------------------------------------------------ owners */
 
@@ -89,7 +34,7 @@ owner_equal(const struct hb_conn_owner *a, const struct hb_conn_owner *b)
 
 /* Listeners and tunnel servers, few: a connection refers to what it shares with its like. */
 static struct hb_conn_owned *
-owner_get(struct hb_worker *w, struct conn_worker *s, const struct hb_conn_owner *o)
+owner_get(struct hb_worker *w, struct hb_conn_worker *s, const struct hb_conn_owner *o)
 {
 	struct hb_conn_owner want = *o;
 	struct hb_conn_owned *found;
@@ -296,8 +241,8 @@ linger(struct hb_conn *c)
 }
 
 /* It has ended, and so have all the streams that it carried. */
-static void
-conn_free(struct hb_facts_owner *o)
+void
+hb_conn__free(struct hb_facts_owner *o)
 {
 	struct hb_conn *c = HB_CONTAINER(o, struct hb_conn, facts.keep);
 
@@ -313,7 +258,7 @@ static void
 conn_end(struct hb_dead *d)
 {
 	struct hb_conn *c = HB_CONTAINER(d, struct hb_conn, dead);
-	struct conn_worker *s = conn_worker(hb_conn__worker(c));
+	struct hb_conn_worker *s = hb_conn__state(hb_conn__worker(c));
 	struct hb_facts_owner *keep;
 
 	HB_CHECK(c, HB_CONN_MAGIC);
@@ -337,9 +282,7 @@ conn_end(struct hb_dead *d)
 	if (c->owner->o.on_closed != NULL)
 		c->owner->o.on_closed(c->owner_arg, c, c->reason);
 	let_go(c);
-	if (s->cursor == &c->node)
-		s->cursor = c->node.next;
-	hb_list_del(&c->node);
+	hb_conn__unlist(s, c);
 	HB_ASSERT(s->count > 0);
 	s->count--;
 	hb_chain__count(c->chain, hb_conn__worker(c), -1);
@@ -373,6 +316,7 @@ hb_conn__close(struct hb_conn *c, enum hb_close_reason reason, bool flush)
 	if (c->told == HB_CLOSE_NONE)
 		c->told = (uint8_t)reason;
 	c->flags |= HB_CF_CLOSING | (flush ? HB_CF_FLUSH : 0);
+	hb_park__unwatch(c);
 	hb_conn__end_soon(c);
 }
 
@@ -401,6 +345,7 @@ hb_conn__enter(struct hb_conn *c)
 	HB_CHECK(c, HB_CONN_MAGIC);
 	HB_ASSERT(c->depth < UINT16_MAX);
 	c->depth++;
+	c->touched = true;
 	conn_current = c;
 }
 
@@ -416,8 +361,11 @@ hb_conn__leave(struct hb_conn *c)
 			(c->t == NULL || (c->flags & HB_CF_WRITE_END)))
 			hb_conn__close(c, c->reason, true);
 	}
-	if (--c->depth == 0)
-		conn_current = NULL;
+	if (--c->depth > 0)
+		return;
+	conn_current = NULL;
+	if (!(c->flags & (HB_CF_AWAKE | HB_CF_NO_REST | HB_CF_CLOSING)))
+		hb_park__watch(c);
 }
 
 static struct hb_str
@@ -562,7 +510,7 @@ conn_on_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
 		forget_certs(c); /* bytes are held: the end comes in a later turn */
 }
 
-static const struct hb_transport_events conn_events = {
+const struct hb_transport_events hb_conn__events = {
 	.on_connected = conn_on_connected,
 	.on_secured = conn_on_secured,
 	.on_data = conn_on_data,
@@ -608,7 +556,7 @@ struct hb_conn *
 hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *facts,
 	const struct hb_chain *chain, const struct hb_conn_owner *owner)
 {
-	struct conn_worker *s = conn_worker(w);
+	struct hb_conn_worker *s = hb_conn__state(w);
 	struct hb_conn *c;
 
 	HB_CHECK(chain, HB_CHAIN_MAGIC);
@@ -618,21 +566,23 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 	c->chain = chain;
 	c->owner = owner_get(w, s, owner);
 	c->owner_arg = owner->arg;
-	c->id = next_id(w, s);
+	c->id = hb_conn__id(w, ++s->seq);
 	c->start_ms = hb_now_ms(w);
 	c->start_us = hb_wall_us(w);
 	c->facts = *facts;
-	c->facts.keep = (struct hb_facts_owner){ 1, conn_free };
+	c->facts.keep = (struct hb_facts_owner){ 1, hb_conn__free };
 	hb_facts_init(facts);
 	for (unsigned i = 0; i < chain->n_filters; i++)
 		hb_filter_init(&c->filter[i], &hb_conn_host, c, (uint8_t)i);
-	hb_list_add_tail(&s->conns, &c->node);
+	hb_conn__list(s, c);
 	s->count++;
 	hb_chain__count(chain, w, 1);
 	c->t = hb_transport_socket_wrap(chain->socket, lower, &c->facts, (struct hb_str){ "", 0 });
 	if (c->t != lower)
 		c->flags |= HB_CF_WRAPPED;
-	hb_transport_attach(c->t, &conn_events, c);
+	if (c->t != lower || !chain->rests)
+		c->flags |= HB_CF_NO_REST;
+	hb_transport_attach(c->t, &hb_conn__events, c);
 	/* What holds less by its nature (a pair: one batch) keeps its own limit. */
 	if (c->t->out.high >= HB_MIN(c->owner->o.buffer_high, (size_t)HB_TRANSPORT_HIGH_DEFAULT))
 		hb_transport_set_high(c->t, c->owner->o.buffer_high);
@@ -706,96 +656,18 @@ hb_conn_revalidate(struct hb_conn *c)
 		tell(c, HB_EVENT_REVALIDATE);
 }
 
-void
-hb_conn_foreach(struct hb_worker *w, bool (*fn)(void *arg, struct hb_conn *), void *arg)
-{
-	struct conn_worker *s = conn_worker(w);
-	struct hb_list *n, *next;
-
-	HB_LIST_FOREACH_SAFE (n, next, &s->conns)
-		if (!fn(arg, HB_LIST_ENTRY(n, struct hb_conn, node)))
-			return;
-}
-
-/* Tunnels may have a hundred thousand streams, and each has policies to look at; a peer whose
- * certificate is verified again takes a thousand times as long. */
-static void
-walk_run(struct hb_run *r)
-{
-	struct conn_worker *s = HB_CONTAINER(r, struct conn_worker, walk);
-	struct hb_worker *w = hb_worker_current();
-	uint64_t began = hb_now_us(w);
-	struct hb_conn *c;
-
-	HB_CHECK(s, CONN_WORKER_MAGIC);
-	for (unsigned n = 0;
-		n < WALK_SLICE && s->cursor != &s->conns && hb_now_us(w) - began < WALK_US; n++) {
-		c = HB_LIST_ENTRY(s->cursor, struct hb_conn, node);
-		s->cursor = s->cursor->next;
-		if (hb_conn__judge(c) && s->revalidates)
-			hb_conn_revalidate(c);
-	}
-	if (s->cursor != &s->conns) {
-		hb_run_soon(w, &s->walk);
-		return;
-	}
-	s->cursor = NULL;
-	s->revalidates = false;
-}
-
-static void
-walk_start(struct hb_worker *w, void *arg)
-{
-	struct conn_worker *s = conn_worker(w);
-
-	s->cursor = s->conns.next;
-	hb_run_soon(w, &s->walk);
-}
-
-static void
-walk_start_all(struct hb_worker *w, void *arg)
-{
-	conn_worker(w)->revalidates = true;
-	walk_start(w, arg);
-}
-
-void
-hb_conns_revalidate(void)
-{
-	hb_post_all(walk_start_all, NULL, NULL);
-}
-
-void
-hb_chains_replaced(
-	struct hb_chain *const *chain, size_t n, const char *owner, hb_chain_finder *find)
-{
-	for (size_t i = 0; i < n; i++)
-		hb_chain__inherit(chain[i], owner, find);
-	if (n > 0)
-		hb_post_all(walk_start, NULL, NULL);
-}
-
-uint64_t
-hb_conn_count(const struct hb_worker *w)
-{
-	const struct conn_worker *s = w->slot[HB_SLOT_FILTER];
-
-	return (s == NULL ? 0 : s->count);
-}
-
 struct hb_conn *
-hb_conn_find(struct hb_worker *w, uint64_t id)
+hb_conn_at(const struct hb_transport *t)
 {
-	struct conn_worker *s = conn_worker(w);
-	struct hb_conn *c;
-	struct hb_list *n;
+	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	return (t->ev == &hb_conn__events ? t->sink : NULL);
+}
 
-	HB_LIST_FOREACH (n, &s->conns) {
-		c = HB_LIST_ENTRY(n, struct hb_conn, node);
-		if (c->id == id)
-			return (c);
-	}
-	return (NULL);
+const void *
+hb_conn_owner_arg(const struct hb_conn *c)
+{
+	HB_CHECK(c, HB_CONN_MAGIC);
+	return (c->owner_arg);
 }
 
 const struct hb_chain *

@@ -53,7 +53,8 @@ struct hb_conn_owner {
 /*
  * Starts a connection: the chain's transport socket is put over `lower` (taken), facts are moved
  * (the argument is re-initialised), filters are made. Never fails: a failure closes it. `pre`
- * bytes are given back with hb_transport_unread by the caller before.
+ * bytes are given back with hb_transport_unread by the caller before. The answer is of no use after
+ * the turn: a connection may rest (core/filter/park.h), and then be made again elsewhere.
  */
 struct hb_conn *hb_conn_start(struct hb_worker *, struct hb_transport *lower, struct hb_facts *facts,
     const struct hb_chain *, const struct hb_conn_owner *);
@@ -113,6 +114,14 @@ struct hb_upstream_keep_ops {
 	/* Fills cluster, endpoint_host and tls_peer. */
 	void (*names)(const struct hb_upstream_keep *, struct hb_upstream_info *ret);
 	void (*free_fn)(struct hb_upstream_keep *); /* the last reference is gone */
+	/*
+	 * (opt, all or none) Of a connection that rests (core/filter/park.h), who has a reference, and
+	 * whose transport t is: whether nobody else refers to the keep but t's watch. Then pack
+	 * takes both references and t's watch away, and unpack makes the keep again, with both.
+	 */
+	bool (*packable)(const struct hb_upstream_keep *, const struct hb_transport *t);
+	void (*pack)(struct hb_upstream_keep **, struct hb_transport *t, struct hb_pack *);
+	struct hb_upstream_keep *(*unpack)(struct hb_unpack *, struct hb_transport *t);
 };
 void hb_upstream_unkeep(struct hb_upstream_keep **);
 
@@ -145,12 +154,18 @@ struct hb_conn_view {
 void hb_conn_view(const struct hb_conn *, struct hb_conn_view *ret);
 /* See the slot `upstream` of struct hb_filter_type; for hb_dial_tunnels. */
 struct hb_transport *hb_conn_upstream(struct hb_conn *, struct hb_text *authority);
-/* All connections of this worker. fn may close the one it gets. Stops when fn returns false. */
+/*
+ * All connections of this worker, those that rest (core/filter/park.h) after the others. fn may close
+ * the one it gets, and may not keep it. Stops when fn returns false.
+ */
 void hb_conn_foreach(struct hb_worker *, bool (*fn)(void *arg, struct hb_conn *), void *arg);
 uint64_t hb_conn_count(const struct hb_worker *);
 /* NULL = not (any more) on this worker. */
 struct hb_conn *hb_conn_find(struct hb_worker *, uint64_t id);
 const struct hb_chain *hb_conn_chain(const struct hb_conn *);
+/* The connection that t is the downstream of; NULL = of none, or it rests. */
+struct hb_conn *hb_conn_at(const struct hb_transport *t);
+const void *hb_conn_owner_arg(const struct hb_conn *);
 /* What the access log would say now; borrowed until the connection's next event. */
 struct hb_log_entry; /* core/stats/access_log.h */
 void hb_conn_log_entry(const struct hb_conn *, struct hb_log_entry *ret);

@@ -31,6 +31,12 @@ hb_filter_fini(struct hb_filter *f)
 	f->timer = NULL;
 }
 
+bool
+hb_filter_timer_runs(const struct hb_filter *f)
+{
+	return (f->timer != NULL && hb_timer_running(&f->timer->timer));
+}
+
 static void
 on_timer(struct hb_timer *t)
 {

@@ -177,16 +177,24 @@ hand_over(struct hb_conn *c, struct hb_transport *t)
 	hb_conn__hold_free(c, h);
 }
 
+void
+hb_conn__facade_init(struct hb_conn *c)
+{
+	struct hb_transport *t = &c->facade;
+
+	memset(t, 0, sizeof *t); /* `run` was there */
+	hb_transport_init(t, &facade_ops, hb_conn__worker(c));
+	/* Its first sink need not hear of what the chain has heard already. */
+	t->connected = t->secured = true;
+}
+
 struct hb_transport *
 hb_conn__facade_new(struct hb_conn *c)
 {
 	struct hb_transport *t = &c->facade;
 
 	HB_ASSERT(!(c->flags & (HB_CF_FACADE | HB_CF_TAKEN | HB_CF_RUN)));
-	memset(t, 0, sizeof *t); /* `run` was there */
-	hb_transport_init(t, &facade_ops, hb_conn__worker(c));
-	/* Its first sink need not hear of what the chain has heard already. */
-	t->connected = t->secured = true;
+	hb_conn__facade_init(c);
 	t->out.high = c->t == NULL ? c->owner->o.buffer_high : c->t->out.high;
 	c->facts.keep.refs++;
 	c->flags |= HB_CF_TAKEN | HB_CF_FACADE | HB_CF_FACADE_OFF;

@@ -48,6 +48,8 @@ enum hb_filter_status { HB_FILTER_CONTINUE, HB_FILTER_STOP, HB_FILTER_DETACH };
 #define HB_FILTER_TERMINAL   1u /* last of a chain, exactly one                                  */
 #define HB_FILTER_MAY_INJECT 2u /* uses hb_filter_inject_*                                       */
 #define HB_FILTER_CARRIER    4u /* terminal; serves streams that are connections of their own    */
+#define HB_FILTER_PLAIN      8u /* its context is plain data, which may be moved when no slot and no
+				 * timer runs; HB_EVENT_DRAIN means nothing to it                */
 
 enum hb_event {
 	HB_EVENT_WRITE_HIGH, /* the downstream takes no more for now              */
@@ -63,6 +65,14 @@ struct hb_filter; /* one filter on one connection */
 struct hb_chain;  /* core/filter/conn.h          */
 struct hb_conn;
 struct hb_explain;
+struct hb_pack;   /* core/base/pack.h            */
+struct hb_unpack;
+
+/* What a terminal filter says of a connection that it would let rest. */
+struct hb_rest {
+	struct hb_transport *up; /* the other side, whose sink is the filter's             */
+	uint64_t due_ms;         /* when something of the filter's own is due; 0 = never   */
+};
 
 #define HB_JUDGE_WHY_MAX 600u
 
@@ -125,6 +135,20 @@ struct hb_filter_type {
 	 * none now. Adds the authority that the filter has asked a tunnel for, if it has.
 	 */
 	struct hb_transport *(*upstream)(struct hb_filter *, struct hb_text *authority);
+	/*
+	 * A connection that rests is packed into a few bytes, and made again for its next event
+	 * (core/filter/park.h). Terminal filters that took the downstream and pass it on to one
+	 * other transport have all three slots or none; HB_EVENT_DRAIN means nothing to them.
+	 * `rests`: NULL = nothing is under way, and *ret is filled; else why it cannot rest now. Then
+	 * `pack` writes the whole context, and lets go of what it holds; its memory is zeroed after
+	 * that, its transports are kept by the caller, who gives them, or their like, to `unpack`.
+	 * It makes the zeroed context as it was and becomes the sink of both
+	 * (hb_transport_resink). No slot may be called from any of the three.
+	 */
+	const char *(*rests)(struct hb_filter *, struct hb_rest *ret);
+	void (*pack)(struct hb_filter *, struct hb_pack *);
+	void (*unpack)(struct hb_filter *, struct hb_unpack *, struct hb_transport *down,
+	    struct hb_transport *up);
 };
 
 /* ------------------------------------------------------------------ for all filters */

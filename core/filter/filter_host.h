@@ -45,6 +45,7 @@ struct hb_filter {
 void hb_filter_init(struct hb_filter *, const struct hb_filter_host *, void *owner, uint8_t index);
 /* Stops the timer. Does not call the type's fini. Accepts zeroed memory. */
 void hb_filter_fini(struct hb_filter *);
+bool hb_filter_timer_runs(const struct hb_filter *);
 
 /* For hosts and their compile functions, control thread: a type without configuration message, or
  * any type, by its name or alias. NULL = unknown. */

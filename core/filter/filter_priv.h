@@ -54,6 +54,7 @@ struct hb_chain {
 	struct hb_chain_pin *pin;          /* owned                                       */
 	unsigned       pending;            /* control thread: pins that are not free yet  */
 	struct hb_list dying;              /* control thread: chains without an owner     */
+	bool           rests;              /* its connections may: no filter is against it */
 	/* Once replaced: who has its place now. `heir_owner` is owned, written before `heir`. */
 	char          *heir_owner;
 	_Atomic(hb_chain_finder *) heir;
@@ -135,6 +136,7 @@ struct hb_conn {
 	uint8_t  reason;              /* enum hb_close_reason; the first one stays          */
 	uint8_t  told;                /* the transport's own reason, for the facade's sink  */
 	uint8_t  n_established;       /* filters that have passed connected and secured     */
+	bool     touched;             /* something happened since park_when.c last looked   */
 	uint32_t flags;               /* HB_CF_…                                            */
 	const struct hb_chain *chain; /* pinned                                             */
 	struct hb_transport   *t;     /* owned; NULL once closed                            */
@@ -147,7 +149,10 @@ struct hb_conn {
 	struct hb_conn_owned  *owner; /* a reference                                        */
 	void                  *owner_arg;
 	struct hb_list         node;  /* of the worker's list                               */
-	struct hb_dead         dead;  /* the end: nobody is on the stack then               */
+	union {
+		struct hb_list awake; /* while HB_CF_AWAKE: park_when.c                     */
+		struct hb_dead dead;  /* the end: nobody is on the stack then               */
+	};
 	uint64_t id, start_ms, bytes_in, bytes_out;
 	int64_t  start_us;
 	struct hb_conn_texts *texts; /* NULL = none                                          */
@@ -183,6 +188,8 @@ struct hb_conn {
 #define HB_CF_FORCED      0x80000u /* ended from outside: nothing waits for the other side */
 #define HB_CF_UPSTREAM   0x100000u /* an upstream was named                                */
 #define HB_CF_FACADE     0x200000u /* the facade is there: its sink has not let go         */
+#define HB_CF_AWAKE      0x400000u /* may have to rest soon                                */
+#define HB_CF_NO_REST    0x800000u /* never rests                                          */
 #define HB_CF_RUN         0x4000u /* `run` of the union is in use                          */
 
 extern const struct hb_filter_host hb_conn_host;
@@ -258,6 +265,8 @@ struct hb_conn_texts *hb_conn__texts(struct hb_conn *);
 void hb_conn__moved(struct hb_conn *, uint64_t in, uint64_t out);
 /* Goes on with an end that waited for held bytes or for the facade's sink. */
 void hb_conn__end_soon(struct hb_conn *);
+void hb_conn__free(struct hb_facts_owner *);
+extern const struct hb_transport_events hb_conn__events;
 
 /* conn_judge.c */
 /* False: a configuration that replaced the connection's denies it; it is closing. */
@@ -265,5 +274,6 @@ bool hb_conn__judge(struct hb_conn *);
 
 /* facade.c */
 struct hb_transport *hb_conn__facade_new(struct hb_conn *);
+void hb_conn__facade_init(struct hb_conn *); /* the transport alone */
 
 #endif

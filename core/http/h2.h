@@ -147,6 +147,8 @@ struct hb_transport *hb_h2_open(struct hb_h2 *, const struct hb_h2_request *);
 uint32_t hb_h2_room(const struct hb_h2 *);
 /* Client: streams at once that the peer allows; 100 until its SETTINGS came. */
 uint32_t hb_h2_peer_limit(const struct hb_h2 *);
+/* Those that the session knows; fn may let go of the one it gets. */
+void hb_h2_each_stream(struct hb_h2 *, void (*fn)(void *arg, struct hb_transport *stream), void *arg);
 /* Streams not over yet, both directions. */
 uint32_t hb_h2_streams(const struct hb_h2 *);
 /* Bytes that stalled streams hold. */
@@ -179,9 +181,6 @@ void hb_h2_stream_accept(struct hb_transport *stream, const struct hb_h2_header 
 /* Server: reject with this status and headers, instead of hb_transport_reject. Nulls *stream. */
 void hb_h2_stream_reject(struct hb_transport **stream, unsigned status,
     const struct hb_h2_header *, size_t n);
-/* What the sink of a session wants to find again with a stream; NULL at first. */
-void hb_h2_stream_set_user(struct hb_transport *stream, void *user);
-void *hb_h2_stream_user(const struct hb_transport *stream);
 /* The status that hb_transport_reject answers. */
 unsigned hb_h2_status(enum hb_h2_flavour, enum hb_close_reason);
 

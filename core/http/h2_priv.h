@@ -136,10 +136,7 @@ struct h2_stream {
 	struct hb_h2       *h2;     /* NULL = detached: session or stream is over in nghttp2's eyes */
 	struct hb_list      node;   /* in h2->streams                                     */
 	struct h2_busy     *busy;   /* owned; NULL = idle                                 */
-	union {
-		void             *user;   /* of the session's sink                           */
-		struct h2_linger *linger; /* owned; once `lingers`                           */
-	};
+	struct h2_linger   *linger; /* owned; once `lingers`                             */
 	uint32_t            opened_ms; /* low bits of the worker's clock                  */
 	uint32_t            taken;  /* since its window last changed, or bytes had to wait */
 	uint32_t            grown;  /* its window, above stream_window                    */

@@ -470,6 +470,16 @@ hb_h2_peer_limit(const struct hb_h2 *h2)
 		h2->ng, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS));
 }
 
+void
+hb_h2_each_stream(struct hb_h2 *h2, void (*fn)(void *arg, struct hb_transport *stream), void *arg)
+{
+	struct hb_list *n, *next;
+
+	HB_CHECK(h2, HB_H2_MAGIC);
+	HB_LIST_FOREACH_SAFE (n, next, &h2->streams)
+		fn(arg, &HB_LIST_ENTRY(n, struct h2_stream, node)->base);
+}
+
 uint32_t
 hb_h2_streams(const struct hb_h2 *h2)
 {

@@ -678,18 +678,6 @@ hb_h2_stream_accept(struct hb_transport *t, const struct hb_h2_header *headers, 
 }
 
 void
-hb_h2_stream_set_user(struct hb_transport *t, void *user)
-{
-	stream_of(t)->user = user;
-}
-
-void *
-hb_h2_stream_user(const struct hb_transport *t)
-{
-	return (stream_of(t)->user);
-}
-
-void
 hb_h2_stream_reject(
 	struct hb_transport **tp, unsigned status, const struct hb_h2_header *headers, size_t n)
 {

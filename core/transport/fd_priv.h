@@ -96,6 +96,9 @@ hb_fdt__queued(const struct hb_fdt *f)
 	return (f->queue == NULL ? 0 : f->queue->len);
 }
 
+/* tcp.c: a socket that is not watched yet. */
+struct hb_fdt *hb_tcp__new(struct hb_worker *, int fd, const struct hb_tcp_options *);
+
 /* Slots of struct hb_transport_ops. */
 void   hb_fdt__write(struct hb_transport *, struct hb_buf *, bool end);
 void   hb_fdt__read_enable(struct hb_transport *, bool on);

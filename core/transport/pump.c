@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/transport/park.h"
 #include "core/transport/pump_priv.h"
 #include "core/transport/tcp_priv.h"
 
@@ -344,22 +345,29 @@ static const struct hb_transport_events pump_events = {
 	.on_sent = on_sent,
 };
 
-void
-hb_pump_start(struct hb_pump *p, struct hb_transport *a, struct hb_transport *b,
-	const struct hb_pump_ops *ops, const struct hb_pump_options *opt)
+static void
+prepare(struct hb_pump *p, struct hb_transport *a, struct hb_transport *b,
+	const struct hb_pump_ops *ops)
 {
 	HB_ASSERT(ops->on_done != NULL);
 	HB_ASSERT(a->connected && b->connected && a->worker == b->worker);
 	memset(p, 0, sizeof *p);
 	p->magic = HB_PUMP_MAGIC;
 	p->ops = ops;
-	p->idle_ms = (uint32_t)HB_MIN(opt->idle_timeout_ms, (uint64_t)UINT32_MAX);
-	p->half_ms = (uint32_t)HB_MIN(opt->half_close_timeout_ms, (uint64_t)UINT32_MAX);
-	p->splice_off = opt->splice_off;
 	p->t[HB_PUMP_A] = a;
 	p->t[HB_PUMP_B] = b;
 	hb_timer_init(&p->idle, a->worker, on_idle);
 	hb_run_init(&p->run, on_run);
+}
+
+void
+hb_pump_start(struct hb_pump *p, struct hb_transport *a, struct hb_transport *b,
+	const struct hb_pump_ops *ops, const struct hb_pump_options *opt)
+{
+	prepare(p, a, b, ops);
+	p->idle_ms = (uint32_t)HB_MIN(opt->idle_timeout_ms, (uint64_t)UINT32_MAX);
+	p->half_ms = (uint32_t)HB_MIN(opt->half_close_timeout_ms, (uint64_t)UINT32_MAX);
+	p->splice_off = opt->splice_off;
 	for (enum hb_pump_side i = HB_PUMP_A; i <= HB_PUMP_B; i++) {
 		struct hb_transport *t = p->t[i];
 
@@ -372,4 +380,84 @@ hb_pump_start(struct hb_pump *p, struct hb_transport *a, struct hb_transport *b,
 	for (enum hb_pump_side i = HB_PUMP_A; i <= HB_PUMP_B; i++)
 		hb_transport_read_disable(p->t[i], -1);
 	hb_pump__touch(p);
+}
+
+/* ------------------------------------------------------------------ rest */
+
+#define PACKED_NO_SPLICE 1u
+#define PACKED_DRAINED   2u /* of A; of B the next bit */
+#define PACKED_MORE      8u /* numbers of splice(2)    */
+
+const char *
+hb_pump_busy(struct hb_pump *p, uint64_t *ret_due_ms)
+{
+	const struct hb_pump_dir *d = p->dir;
+
+	HB_CHECK(p, HB_PUMP_MAGIC);
+	*ret_due_ms = p->idle.due_ms;
+	if (p->done || p->reset != NULL || d[HB_PUMP_A].ended || d[HB_PUMP_B].ended)
+		return ("ending");
+	if (d[HB_PUMP_A].paused || d[HB_PUMP_B].paused || d[HB_PUMP_A].draining ||
+		d[HB_PUMP_B].draining || hb_list_linked(&p->run.node))
+		return ("bytes wait");
+	if (d[HB_PUMP_A].splice != NULL || d[HB_PUMP_B].splice != NULL) {
+		hb_pump__splice_rest(p, HB_PUMP_A);
+		hb_pump__splice_rest(p, HB_PUMP_B);
+		return ("spliced");
+	}
+	if (!hb_transport_quiet(p->t[HB_PUMP_A]) || !hb_transport_quiet(p->t[HB_PUMP_B]))
+		return ("a side is busy");
+	return (NULL);
+}
+
+void
+hb_pump_pack(struct hb_pump *p, struct hb_pack *to)
+{
+	const struct hb_pump_dir *d = p->dir;
+	bool more = (d[0].spliced | d[1].spliced | d[0].full_reads | d[1].full_reads) != 0;
+
+	hb_pack_byte(to,
+		(uint8_t)((p->splice_off ? PACKED_NO_SPLICE : 0) |
+			(d[0].drained ? PACKED_DRAINED : 0) |
+			(d[1].drained ? PACKED_DRAINED << 1 : 0) | (more ? PACKED_MORE : 0)));
+	hb_pack_u64(to, p->idle_ms);
+	hb_pack_u64(to, p->half_ms);
+	if (p->idle_ms != 0)
+		hb_pack_ms(to, p->idle.due_ms);
+	for (unsigned i = HB_PUMP_A; i <= HB_PUMP_B; i++) {
+		hb_pack_count(to, d[i].bytes, i);
+		if (more) {
+			hb_pack_u64(to, d[i].spliced);
+			hb_pack_u64(to, d[i].full_reads);
+		}
+	}
+	hb_timer_stop(&p->idle);
+	memset(p, 0, sizeof *p);
+}
+
+/* As hb_pump_start, but nothing is due and nothing is read yet. */
+void
+hb_pump_unpack(struct hb_pump *p, struct hb_unpack *from, struct hb_transport *a,
+	struct hb_transport *b, const struct hb_pump_ops *ops)
+{
+	uint8_t bits = hb_unpack_byte(from);
+	uint64_t now = hb_now_ms(a->worker), due = 0;
+
+	prepare(p, a, b, ops);
+	p->splice_off = bits & PACKED_NO_SPLICE;
+	p->idle_ms = (uint32_t)hb_unpack_u64(from);
+	p->half_ms = (uint32_t)hb_unpack_u64(from);
+	if (p->idle_ms != 0)
+		due = hb_unpack_ms(from);
+	for (unsigned i = HB_PUMP_A; i <= HB_PUMP_B; i++) {
+		p->dir[i].drained = bits & PACKED_DRAINED << i;
+		p->dir[i].bytes = hb_unpack_count(from, i);
+		if (bits & PACKED_MORE) {
+			p->dir[i].spliced = hb_unpack_u64(from);
+			p->dir[i].full_reads = (uint32_t)hb_unpack_u64(from);
+		}
+		hb_transport_resink(p->t[i], &pump_events, p);
+	}
+	if (due != 0)
+		hb_timer_start(&p->idle, due > now ? due - now : 0);
 }

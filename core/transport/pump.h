@@ -11,6 +11,7 @@
 #ifndef HB_CORE_TRANSPORT_PUMP_H
 #define HB_CORE_TRANSPORT_PUMP_H
 
+#include "core/base/pack.h"
 #include "core/transport/transport.h"
 
 enum hb_pump_side { HB_PUMP_A, HB_PUMP_B }; /* A = downstream, B = upstream by convention */
@@ -76,6 +77,18 @@ void hb_pump_start(struct hb_pump *, struct hb_transport *a, struct hb_transport
  * must then live until that returns.
  */
 void hb_pump_abort(struct hb_pump *, enum hb_close_reason);
+/*
+ * For connections that rest. A pump is idle while both directions are open, quiet
+ * (core/transport/park.h) and copied; *ret_due_ms = when its idle timeout ends it, 0 = never. NULL:
+ * it is; else why not. One that is only spliced goes back to copying, and may be idle in the next
+ * turn.
+ */
+const char *hb_pump_busy(struct hb_pump *, uint64_t *ret_due_ms);
+/* An idle one, which is zeroed; its transports are the caller's. B delivers hb_pack.ref[1]. */
+void hb_pump_pack(struct hb_pump *, struct hb_pack *);
+/* The same again, between these two. Its timer fires when it would have. */
+void hb_pump_unpack(struct hb_pump *, struct hb_unpack *, struct hb_transport *a,
+    struct hb_transport *b, const struct hb_pump_ops *);
 /* Per process: at most this many pipes, in use or pooled (default: a quarter of RLIMIT_NOFILE / 2);
  * 0 = off. Before workers start. */
 void hb_pump_pipes_max(unsigned);

@@ -35,6 +35,8 @@ void hb_pump__splice_try(struct hb_pump *, enum hb_pump_side from);
 size_t hb_pump__splice_held(const struct hb_pump *, enum hb_pump_side from);
 /* Back to copying, or to nothing: bytes in the pipe are dropped. Idempotent. */
 void hb_pump__splice_end(struct hb_pump *, enum hb_pump_side from);
+/* Back to copying if nothing passes now: what copies may rest. */
+void hb_pump__splice_rest(struct hb_pump *, enum hb_pump_side from);
 /* `from` has closed: what the pipe holds still goes out. */
 void hb_pump__splice_source_gone(struct hb_pump *, enum hb_pump_side from);
 

@@ -286,6 +286,16 @@ hb_pump__splice_end(struct hb_pump *p, enum hb_pump_side from)
 }
 
 void
+hb_pump__splice_rest(struct hb_pump *p, enum hb_pump_side from)
+{
+	struct spliced *s = spliced_of(p, from);
+
+	if (s != NULL && s->held == 0 && s->src != NULL && !s->src_ready &&
+		!hb_list_linked(&s->run.node))
+		leave(s, 0, 0);
+}
+
+void
 hb_pump__splice_source_gone(struct hb_pump *p, enum hb_pump_side from)
 {
 	struct spliced *s = spliced_of(p, from);
@@ -535,6 +545,11 @@ hb_pump__splice_held(const struct hb_pump *p, enum hb_pump_side from)
 
 void
 hb_pump__splice_end(struct hb_pump *p, enum hb_pump_side from)
+{
+}
+
+void
+hb_pump__splice_rest(struct hb_pump *p, enum hb_pump_side from)
 {
 }
 

@@ -238,8 +238,8 @@ set_options(int fd, const struct hb_tcp_options *o, const struct sockaddr *peer)
 
 /* ------------------------------------------------------------------ making */
 
-static struct hb_fdt *
-tcp_new(struct hb_worker *w, int fd, const struct hb_tcp_options *o)
+struct hb_fdt *
+hb_tcp__new(struct hb_worker *w, int fd, const struct hb_tcp_options *o)
 {
 	struct hb_fdt *f = hb_calloc(1, sizeof *f);
 	uint64_t flush_timeout = HB_FLUSH_TIMEOUT_MS;
@@ -268,7 +268,7 @@ hb_tcp_from_fd(struct hb_worker *w, int fd, const struct hb_tcp_options *o)
 	struct hb_fdt *f;
 
 	HB_ASSERT(fd >= 0);
-	f = tcp_new(w, fd, o);
+	f = hb_tcp__new(w, fd, o);
 	if (o != NULL)
 		set_options(fd, o, NULL);
 	f->writable = true;
@@ -350,7 +350,7 @@ hb_tcp_connect(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_er
 
 	if (fd < 0)
 		return (NULL);
-	f = tcp_new(w, fd, &c->options);
+	f = hb_tcp__new(w, fd, &c->options);
 	f->connecting = true;
 	do {
 		r = connect(fd, c->addr, c->addr_len);
@@ -372,6 +372,13 @@ hb_tcp_connect(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_er
 }
 
 /* ------------------------------------------------------------------ queries */
+
+bool
+hb_tcp_is(const struct hb_transport *t)
+{
+	HB_CHECK(t, HB_TRANSPORT_MAGIC);
+	return (t->ops == &tcp_ops.t);
+}
 
 int
 hb_tcp_fd(const struct hb_transport *t)

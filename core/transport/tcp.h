@@ -57,6 +57,7 @@ struct hb_tcp_connect {
 struct hb_transport *hb_tcp_connect(struct hb_worker *, const struct hb_tcp_connect *,
     struct hb_err *reterr);
 
+bool hb_tcp_is(const struct hb_transport *);
 /* For a tcp transport only. fd stays owned by it. */
 int hb_tcp_fd(const struct hb_transport *);
 /* For measurements: one system call reads n bytes at most, 1 … HB_SCRATCH_SIZE; 0 = as many as there

@@ -312,7 +312,8 @@ conn_closed(void *arg, struct hb_conn *conn, enum hb_close_reason reason)
 	struct hb_conn_view v;
 	struct hb_str s;
 
-	HB_ASSERT(h->conn == conn && !h->closed);
+	/* It may have rested, and be elsewhere now. */
+	HB_ASSERT(h->conn != NULL && !h->closed);
 	hb_conn_view(conn, &v);
 	h->conn = NULL;
 	h->closed = true;

@@ -266,6 +266,7 @@ authz_explain(const void *conf, const struct hb_facts *facts, struct hb_explain 
 const struct hb_filter_type hb_filter_authz = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
+	.flags = HB_FILTER_PLAIN,
 	.kind = HB_FILTER_NETWORK,
 	.name = "hbone.filters.network.authz",
 	.config = &hbone__filters__network__authz__authz__descriptor,

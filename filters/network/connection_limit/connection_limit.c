@@ -136,6 +136,7 @@ connection_limit_explain(const void *conf, const struct hb_facts *facts, struct 
 const struct hb_filter_type hb_filter_connection_limit = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
+	.flags = HB_FILTER_PLAIN,
 	.kind = HB_FILTER_NETWORK,
 	.name = "hbone.filters.network.connection_limit",
 	.alias = "envoy.filters.network.connection_limit",

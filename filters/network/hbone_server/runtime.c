@@ -15,14 +15,6 @@
 
 HB_STAT_FAMILY(hbone_family, "hbone_server", "hbone_server", "stat_prefix", HBONE_STATS);
 
-struct hbone_stream {
-	unsigned magic;
-#define HBONE_STREAM_MAGIC 0x7e4a0d93
-	struct hb_hbone *session;
-	struct hb_conn *conn;
-	struct hb_list node;
-};
-
 /* ------------------------------------------------------------------ configuration */
 
 void
@@ -264,16 +256,14 @@ status_of(const void *arg, enum hb_close_reason reason)
 static void
 on_stream_closed(void *arg, struct hb_conn *conn, enum hb_close_reason reason)
 {
-	struct hbone_stream *st;
+	struct hb_hbone *s;
 	struct hb_log_entry e;
 
 	(void)reason;
-	HB_CAST(st, arg, HBONE_STREAM_MAGIC);
+	HB_CAST(s, arg, HB_HBONE_MAGIC);
 	hb_conn_log_entry(conn, &e);
-	count_answer(st->session, e.response_code);
-	count(st->session, HBONE_ACTIVE, -1);
-	hb_list_del(&st->node);
-	HB_DEL(st);
+	count_answer(s, e.response_code);
+	count(s, HBONE_ACTIVE, -1);
 }
 
 static void
@@ -285,17 +275,12 @@ start_stream(struct hb_hbone *s, struct hb_transport *t, struct hb_facts *f,
 		.log = s->conf->log,
 		.status_of = status_of,
 		.status_arg = s->conf,
-		.carried = true };
-	struct hbone_stream *st;
+		.carried = true,
+		.arg = s };
 
-	HB_NEW(st, HBONE_STREAM_MAGIC);
-	st->session = s;
-	hb_list_add_tail(&s->streams, &st->node);
-	owner.arg = st;
-	hb_h2_stream_set_user(t, st);
 	count(s, HBONE_TUNNELS, 1);
 	count(s, HBONE_ACTIVE, 1);
-	st->conn = hb_conn_start(s->worker, t, f, chain, &owner);
+	(void)hb_conn_start(s->worker, t, f, chain, &owner);
 }
 
 /* Members without a value are left out; false: nothing is left, or it is no header's value. */
@@ -328,7 +313,7 @@ static void
 on_accept(void *sink, struct hb_tunnel_server *server, struct hb_transport *t)
 {
 	struct hb_hbone *s;
-	const struct hbone_stream *st = hb_h2_stream_user(t);
+	const struct hb_conn *c = hb_conn_at(t);
 	struct hb_text text = { .cap_max = VALUE_MAX };
 	struct hb_log_entry e = { 0 };
 	struct hb_h2_header h;
@@ -337,8 +322,8 @@ on_accept(void *sink, struct hb_tunnel_server *server, struct hb_transport *t)
 	HB_CAST(s, sink, HB_HBONE_MAGIC);
 	if (s->conf->baggage == NULL || s->filter == NULL)
 		return;
-	if (st != NULL && st->conn != NULL)
-		hb_conn_log_entry(st->conn, &e);
+	if (c != NULL && hb_conn_owner_arg(c) == s)
+		hb_conn_log_entry(c, &e);
 	else
 		e.facts = hb_filter_facts(s->filter); /* a listener has taken the stream */
 	hb_format_write(s->conf->baggage, &e, &text);
@@ -573,7 +558,6 @@ hb_hbone_on_secured(struct hb_filter *f)
 	s->worker = hb_filter_worker(f);
 	s->conf = hb_filter_conf(f);
 	HB_CHECK(s->conf, HB_HBONE_CONF_MAGIC);
-	hb_list_init(&s->streams);
 	if (alpn.len > 0 && !hb_str_eq(alpn, HB_STR("h2"))) {
 		hb_filter_set_detail(f, "the TLS handshake chose another protocol than h2");
 		hb_filter_close(f, HB_CLOSE_PROTOCOL_ERROR);
@@ -589,11 +573,20 @@ hb_hbone_on_secured(struct hb_filter *f)
 	return (HB_FILTER_CONTINUE);
 }
 
+/* A stream that rests has nothing to do. */
+static void
+drain_stream(void *arg, struct hb_transport *t)
+{
+	struct hb_conn *c = hb_conn_at(t);
+
+	if (c != NULL && hb_conn_owner_arg(c) == arg)
+		hb_conn_drain(c);
+}
+
 void
 hb_hbone_on_event(struct hb_filter *f, enum hb_event ev)
 {
 	struct hb_hbone *s = hb_filter_ctx(f);
-	struct hb_list *n, *next;
 
 	if (s->filter == NULL || s->server.magic == 0)
 		return;
@@ -604,8 +597,8 @@ hb_hbone_on_event(struct hb_filter *f, enum hb_event ev)
 	if (ev != HB_EVENT_DRAIN)
 		return;
 	hb_tunnel_server_drain(&s->server);
-	HB_LIST_FOREACH_SAFE (n, next, &s->streams)
-		hb_conn_drain(HB_LIST_ENTRY(n, struct hbone_stream, node)->conn);
+	if (s->server.h2 != NULL)
+		hb_h2_each_stream(s->server.h2, drain_stream, s);
 }
 
 void

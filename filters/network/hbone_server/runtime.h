@@ -8,7 +8,6 @@
 #ifndef HB_FILTERS_NETWORK_HBONE_SERVER_RUNTIME_H
 #define HB_FILTERS_NETWORK_HBONE_SERVER_RUNTIME_H
 
-#include "core/base/list.h"
 #include "core/filter/chain_set.h"
 #include "core/http/tunnel_server.h"
 #include "core/stats/access_log.h"
@@ -116,7 +115,6 @@ struct hb_hbone { /* context of the filter; private */
 	struct hb_filter *filter;       /* NULL once it ended; the memory stays, see hb_conn_carries */
 	struct hb_worker *worker;
 	const struct hb_hbone_conf *conf;
-	struct hb_list streams;         /* that have a chain                                 */
 	struct hb_tunnel_server server;
 	bool counted;                   /* in HBONE_CX_ACTIVE                                */
 	uint8_t baggage_found;          /* what the baggage with this hash was found to be   */

@@ -324,6 +324,7 @@ rbac_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *
 const struct hb_filter_type hb_filter_rbac = {
 	.abi_major = HB_FILTER_ABI_MAJOR,
 	.size = sizeof(struct hb_filter_type),
+	.flags = HB_FILTER_PLAIN,
 	.kind = HB_FILTER_NETWORK,
 	.name = "hbone.filters.network.rbac",
 	.alias = "envoy.filters.network.rbac",

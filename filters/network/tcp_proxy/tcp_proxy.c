@@ -428,6 +428,50 @@ tcp_proxy_fini(struct hb_filter *f)
 	tcp_proxy_log(t, LOG_TYPE(ConnectionEnd));
 }
 
+/* ------------------------------------------------------------------ rest */
+
+static const char *
+tcp_proxy_rests(struct hb_filter *f, struct hb_rest *ret)
+{
+	struct tcp_proxy *t = ctx_of(f);
+
+	if (t->state != TCP_OPEN || t->flushing || t->paused)
+		return ("the proxy is not open");
+	ret->up = t->pump.t[HB_PUMP_B];
+	return (hb_pump_busy(&t->pump, &ret->due_ms));
+}
+
+static void
+tcp_proxy_pack(struct hb_filter *f, struct hb_pack *p)
+{
+	struct tcp_proxy *t = ctx_of(f);
+
+	hb_pack_byte(p, (uint8_t)(t->early_end | t->early_full << 1));
+	hb_pack_u64(p, t->attempts);
+	hb_pack_u64(p, t->logged);
+	hb_pack_ms(p, t->since);
+	hb_pump_pack(&t->pump, p);
+}
+
+static void
+tcp_proxy_unpack(struct hb_filter *f, struct hb_unpack *u, struct hb_transport *down,
+	struct hb_transport *up)
+{
+	struct tcp_proxy *t = hb_filter_ctx(f);
+	uint8_t early = hb_unpack_byte(u);
+
+	t->magic = TCP_PROXY_MAGIC;
+	t->state = TCP_OPEN;
+	t->pumped = true;
+	t->filter = f;
+	t->early_end = early & 1;
+	t->early_full = early & 2;
+	t->attempts = (uint16_t)hb_unpack_u64(u);
+	t->logged = (uint32_t)hb_unpack_u64(u);
+	t->since = hb_unpack_ms(u);
+	hb_pump_unpack(&t->pump, u, down, up, &tcp_proxy_pump_ops);
+}
+
 static void
 tcp_proxy_explain(const void *conf, const struct hb_facts *facts, struct hb_explain *ex)
 {
@@ -474,4 +518,7 @@ const struct hb_filter_type hb_filter_tcp_proxy = {
 	.fini = tcp_proxy_fini,
 	.explain = tcp_proxy_explain,
 	.upstream = tcp_proxy_upstream,
+	.rests = tcp_proxy_rests,
+	.pack = tcp_proxy_pack,
+	.unpack = tcp_proxy_unpack,
 };

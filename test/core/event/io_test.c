@@ -327,6 +327,47 @@ test_io__start_again_after_stop(void **state)
 	(void)close(fd[1]);
 }
 
+static struct end moved_to;
+
+static void
+move_away(struct end *e)
+{
+	hb_io_move(&e->io, &moved_to.io, on_end);
+}
+
+/* A descriptor gets another struct: from outside, and from inside its event. No edge is lost. */
+static void
+test_io__move(void **state)
+{
+	struct end a = { .drain = true }, b = { .drain = true };
+	int fd[2];
+
+	moved_to = (struct end){ .drain = true };
+	pair(fd);
+	start(&a, fd[0]);
+	turns(2);
+	a.calls = 0;
+	hb_io_move(&a.io, &b.io, on_end);
+	assert_false(hb_io_watched(&a.io));
+	hb_io_stop(&a.io);
+	assert_int_equal(write(fd[1], "abc", 3), 3);
+	turns(3);
+	assert_int_equal(b.got, 3);
+	b.extra = move_away;
+	assert_int_equal(write(fd[1], "de", 2), 2);
+	turns(1);
+	assert_false(hb_io_watched(&b.io));
+	assert_int_equal(moved_to.got, 0);
+	on_end(&moved_to.io, HB_IO_READ); /* the event was for it */
+	assert_int_equal(write(fd[1], "f", 1), 1);
+	turns(3);
+	assert_int_equal(a.calls, 0);
+	assert_int_equal(b.got, 3);
+	assert_int_equal(moved_to.got, 3);
+	hb_io_close(&moved_to.io);
+	(void)close(fd[1]);
+}
+
 int
 main(void)
 {
@@ -342,6 +383,7 @@ main(void)
 		TEST(test_io__many),
 		TEST(test_io__regular_file_is_refused),
 		TEST(test_io__start_again_after_stop),
+		TEST(test_io__move),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -9,6 +9,8 @@ import subprocess
 import threading
 import time
 
+# 0: every idle connection of every test rests at once (docs/performance.md).
+REST_ABOVE = os.environ.get("HBONE_REST_ABOVE")
 BIN = os.environ.get("HBONE_BIN", "bazel-bin/core/app/hbone")
 # Sanitizers make everything slower; deadlines are generous anyway, nothing waits for them when all is well.
 SLOW = 4 if os.environ.get("HBONE_SANITIZER") else 1
@@ -92,6 +94,8 @@ class Hbone(Child):
         self.expect_exit = 0
         if not any(o.startswith("--drain-time") for o in options):
             options = (*options, "--drain-time", "0")
+        if REST_ABOVE and not any(o.startswith("--rest-above") for o in options):
+            options = (*options, "--rest-above", REST_ABOVE)
         super().__init__([BIN, "run", "-c", str(self.config_path), *options])
         self.admin_port = None
 
