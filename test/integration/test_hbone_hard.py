@@ -57,7 +57,6 @@ def resident_kib(pid):
     return int(re.search(r"VmRSS:\s*(\d+)", text)[1])
 
 
-@pytest.mark.long
 @pytest.mark.skipif(SLOW != 1, reason="sanitizers keep freed memory")
 @pytest.mark.peer("node")
 def test_memory_does_not_grow_with_tunnels(hbone, certs, many):
