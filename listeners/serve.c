@@ -77,7 +77,8 @@ hb_listener_leave(struct hb_ldoor *d)
 	atomic_fetch_sub(&d->lw->pins, 1);
 }
 
-/* Counts in where the fewest are. A worker that meanwhile got another one is looked at again. */
+/* Counts in where the fewest are, so that long tunnels, of which the kernel's hash gives one worker many and
+ * another none, use all cores; test_exact_balance. It costs each connection a shared cache line. A worker that meanwhile got another one is looked at again. */
 static struct hb_ldoor *
 enter_balanced(struct hb_ldoor *d)
 {

@@ -570,7 +570,8 @@ connect_more(struct pool_peer *p)
 	}
 }
 
-/* All are hot: another one for the streams that come. Nobody waits for it. */
+/* All are hot: another one for the streams that come. Nobody waits for it. One connection is one worker's, and
+ * one core of the peer's: more of them are what lets a busy pair of peers use more (test/upstreams/spread_test.c). */
 static void
 connect_beside(struct pool_peer *p, const struct hb_pool_rq *q)
 {

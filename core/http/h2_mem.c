@@ -4,7 +4,7 @@
  * the start and as large as the largest DATA frame later, although our payload never goes through it
  * (NO_COPY). What is in it counts only until nghttp2_session_mem_send has handed it out, and
  * hb_h2__send_all copies it then; so all sessions of a worker have the same one lent. The pages
- * behind the longest header block are never touched.
+ * behind the longest header block are never touched. It saves 16 KiB a session (row T5).
  *
  * Which block it is: the only ones that nghttp2 asks for by realloc of nothing are the chunks of its
  * frame buffer. The first is lent; a larger one replaces it, which nghttp2 does without looking at

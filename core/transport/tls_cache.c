@@ -5,7 +5,8 @@
  * A chain costs two signature checks and the parsing of every certificate of it; a peer that comes
  * back with the same one pays a SHA-256. The key covers every byte that the answer depends on but the
  * time, which bounds the entry. What proves that the peer owns its certificate (CertificateVerify) is
- * no part of this and always checked.
+ * no part of this and always checked. Of a server's handshake it saves a quarter: 120 us and not 163
+ * (tls_cost_test prints both; ./dev instructions handshakes counts the cheap one).
  */
 #include <openssl/pool.h>
 #include <openssl/sha.h>

@@ -8,6 +8,9 @@
  * is a full handshake, which is never worse than slow. So nothing that came from outside is parsed here,
  * and a ticket has no certificate in it.
  *
+ * A resumed handshake takes 72 us of a server, a full one with a known chain 120 (tls_cost_test; ./dev
+ * instructions resumptions).
+ *
  * Layout: name of the key, nonce, sealed (head, the library's session), tag.
  */
 #include <stdatomic.h>
