@@ -368,13 +368,6 @@ hb_h2__stream_request(struct h2_stream *s, const struct hb_h2_request *r)
 
 /* ------------------------------------------------------------------ slots */
 
-static void
-start_tx(struct h2_stream *s)
-{
-	hb_h2__stream_send(s);
-	hb_h2__send(s->h2);
-}
-
 /*
  * A write that is not worth a record and a system call of its own: it goes at the end of this turn,
  * with what the session's other streams have by then.
@@ -420,7 +413,8 @@ stream_write(struct hb_transport *t, struct hb_buf *buf, bool end)
 	}
 	s->writing = true;
 	hb_h2__writer_wrote(s);
-	start_tx(s);
+	hb_h2__stream_send(s);
+	hb_h2__send(s->h2);
 	s->writing = false;
 	if (t->dead) {
 		hb_h2__busy_free(s);

@@ -8,7 +8,7 @@ import pytest
 from support import config as c
 from support import envoy, net
 from support.proc import until
-from support.tunnels import CLIENT, ECHO, MIB, address, both_ways, dial, read_to_the_end, same, server
+from support.tunnels import CLIENT, ECHO, MIB, address, both_ways, dial, noting, read_to_the_end, same, server
 
 pytestmark = pytest.mark.peer("envoy")
 
@@ -200,16 +200,8 @@ def test_origin_reset_ends_its_tunnel_only(hbone, certs, client, origin):
 
 def test_client_reset_reaches_the_origin(hbone, certs, client, origin):
     seen = []
-
-    def handle(s):
-        s.sendall(b"some")
-        try:
-            net.read_all(s)
-            seen.append("end")
-        except ConnectionResetError:
-            seen.append("reset")
     h = hbone(server(certs))
-    e = client(address(origin(handle)), h.port("hbone"))
+    e = client(address(origin(noting(seen, b"some"))), h.port("hbone"))
     s = dial(e.doors["single"])
     assert net.read_exactly(s, 4) == b"some"
     net.reset(s)

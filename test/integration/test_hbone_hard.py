@@ -13,7 +13,7 @@ from support import config as c
 from support import net
 from support.h2client import Client
 from support.proc import SLOW, Child, until
-from support.tunnels import (CLIENT, ECHO, MIB, address, client, connect, read_to_the_end, server, tls, tunnel)
+from support.tunnels import (CLIENT, ECHO, MIB, address, client, connect, note_the_end, read_to_the_end, server, tls, tunnel)
 
 SUPPORT = pathlib.Path(__file__).parent / "support"
 
@@ -262,11 +262,7 @@ def test_resets_cross_all_of_them(row, origin):
         if s.recv(1) == b"r":
             net.reset(s)
             return
-        try:
-            net.read_all(s)
-            seen.append("end")
-        except ConnectionResetError:
-            seen.append("reset")
+        note_the_end(s, seen)
     h, _, workload = row(address(origin(handle)))
     with connect(h) as s:
         assert net.read_exactly(s, 4) == b"some"

@@ -14,7 +14,7 @@ from support import envoy, net
 from support.h2client import Client
 from support.proc import SLOW, until
 from support.tunnels import CLIENT as PEER
-from support.tunnels import MIB, address as authority, server
+from support.tunnels import MIB, address as authority, noting, server
 
 SUPPORT = pathlib.Path(__file__).parent / "support"
 
@@ -91,16 +91,7 @@ def test_origin_reset_is_a_reset(hbone, certs, origin):
 
 def test_client_reset_reaches_the_origin(hbone, certs, origin):
     seen = []
-
-    def handle(s):
-        s.sendall(b"hello")
-        try:
-            while s.recv(4096):
-                pass
-            seen.append("end")
-        except ConnectionResetError:
-            seen.append("reset")
-    s = origin(handle)
+    s = origin(noting(seen, b"hello"))
     h = hbone(server(certs))
     with Client(h.port("hbone"), certs) as t:
         n = t.connect(authority(s))

@@ -10,9 +10,6 @@
 #define RAW                                                        \
 	"{name: raw, typed_config: {'@type': type.googleapis.com/" \
 	"envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}"
-#define HBONE                                                        \
-	"{name: hbone, typed_config: {'@type': type.googleapis.com/" \
-	"hbone.transport_sockets.hbone.Hbone"
 
 extern const struct hb_transport_socket_type hb_tsocket_raw_buffer;
 
@@ -231,7 +228,7 @@ test_internal__refused(void **state)
 		"{name: c, " ENDPOINT("a",
 			"") ", transport_socket: {name: i, typed_config: "
 			    "{'@type': type.googleapis.com/envoy.extensions.transport_sockets."
-			    "internal_upstream.v3.InternalUpstreamTransport, transport_socket: " HBONE
+			    "internal_upstream.v3.InternalUpstreamTransport, transport_socket: " PEER_HBONE
 			    "}}}}}",
 		"makes connections itself", NULL);
 }
@@ -269,7 +266,7 @@ double_start(const char *through)
 	peer_start(&outer);
 	outer.on_request = carry;
 	(void)up_cluster("{name: c, load_assignment: {endpoints: [{lb_endpoints: %s}]}, "
-			 "transport_socket: " HBONE ", authority: 'svc.example:80', "
+			 "transport_socket: " PEER_HBONE ", authority: 'svc.example:80', "
 			 "forwarded_network: net1, through: {port: 0, istio_source: gateway%s}}}}",
 		up_endpoints(&outer.port, 1), through);
 }

@@ -88,6 +88,14 @@ peer_start(struct peer *p)
 	p->fd = up_listen(&p->port);
 }
 
+struct hb_cluster *
+peer_cluster(const struct peer *p, const char *hbone, const char *rest)
+{
+	return (up_cluster("{name: c, connect_timeout: 5s, load_assignment: {endpoints: "
+			   "[{lb_endpoints: %s}]}, transport_socket: " PEER_HBONE ", port: 0%s}}%s}",
+		up_endpoints(&p->port, 1), hbone, rest));
+}
+
 void
 peer_stop(struct peer *p)
 {

@@ -10,6 +10,11 @@
 
 #include "core/http/h2.h"
 
+/* The transport socket hbone, to be followed by its fields and "}}". */
+#define PEER_HBONE                                                   \
+	"{name: hbone, typed_config: {'@type': type.googleapis.com/" \
+	"hbone.transport_sockets.hbone.Hbone"
+
 #define PEER_SESSIONS 16
 #define PEER_STREAMS  400
 
@@ -42,6 +47,8 @@ struct peer {
 /* Listens on 127.0.0.1. */
 void peer_start(struct peer *);
 void peer_stop(struct peer *);
+/* The cluster "c" of tunnels to it; ", field: …" of Hbone and of the cluster. */
+struct hb_cluster *peer_cluster(const struct peer *, const char *hbone, const char *rest);
 /* Speaks HTTP/2 over this one, taken. */
 void peer_serve(struct peer *, struct hb_transport *);
 /* Takes connections that are there. */

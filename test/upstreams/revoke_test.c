@@ -13,7 +13,6 @@
 extern const struct hb_transport_socket_type hb_tsocket_tls;
 
 #define TLS_TYPE "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3."
-#define HBONE    "type.googleapis.com/hbone.transport_sockets.hbone.Hbone"
 
 static struct folder folder;
 static struct hb_test_cert *root, *leaf, *own[2];
@@ -116,7 +115,7 @@ teardown(void **state)
 static struct hb_cluster *
 cluster(bool tunnel, const char *names)
 {
-	char tls[2048];
+	char tls[2048], fields[2100];
 
 	(void)snprintf(tls, sizeof tls,
 		"{name: tls, typed_config: {'@type': " TLS_TYPE "UpstreamTlsContext, "
@@ -129,10 +128,8 @@ cluster(bool tunnel, const char *names)
 		return (up_cluster("{name: c, load_assignment: {endpoints: [{lb_endpoints: %s}]}, "
 				   "transport_socket: %s}",
 			up_endpoints(&p.port, 1), tls));
-	return (up_cluster("{name: c, load_assignment: {endpoints: [{lb_endpoints: %s}]}, "
-			   "transport_socket: {name: hbone, typed_config: {'@type': " HBONE
-			   ", port: 0, transport_socket: %s}}}",
-		up_endpoints(&p.port, 1), tls));
+	(void)snprintf(fields, sizeof fields, ", transport_socket: %s", tls);
+	return (peer_cluster(&p, fields, ""));
 }
 
 static void

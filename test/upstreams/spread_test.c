@@ -5,8 +5,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define HBONE "type.googleapis.com/hbone.transport_sockets.hbone.Hbone"
-#define MANY  8u
+#define MANY 8u
 
 static struct peer p;
 static struct up_dial d[MANY];
@@ -40,10 +39,10 @@ teardown(void **state)
 static struct hb_cluster *
 cluster(const char *pool)
 {
-	return (up_cluster("{name: c, load_assignment: {endpoints: [{lb_endpoints: %s}]}, "
-			   "transport_socket: {name: hbone, typed_config: {'@type': " HBONE
-			   ", port: 0, pool: {keepalive_interval: 0s%s}}}}",
-		up_endpoints(&p.port, 1), pool));
+	char fields[256];
+
+	(void)snprintf(fields, sizeof fields, ", pool: {keepalive_interval: 0s%s}", pool);
+	return (peer_cluster(&p, fields, ""));
 }
 
 static void

@@ -7,10 +7,6 @@
 
 #include "test/core/http/h2_frames.h"
 
-#define HBONE                                                        \
-	"{name: hbone, typed_config: {'@type': type.googleapis.com/" \
-	"hbone.transport_sockets.hbone.Hbone"
-
 static struct peer p;
 static struct up_dial dials[PEER_STREAMS];
 
@@ -42,9 +38,7 @@ cluster(const char *hbone, const char *rest)
 {
 	if (p.fd < 0)
 		peer_start(&p);
-	return (up_cluster("{name: c, connect_timeout: 5s, load_assignment: {endpoints: "
-			   "[{lb_endpoints: %s}]}, transport_socket: " HBONE ", port: 0%s}}%s}",
-		up_endpoints(&p.port, 1), hbone, rest));
+	return (peer_cluster(&p, hbone, rest));
 }
 
 static void
@@ -659,7 +653,7 @@ test_refused__next_endpoint(void **state)
 	ports[0] = p.port;
 	ports[1] = q.port;
 	(void)up_cluster("{name: c, load_assignment: {endpoints: [{lb_endpoints: %s}]}, "
-			 "transport_socket: " HBONE ", port: 0}}}",
+			 "transport_socket: " PEER_HBONE ", port: 0}}}",
 		up_endpoints(ports, 2));
 	for (unsigned i = 0; i < 2; i++) {
 		up_dial_start(&dials[i], "c", 2, NULL);
@@ -718,7 +712,7 @@ test_nobody_there(void **state)
 
 	(void)state;
 	c = up_cluster("{name: c, load_assignment: {endpoints: [{lb_endpoints: %s}]}, "
-		       "transport_socket: " HBONE ", port: 0}}}",
+		       "transport_socket: " PEER_HBONE ", port: 0}}}",
 		up_endpoints(&port, 1));
 	for (unsigned i = 0; i < 150; i++)
 		start(i);
@@ -924,7 +918,7 @@ test_asked__no_http2(void **state)
 /* ------------------------------------------------------------------ configuration */
 
 #define BAD(fields) \
-	"{name: c, load_assignment: {endpoints: []}, transport_socket: " HBONE fields "}}}"
+	"{name: c, load_assignment: {endpoints: []}, transport_socket: " PEER_HBONE fields "}}}"
 
 static void
 test_refused_configurations(void **state)
@@ -946,7 +940,7 @@ test_refused_configurations(void **state)
 	up_refused(BAD(", through: {through: {through: {through: {}}}}"), "through: is deeper than",
 		NULL);
 	up_refused(
-		BAD(", transport_socket: " HBONE "}}"), "put the outer tunnel into through", NULL);
+		BAD(", transport_socket: " PEER_HBONE "}}"), "put the outer tunnel into through", NULL);
 	up_refused("{name: c, load_assignment: {endpoints: []}, typed_extension_protocol_options: "
 		   "{x: {'@type': type.googleapis.com/"
 		   "envoy.extensions.upstreams.http.v3.HttpProtocolOptions}}}",

@@ -118,3 +118,19 @@ def both_ways(s, data):
 
 def same(a, b):
     return len(a) == len(b) and hashlib.sha256(a).digest() == hashlib.sha256(b).digest()
+
+
+def noting(seen, first):
+    """An origin that sends `first`, reads, and notes in `seen` whether the client's half ended: "end", or "reset"."""
+    def handle(s):
+        s.sendall(first)
+        note_the_end(s, seen)
+    return handle
+
+
+def note_the_end(s, seen):
+    try:
+        net.read_all(s)
+        seen.append("end")
+    except ConnectionResetError:
+        seen.append("reset")

@@ -18,6 +18,17 @@ hbt_tls_ctx(const struct hb_tls_config *c)
 	return (ctx);
 }
 
+struct hb_tls_config
+hbt_tls_server_config(const struct hbt_pki *p, struct hb_tls_cert *cert)
+{
+	*cert = hbt_tls_cert(p->server);
+	return ((struct hb_tls_config){ .server = true,
+		.require_peer_cert = true,
+		.certs = cert,
+		.n_certs = 1,
+		.trust_pem = hb_str(p->root->pem) });
+}
+
 void
 hbt_pki_init(struct hbt_pki *p)
 {
@@ -33,9 +44,9 @@ hbt_pki_init(struct hbt_pki *p)
 	c.certs = &cert;
 	cert = hbt_tls_cert(p->client);
 	p->client_ctx = hbt_tls_ctx(&c);
-	cert = hbt_tls_cert(p->server);
-	c.server = true;
-	c.require_peer_cert = true;
+	c = hbt_tls_server_config(p, &cert);
+	c.alpn = alpn;
+	c.n_alpn = 1;
 	p->server_ctx = hbt_tls_ctx(&c);
 }
 

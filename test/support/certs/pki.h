@@ -22,6 +22,8 @@ void hbt_pki_init(struct hbt_pki *);
 void hbt_pki_fini(struct hbt_pki *);
 /* The certificate as a part of a configuration; texts are borrowed. */
 struct hb_tls_cert hbt_tls_cert(const struct hb_test_cert *);
+/* Of a server that demands a client's certificate; *ret_cert is a part of it, with borrowed texts. */
+struct hb_tls_config hbt_tls_server_config(const struct hbt_pki *, struct hb_tls_cert *ret_cert);
 /* A context; panics with the error's text. */
 struct hb_tls_ctx *hbt_tls_ctx(const struct hb_tls_config *);
 

@@ -20,12 +20,7 @@ setup(void **state)
 {
 	(void)hbt_init(HB_IO_EPOLL);
 	hbt_pki_init(&pki);
-	server_cert = hbt_tls_cert(pki.server);
-	config = (struct hb_tls_config){ .server = true,
-		.require_peer_cert = true,
-		.certs = &server_cert,
-		.n_certs = 1,
-		.trust_pem = hb_str(pki.root->pem) };
+	config = hbt_tls_server_config(&pki, &server_cert);
 	return (0);
 }
 

@@ -24,14 +24,11 @@ static int
 setup(void **state)
 {
 	struct hb_tls_cert cert;
-	struct hb_tls_config c = { .server = true, .require_peer_cert = true };
+	struct hb_tls_config c;
 
 	(void)hbt_init(HB_IO_EPOLL);
 	hbt_pki_init(&pki);
-	cert = hbt_tls_cert(pki.server);
-	c.certs = &cert;
-	c.n_certs = 1;
-	c.trust_pem = hb_str(pki.root->pem);
+	c = hbt_tls_server_config(&pki, &cert);
 	server = hbt_tls_ctx(&c);
 	client = hbt_tls_client_ctx(pki.client, &session);
 	return (0);

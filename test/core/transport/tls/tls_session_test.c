@@ -22,13 +22,8 @@ setup(void **state)
 {
 	(void)hbt_init(HB_IO_EPOLL);
 	hbt_pki_init(&pki);
-	server_cert = hbt_tls_cert(pki.server);
 	client_cert = hbt_tls_cert(pki.client);
-	config = (struct hb_tls_config){ .server = true,
-		.require_peer_cert = true,
-		.certs = &server_cert,
-		.n_certs = 1,
-		.trust_pem = hb_str(pki.root->pem) };
+	config = hbt_tls_server_config(&pki, &server_cert);
 	client = hbt_tls_client_ctx(pki.client, &session);
 	return (0);
 }
