@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <stdlib.h>
 #include "core/event/table.h"
 #include "upstreams/endpoint.h"
 
@@ -122,9 +123,11 @@ hb_ep_addrs_eq(const struct hb_ep_addrs *a, const struct hb_ep_addrs *b)
 struct hb_ep_cell *
 hb_ep_cell_new(void)
 {
-	struct hb_ep_cell *c;
+	struct hb_ep_cell *c = aligned_alloc(_Alignof(struct hb_ep_cell), sizeof *c);
 
-	HB_NEW(c, HB_EP_CELL_MAGIC);
+	HB_ASSERT(c != NULL);
+	memset(c, 0, sizeof *c);
+	c->magic = HB_EP_CELL_MAGIC;
 	c->refs = 1;
 	return (c);
 }

@@ -47,8 +47,8 @@ bool hb_ep_addrs_eq(const struct hb_ep_addrs *, const struct hb_ep_addrs *);
 #define HB_EP_UNUSABLE (HB_EP_EDS_UNHEALTHY | HB_EP_HC_FAILED | HB_EP_OUTLIER)
 
 /* One worker's numbers; written by it alone. Others read them relaxed. */
-struct hb_ep_cell {
-	unsigned magic;
+struct hb_ep_cell { /* a cache line of its own: another worker's may lie next to it */
+	_Alignas(64) unsigned magic;
 #define HB_EP_CELL_MAGIC 0x3c6a11d5
 	unsigned refs;             /* connections and dials                                  */
 	bool     orphan;           /* the endpoint is gone                                   */
@@ -56,6 +56,7 @@ struct hb_ep_cell {
 	_Atomic uint64_t total, failed, timeouts;
 	struct hb_task task;       /* private: the endpoint lets go                          */
 };
+_Static_assert(sizeof(struct hb_ep_cell) == 64, "workers share no cache line");
 
 struct hb_ep_conf; /* upstreams/cluster.h */
 
