@@ -2,8 +2,9 @@
 /*
  * Accepting. On workers.
  *
- * A wake-up accepts a bounded batch; what is left is taken in the next turn, so that connections
- * that are open get their turn between. When descriptors or memory run out, accepting pauses: the
+ * A wake-up accepts one connection: asking whether there is another costs three times as much as
+ * the turn that tells. When there always is, it takes two, four, up to the batch of the listener; what is
+ * left is taken in the next turn, so that connections that are open get their turn between. When descriptors or memory run out, accepting pauses: the
  * kernel keeps the queue, and asking again at once would spin.
  */
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 
 #define PAUSE_MS     100u
 #define LOG_EVERY_MS 1000u
+#define FULL_MAX     32u /* wake-ups that find as many as they take: the next take twice as many */
 #define REST_MAX     4096u /* taken from an accept queue before its socket is closed */
 
 enum accept_result { TOOK, EMPTY, RETRY, PAUSE };
@@ -149,25 +151,20 @@ accept_one(struct hb_laccept *a)
 	}
 }
 
-static void
-on_again(struct hb_task *t)
+/* False: it is not watched. */
+static bool
+watch(struct hb_laccept *a)
 {
-	struct hb_laccept *a = HB_CONTAINER(t, struct hb_laccept, again);
+	struct hb_lworker *lw = a->lw;
+	const struct hb_listener *l = lw->listener;
+	struct hb_err err;
 
-	a->again_posted = false;
-	if (a->lw->accepting)
-		on_io(&a->io, HB_IO_READ);
-	hb_listener_unpin(a->lw);
-}
-
-static void
-go_on_next_turn(struct hb_laccept *a)
-{
-	if (a->again_posted)
-		return;
-	a->again_posted = true;
-	hb_listener_pin(a->lw);
-	hb_post(a->lw->worker, &a->again, on_again);
+	if (hb_io_start_level(&a->io, lw->worker, hb_lsock_fd(l->sock[a->index], lw->worker), on_io,
+		    &err) == 0)
+		return (true);
+	HB_LOG(LISTENER, ERROR, "cannot watch a listening socket", "listener=%s error=\"%s\"",
+		l->name, err.text);
+	return (false);
 }
 
 static void
@@ -175,7 +172,8 @@ on_pause_over(struct hb_timer *t)
 {
 	struct hb_laccept *a = HB_CONTAINER(t, struct hb_laccept, pause);
 
-	on_io(&a->io, HB_IO_READ);
+	if (!watch(a))
+		hb_timer_start(t, PAUSE_MS);
 }
 
 static void
@@ -185,6 +183,7 @@ pause_accepting(struct hb_laccept *a, int err)
 	uint64_t now = hb_now_ms(lw->worker);
 
 	hb_stat_inc(lw->worker, lw->listener->stats, ACCEPT_ERROR);
+	hb_io_stop(&a->io);
 	hb_timer_start(&a->pause, PAUSE_MS);
 	if (lw->logged_ms != 0 && now - lw->logged_ms < LOG_EVERY_MS)
 		return;
@@ -192,6 +191,18 @@ pause_accepting(struct hb_laccept *a, int err)
 	HB_LOG(LISTENER, WARN, "cannot accept, pausing; raise the limit of open files (ulimit -n)",
 		"listener=%s error=\"%s\" pause_ms=%u", lw->listener->name, strerror(err),
 		PAUSE_MS);
+}
+
+static void
+adapt(struct hb_laccept *a, bool empty)
+{
+	if (empty) {
+		a->burst = HB_MAX(a->burst / 2, 1u);
+		a->full = 0;
+	} else if (++a->full == FULL_MAX) {
+		a->burst = HB_MIN(a->burst * 2, a->lw->listener->accept_batch);
+		a->full = 0;
+	}
 }
 
 static void
@@ -203,9 +214,8 @@ on_io(struct hb_io *io, unsigned events)
 	unsigned took = 0;
 	int err = 0;
 
-	if ((events & HB_IO_READ) == 0 || hb_timer_running(&a->pause))
-		return;
-	for (unsigned i = 0; i < l->accept_batch && (r == TOOK || r == RETRY); i++) {
+	(void)events;
+	for (unsigned i = 0; i < a->burst && (r == TOOK || r == RETRY); i++) {
 		r = accept_one(a);
 		err = errno;
 		took += r == TOOK;
@@ -214,10 +224,8 @@ on_io(struct hb_io *io, unsigned events)
 		hb_stat_record(a->lw->worker, l->stats, PER_EVENT, took);
 	if (r == PAUSE)
 		pause_accepting(a, err);
-	else if (r == EMPTY)
-		hb_io_again(&a->io, HB_IO_READ);
 	else
-		go_on_next_turn(a);
+		adapt(a, r == EMPTY);
 }
 
 /* ------------------------------------------------------------------ start and stop */
@@ -228,6 +236,7 @@ hb_laccept_init(struct hb_laccept *a, struct hb_lworker *lw, unsigned index)
 	a->lw = lw;
 	a->index = index;
 	a->io.fd = -1;
+	a->burst = 1;
 	hb_timer_init(&a->pause, lw->worker, on_pause_over);
 }
 
@@ -235,22 +244,12 @@ void
 hb_listener_accept_start(struct hb_lworker *lw)
 {
 	struct hb_listener *l = lw->listener;
-	struct hb_err err;
 
 	if (lw->accepting || lw->closed || l->sock == NULL)
 		return;
 	lw->accepting = true;
-	for (unsigned i = 0; i < l->n_addrs; i++) {
-		struct hb_laccept *a = &lw->accept[i];
-
-		if (hb_io_start(&a->io, lw->worker, hb_lsock_fd(l->sock[i], lw->worker), on_io,
-			    &err) != 0)
-			HB_LOG(LISTENER, ERROR, "cannot watch a listening socket",
-				"listener=%s error=\"%s\"", l->name, err.text);
-		else
-			/* What came before the descriptor was watched. */
-			go_on_next_turn(a);
-	}
+	for (unsigned i = 0; i < l->n_addrs; i++)
+		(void)watch(&lw->accept[i]);
 }
 
 void

@@ -203,9 +203,9 @@ struct hb_laccept {
 	struct hb_lworker *lw;
 	unsigned index; /* of the address          */
 	struct hb_io io;
-	struct hb_task again; /* goes on next turn       */
-	bool again_posted;
-	struct hb_timer pause; /* after running out of descriptors */
+	unsigned burst;         /* taken in a wake-up at most */
+	unsigned full;          /* wake-ups in a row that found as many */
+	struct hb_timer pause;  /* after running out of descriptors */
 };
 
 /* How a connection came: by a socket of ours or as a stream. */

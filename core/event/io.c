@@ -37,9 +37,9 @@ owner_of(const struct hb_io *io)
 	return (index == HB_WORKER_CONTROL ? hb_worker_control() : hb_worker_at(index));
 }
 
-int
-hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
-	void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
+static int
+start(struct hb_io *io, struct hb_worker *w, int fd, void (*fn)(struct hb_io *, unsigned events),
+	bool level, struct hb_err *reterr)
 {
 	int r;
 
@@ -49,10 +49,24 @@ hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
 	io->owner = OWNER(w);
 	io->fn = fn;
 	io->priv = NULL;
-	r = ops->start(w, io, reterr);
+	r = ops->start(w, io, level, reterr);
 	if (r != 0)
 		io->owner = 0;
 	return (r);
+}
+
+int
+hb_io_start(struct hb_io *io, struct hb_worker *w, int fd,
+	void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
+{
+	return (start(io, w, fd, fn, false, reterr));
+}
+
+int
+hb_io_start_level(struct hb_io *io, struct hb_worker *w, int fd,
+	void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr)
+{
+	return (start(io, w, fd, fn, true, reterr));
 }
 
 void

@@ -2,7 +2,7 @@
 /*
  * core/event/io.h: readiness of descriptors.
  *
- * Edge-triggered semantics everywhere: after the callback said READ, read until EAGAIN and then
+ * Edge-triggered semantics, but for hb_io_start_level: after the callback said READ, read until EAGAIN and then
  * call hb_io_again(io, HB_IO_READ); until then no further READ event comes. Whoever stops before
  * EAGAIN (budget, back-pressure) remembers that the descriptor is still ready.
  *
@@ -46,6 +46,12 @@ hb_io_watched(const struct hb_io *io)
  * is always ready and cannot be watched.
  */
 int  hb_io_start(struct hb_io *, struct hb_worker *, int fd,
+    void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr);
+/*
+ * The same for a listening socket: READ alone, in every turn as long as there is something to take.
+ * Nobody has to see EAGAIN, which costs more than a connection's share of a turn; hb_io_again does nothing.
+ */
+int  hb_io_start_level(struct hb_io *, struct hb_worker *, int fd,
     void (*fn)(struct hb_io *, unsigned events), struct hb_err *reterr);
 void hb_io_again(struct hb_io *, unsigned events);
 /*

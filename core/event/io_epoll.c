@@ -217,13 +217,15 @@ slot_release(struct epoll *ep, uint32_t i)
 }
 
 static int
-epoll_start(struct hb_worker *w, struct hb_io *io, struct hb_err *reterr)
+epoll_start(struct hb_worker *w, struct hb_io *io, bool level, struct hb_err *reterr)
 {
 	struct epoll *ep = w->priv->io;
 	uint32_t i = slot_take(ep, io);
 	struct epoll_event ev = { .events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET };
 	int err;
 
+	if (level)
+		ev.events = EPOLLIN;
 	ev.data.u64 = (uint64_t)ep->slots[i].generation << 32 | i;
 	if (epoll_ctl(ep->fd, EPOLL_CTL_ADD, io->fd, &ev) != 0) {
 		err = errno;

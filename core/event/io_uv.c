@@ -11,6 +11,7 @@ struct watch {
 	uv_poll_t poll;
 	struct hb_io *io; /* borrowed; NULL = stopped, waits for the close callback */
 	int mask;         /* what is asked for */
+	bool level;       /* asked for all the time */
 	bool hup;         /* was reported: the level stays, asking again would spin */
 };
 
@@ -46,7 +47,8 @@ on_ready(uv_poll_t *h, int status, int events)
 		r |= HB_IO_READ;
 	if (events & UV_WRITABLE)
 		r |= HB_IO_WRITE;
-	wt->mask &= ~events;
+	if (!wt->level)
+		wt->mask &= ~events;
 	ask(wt);
 	wt->io->fn(wt->io, r);
 }
@@ -78,7 +80,7 @@ uv_worker_free(struct hb_worker *w)
 }
 
 static int
-uv_start(struct hb_worker *w, struct hb_io *io, struct hb_err *reterr)
+uv_start(struct hb_worker *w, struct hb_io *io, bool level, struct hb_err *reterr)
 {
 	size_t *used = w->priv->io;
 	struct watch *wt;
@@ -92,7 +94,8 @@ uv_start(struct hb_worker *w, struct hb_io *io, struct hb_err *reterr)
 	}
 	wt->poll.data = wt;
 	wt->io = io;
-	wt->mask = UV_READABLE | UV_WRITABLE;
+	wt->level = level;
+	wt->mask = UV_READABLE | (level ? 0 : UV_WRITABLE);
 	io->priv = wt;
 	ask(wt);
 	(*used)++;
@@ -106,6 +109,8 @@ uv_again(struct hb_io *io, unsigned events)
 	int mask;
 
 	HB_CAST(wt, io->priv, WATCH_MAGIC);
+	if (wt->level)
+		return;
 	mask = wt->mask;
 	if (events & HB_IO_READ)
 		mask |= UV_READABLE;

@@ -107,7 +107,7 @@ struct hb_io_ops {
 	size_t (*worker_fini)(struct hb_worker *);
 	/* After the loop has closed its handles. */
 	void (*worker_free)(struct hb_worker *);
-	int  (*start)(struct hb_worker *, struct hb_io *, struct hb_err *reterr);
+	int  (*start)(struct hb_worker *, struct hb_io *, bool level, struct hb_err *reterr);
 	void (*again)(struct hb_io *, unsigned events); /* NULL = nothing to do */
 	/* It is another struct now, which has all values of the former one. */
 	void (*moved)(struct hb_worker *, struct hb_io *);

@@ -10,7 +10,9 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "core/event/io.h"
@@ -24,6 +26,16 @@
 	"listener_filters: [{name: tls, typed_config: {\"@type\": " \
 	"type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector}}]\n"
 #define FILTERS "filters: [{name: test.name}]"
+
+static unsigned accepts;
+
+/* In libc's place. */
+int
+accept4(int fd, struct sockaddr *restrict sa, socklen_t *restrict len, int flags)
+{
+	accepts++;
+	return ((int)syscall(SYS_accept4, fd, sa, len, flags));
+}
 
 static int
 setup(void **state)
@@ -618,6 +630,30 @@ test_ipv6(void **state)
 	le_close(&c);
 }
 
+/* Who comes alone is not asked whether somebody else is there; who come together are all taken. */
+static void
+test_one_call_accepts(void **state)
+{
+	enum { ALONE = 40, TOGETHER = 150 };
+	static struct le_client c[TOGETHER];
+
+	le_apply_ok("name: l\n" ADDR "filter_chains: [{name: a, " FILTERS "}]\n");
+	accepts = 0;
+	for (int i = 0; i < ALONE; i++) {
+		le_connect(&c[0], le_port("l", 0));
+		le_expect_line(&c[0], "a");
+		le_close(&c[0]);
+	}
+	assert_in_range(accepts, ALONE, ALONE + 2);
+	for (int i = 0; i < TOGETHER; i++)
+		le_connect(&c[i], le_port("l", 0));
+	accepts = 0;
+	LE_UNTIL(le_lstat("l", "downstream_cx_total") == ALONE + TOGETHER);
+	assert_in_range(accepts, TOGETHER, TOGETHER + 4);
+	for (int i = 0; i < TOGETHER; i++)
+		le_close(&c[i]);
+}
+
 static void
 test_out_of_descriptors(void **state)
 {
@@ -667,6 +703,7 @@ main(void)
 		T(test_original_dst),
 		T(test_access_log_of_the_refused),
 		T(test_ipv6),
+		T(test_one_call_accepts),
 		T(test_out_of_descriptors),
 	};
 

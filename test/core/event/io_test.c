@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/event/io.h"
@@ -178,6 +179,40 @@ test_io__end_and_hup(void **state)
 	assert_true(a.events & HB_IO_READ);
 	assert_true(a.eof);
 	hb_io_close(&a.io);
+}
+
+/* A listening socket that has something is told of in each turn, whatever is taken; nothing else is. */
+static void
+test_io__level(void **state)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	struct end a = { 0 };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), c[2];
+
+	/* A name that the kernel chooses. */
+	assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(sa_family_t)), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &(socklen_t){ sizeof at }), 0);
+	assert_int_equal(hb_io_start_level(&a.io, w, fd, on_end, NULL), 0);
+	turns(3);
+	assert_int_equal(a.calls, 0);
+	for (int i = 0; i < 2; i++) {
+		c[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(c[i], (struct sockaddr *)&at, sizeof(sa_family_t) + 6), 0);
+	}
+	for (unsigned i = 1; i <= 2; i++) {
+		turns(3);
+		assert_in_range(a.calls, 2, 4);
+		assert_int_equal(a.events, HB_IO_READ);
+		hb_io_again(&a.io, HB_IO_READ);
+		(void)close(accept4(fd, NULL, NULL, SOCK_CLOEXEC));
+		a.calls = 0;
+	}
+	turns(3);
+	assert_int_equal(a.calls, 0);
+	hb_io_close(&a.io);
+	(void)close(c[0]);
+	(void)close(c[1]);
 }
 
 static struct end *victim;
@@ -377,6 +412,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_io__edges),
 		TEST(test_io__writable_again),
+		TEST(test_io__level),
 		TEST(test_io__end_and_hup),
 		TEST(test_io__stopped_in_the_same_batch),
 		TEST(test_io__stale_event_is_not_for_the_next),
