@@ -243,6 +243,8 @@ struct h2_worker *hb_h2__worker(struct hb_worker *);
 
 /* h2_send.c: all frames that windows and the lower transport allow. False = nghttp2 gave up. */
 bool hb_h2__send_all(struct hb_h2 *);
+/* The same, and the lower transport's end in the same write: one system call, and one record less of TLS's. */
+void hb_h2__send_last(struct hb_h2 *);
 void hb_h2__send_callbacks(nghttp2_session_callbacks *);
 
 /* h2_writers.c: one wrote in bulk, or is detached; the lower transport is full, or no longer. */

@@ -12,15 +12,15 @@
 /* ------------------------------------------------------------------ sending */
 
 static void
-flush(struct hb_h2 *h2)
+flush(struct hb_h2 *h2, bool last)
 {
 	struct hb_buf b = { NULL, NULL, 0 };
 
 	hb_buf_move(&b, &h2->out);
 	if (h2->lower == NULL)
 		hb_buf_fini(&b);
-	else if (b.len > 0)
-		hb_transport_write(h2->lower, &b, false);
+	else if (b.len > 0 || last)
+		hb_transport_write(h2->lower, &b, last);
 }
 
 static void
@@ -56,8 +56,8 @@ begin(struct hb_h2 *h2, const uint8_t *p, size_t n)
 	hb_buf_commit(&h2->out, n);
 }
 
-bool
-hb_h2__send_all(struct hb_h2 *h2)
+static bool
+send_frames(struct hb_h2 *h2, bool last)
 {
 	const uint8_t *p;
 	ssize_t n = 1;
@@ -73,11 +73,23 @@ hb_h2__send_all(struct hb_h2 *h2)
 		else
 			hb_buf_add(&h2->out, p, (size_t)n);
 		if (h2->out.len >= BATCH)
-			flush(h2);
+			flush(h2, false);
 	}
-	flush(h2);
+	flush(h2, last);
 	h2->sending = false;
 	return (n >= 0);
+}
+
+bool
+hb_h2__send_all(struct hb_h2 *h2)
+{
+	return (send_frames(h2, false));
+}
+
+void
+hb_h2__send_last(struct hb_h2 *h2)
+{
+	(void)send_frames(h2, true);
 }
 
 /* The session's own matters: endings, GOAWAY, room. */

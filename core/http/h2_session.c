@@ -187,8 +187,8 @@ close_session(struct hb_h2 *h2, enum hb_close_reason reason, bool reset)
 	HB_ASSERT(!h2->dead);
 	if (h2->lower != NULL && !reset && h2->lower->connected && !h2->sending) {
 		(void)nghttp2_session_terminate_session(h2->ng, goaway_code(reason));
-		(void)hb_h2__send_all(h2);
-		/* A watermark event inside send_all may have ended us. */
+		hb_h2__send_last(h2);
+		/* A watermark event inside may have ended us. */
 		if (h2->dead)
 			return;
 	}

@@ -5,7 +5,20 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include "test/core/http/h2_rig.h"
+
+static unsigned sends;
+
+/* In libc's place. */
+ssize_t
+send(int fd, const void *p, size_t n, int flags)
+{
+	sends++;
+	return (syscall(SYS_sendto, fd, p, n, flags, NULL, 0));
+}
 
 static void
 test_h2__stream_limit(void **state)
@@ -49,6 +62,24 @@ test_h2__drain_client(void **state)
 	HBT_UNTIL(w.client_closed == 1 && w.server_closed == 1);
 	assert_true(hbt_gotz(&w.a[0], "still"));
 	assert_int_equal(w.client_reason, HB_CLOSE_DONE);
+	assert_int_equal(w.server_reason, HB_CLOSE_DONE);
+}
+
+/* GOAWAY and the end below it, close_notify, leave together. */
+static void
+test_h2__goaway_and_end_are_one_call(void **state)
+{
+	w.prepare = rig_echoes;
+	rig_start(&w, HBT_OVER_TLS, 0);
+	rig_open(&w);
+	rig_connect(&w, 0);
+	hbt_writez(&w.a[0], "done", true);
+	HBT_UNTIL(w.a[0].closed == 1 && w.b[0].closed == 1);
+	hbt_turns(8);
+	sends = 0;
+	hb_h2_close(&w.client, HB_CLOSE_DONE);
+	assert_int_equal(sends, 1);
+	HBT_UNTIL(w.server_closed == 1);
 	assert_int_equal(w.server_reason, HB_CLOSE_DONE);
 }
 
@@ -185,6 +216,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_h2__stream_limit),
 		T(test_h2__drain_client),
+		T(test_h2__goaway_and_end_are_one_call),
 		T(test_h2__drain_server),
 		T(test_h2__drain_race),
 		T(test_h2__close),
