@@ -382,9 +382,10 @@ hb_fdt__read_enable(struct hb_transport *t, bool on)
 /* ------------------------------------------------------------------ events */
 
 static void
-connect_done(struct hb_fdt *f)
+connect_done(struct hb_fdt *f, unsigned events)
 {
-	int err = hb_fdt__ops(f)->connect_result(f);
+	/* What can be written stands; of what hangs up the kernel knows why. */
+	int err = (events & HB_IO_HUP) == 0 ? 0 : hb_fdt__ops(f)->connect_result(f);
 
 	if (err == EINPROGRESS) {
 		hb_fdt__again(f, HB_DIR_WRITE);
@@ -415,7 +416,7 @@ hb_fdt__events(struct hb_fdt *f, unsigned events)
 	if (f->base.close_due != HB_CLOSE_NONE)
 		return;
 	if (f->connecting && (events & (HB_IO_WRITE | HB_IO_HUP)))
-		connect_done(f);
+		connect_done(f, events);
 	if (f->released || f->base.close_due != HB_CLOSE_NONE || f->connecting)
 		return;
 	if (events & HB_IO_WRITE) {

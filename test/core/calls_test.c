@@ -24,7 +24,7 @@
 #define RECORD 16384u
 
 static struct {
-	unsigned recv, send, epoll_ctl, pipe, splice;
+	unsigned recv, send, epoll_ctl, pipe, splice, getpeername;
 } calls;
 
 ssize_t
@@ -53,6 +53,13 @@ epoll_ctl(int epfd, int op, int fd, struct epoll_event *ev)
 {
 	calls.epoll_ctl++;
 	return ((int)syscall(SYS_epoll_ctl, epfd, op, fd, ev));
+}
+
+int
+getpeername(int fd, struct sockaddr *restrict sa, socklen_t *restrict len)
+{
+	calls.getpeername++;
+	return ((int)syscall(SYS_getpeername, fd, sa, len));
 }
 
 int
@@ -101,6 +108,28 @@ test_calls__epoll_ctl(void **state)
 	HBT_UNTIL(hb_transport_lingering(hbt_worker()) == 0);
 	assert_int_equal(calls.epoll_ctl, 1);
 	hbt_sink_fini(&s);
+}
+
+/* That a connection stands is told by readiness; the kernel is asked why one failed. */
+static void
+test_calls__connect(void **state)
+{
+	struct hbt_sink s = { 0 }, refused = { 0 };
+	struct sockaddr_storage at;
+	struct hb_tcp_connect c = { .addr = (struct sockaddr *)&at };
+	int fd = hbt_listen(&at, &c.addr_len);
+
+	forget();
+	hbt_attach(&s, hb_tcp_connect(hbt_worker(), &c, NULL));
+	HBT_UNTIL(s.secured == 1);
+	assert_int_equal(calls.getpeername, 0);
+	assert_int_equal(calls.epoll_ctl, 1);
+	hbt_sink_fini(&s);
+	(void)close(fd);
+	hbt_attach(&refused, hb_tcp_connect(hbt_worker(), &c, NULL));
+	HBT_UNTIL(refused.closed == 1);
+	assert_int_equal(refused.reason, HB_CLOSE_CONNECT_REFUSED);
+	hbt_sink_fini(&refused);
 }
 
 /* A message that is read by one call, and answered by one call, which comes before the loop turns. */
@@ -223,6 +252,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_calls__epoll_ctl),
+		cmocka_unit_test(test_calls__connect),
 		cmocka_unit_test(test_calls__message),
 		cmocka_unit_test(test_calls__tls_batches),
 		cmocka_unit_test(test_calls__pipes_are_pooled),
