@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Envoy as a foreign program, and configurations that both it and ours run."""
+import errno
 import http.client
 import pathlib
+import random
 import re
 import socket
 
@@ -20,10 +22,23 @@ def render(name, **values):
     return text
 
 
+def taken(family, host, port):
+    try:
+        with socket.create_server((host, port), family=family):
+            return False
+    except OSError as e:
+        return e.errno == errno.EADDRINUSE
+
+
 def free_port():
-    """A port that was free a moment ago: Envoy's own logs do not tell which one it got for 0."""
-    with socket.create_server(("127.0.0.1", 0)) as s:
-        return s.getsockname()[1]
+    """A port that was free a moment ago, for programs whose logs do not tell which one they got for 0. Below those that
+    the kernel gives to others in the meantime."""
+    first = int(pathlib.Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    for _ in range(100):
+        port = random.randrange(first // 2, first)
+        if not taken(socket.AF_INET, "127.0.0.1", port) and not taken(socket.AF_INET6, "::1", port):
+            return port
+    raise AssertionError(f"no free port below {first}")
 
 
 class Envoy(Child):
