@@ -32,7 +32,7 @@ struct hb_buf {
 	size_t           len;         /* bytes in all slices, read-only */
 };
 
-#define HB_BUF_IOV_MAX 64
+#define HB_BUF_IOV_MAX 128
 
 /* Frees the slices (not borrowed memory). The buffer is empty and usable afterwards. */
 HB_EXPORT void hb_buf_fini(struct hb_buf *);

@@ -9,7 +9,7 @@
 #include "core/http/h2.h"
 
 /* Slices that one delivery is made of; more of a batch follow in the next one. */
-#define H2_SLICES_MAX 64u
+#define H2_SLICES_MAX 160u
 /* So many header fields are listed on the stack. */
 #define H2_HEADERS_FEW 32u
 /* Writes up to this size wait for the end of the turn. */

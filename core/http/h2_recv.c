@@ -286,20 +286,40 @@ tell_streams(struct hb_h2 *h2)
 	}
 }
 
+/*
+ * Gives nghttp2 as many pieces as one delivery has slices for: what TLS has decrypted comes record by
+ * record, and a stream shall write it in one call. Returns the bytes taken, or nghttp2's error.
+ */
+static ssize_t
+take(struct hb_h2 *h2, const struct hb_buf *buf)
+{
+	struct iovec iov[HB_BUF_IOV_MAX];
+	int i, pieces = hb_buf_iov(buf, iov, HB_BUF_IOV_MAX);
+	ssize_t n, done = 0;
+
+	for (i = 0; i < pieces && h2->n_slices < H2_SLICES_MAX; i++) {
+		n = nghttp2_session_mem_recv(h2->ng, iov[i].iov_base, iov[i].iov_len);
+		if (n < 0)
+			return (n);
+		done += n;
+		if ((size_t)n < iov[i].iov_len)
+			break;
+	}
+	return (done);
+}
+
 void
 hb_h2__receive(struct hb_h2 *h2, struct hb_buf *buf)
 {
 	struct hb_slice slices[H2_SLICES_MAX];
-	struct iovec iov;
 	ssize_t n;
 
 	HB_ASSERT(!h2->receiving);
 	h2->receiving = true;
 	while (buf->len > 0 && !h2->dead) {
-		HB_ASSERT(hb_buf_iov(buf, &iov, 1) == 1);
 		h2->slices = slices;
 		h2->n_slices = 0;
-		n = nghttp2_session_mem_recv(h2->ng, iov.iov_base, iov.iov_len);
+		n = take(h2, buf);
 		tell_streams(h2);
 		h2->slices = NULL;
 		if (n < 0) {

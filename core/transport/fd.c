@@ -2,6 +2,10 @@
 #include "core/transport/fd_priv.h"
 #include "core/transport/transport_priv.h"
 
+#define READ_MIN ((size_t)256 * 1024)
+/* As DATA frames in TLS records it fits into one scratch buffer, too. */
+#define READ_MAX ((size_t)1024 * 1024)
+
 static struct hb_fdt *
 fdt_of(struct hb_transport *t)
 {
@@ -236,13 +240,27 @@ read_end(struct hb_fdt *f)
 	hb_transport_emit_data(&f->base, &none, true);
 }
 
+/*
+ * What one read takes waits in our memory when the sink is blocked, so a connection whose limit of
+ * buffered bytes is small reads less at once.
+ */
+static size_t
+read_size(const struct hb_fdt *f)
+{
+	size_t high = f->base.out.high;
+
+	if (f->read_max != 0)
+		return (f->read_max);
+	return (high == 0 ? READ_MAX : HB_MIN(HB_MAX(high, READ_MIN), READ_MAX));
+}
+
 /* One read; false when there is nothing to read now. */
 static bool
 read_once(struct hb_fdt *f, uint8_t *scratch)
 {
 	struct hb_slice slice;
 	struct hb_buf buf = { NULL, NULL, 0 };
-	size_t want = f->read_max == 0 ? HB_SCRATCH_SIZE : f->read_max;
+	size_t want = read_size(f);
 	ssize_t n = hb_fdt__ops(f)->read(f, scratch, want);
 
 	if (n > 0) {

@@ -7,8 +7,9 @@
 #include <openssl/err.h>
 #include "core/transport/tls_priv.h"
 
-#define RECORD_MAX   16384u /* plaintext of one record, RFC 8446 5.1                      */
-#define RECORD_EXTRA 256u   /* header, nonce, tag, padding of any version and cipher      */
+#define RECORD_HEADER 5u
+/* Runs of records in a batch that did not lie in one place, at most. */
+#define APART_MAX     8u
 /* Session tickets of a server in one connection: OpenSSL sends 2, some send 4. */
 #define TICKETS_MAX  32u
 #define ALERT_OFFSET 1000 /* SSL_AD_REASON_OFFSET: errors above are alerts of the peer  */
@@ -85,7 +86,7 @@ flush(struct hb_tls *t, bool end)
 
 /* The first bytes in one piece: a long slice as it is, short ones gathered to a full record. */
 static const uint8_t *
-piece(const struct hb_buf *buf, uint8_t stage[RECORD_MAX], size_t room, size_t *ret_n)
+piece(const struct hb_buf *buf, uint8_t stage[HB_TLS_RECORD_MAX], size_t room, size_t *ret_n)
 {
 	struct iovec iov;
 	int used = hb_buf_iov(buf, &iov, 1);
@@ -95,43 +96,63 @@ piece(const struct hb_buf *buf, uint8_t stage[RECORD_MAX], size_t room, size_t *
 		*ret_n = HB_MIN(iov.iov_len, room);
 		return (iov.iov_base);
 	}
-	if (iov.iov_len >= RECORD_MAX) {
-		*ret_n = HB_MIN(iov.iov_len, room) / RECORD_MAX * RECORD_MAX;
+	if (iov.iov_len >= HB_TLS_RECORD_MAX) {
+		*ret_n = HB_MIN(iov.iov_len, room) / HB_TLS_RECORD_MAX * HB_TLS_RECORD_MAX;
 		return (iov.iov_base);
 	}
-	*ret_n = hb_buf_copyout(buf, 0, stage, RECORD_MAX);
+	*ret_n = hb_buf_copyout(buf, 0, stage, HB_TLS_RECORD_MAX);
 	return (stage);
 }
 
 static size_t
 plaintext_room(const struct hb_tls *t)
 {
-	uint32_t all = HB_MIN(HB_SCRATCH_SIZE, hb_tls_batch_records * (RECORD_MAX + RECORD_EXTRA));
+	uint32_t all = HB_MIN(HB_SCRATCH_SIZE, hb_tls_batch_records * (HB_TLS_RECORD_MAX + HB_TLS_RECORD_EXTRA));
 
-	return ((all - HB_MIN(all, t->enc_len)) / (RECORD_MAX + RECORD_EXTRA) * RECORD_MAX);
+	return ((all - HB_MIN(all, t->enc_len)) / (HB_TLS_RECORD_MAX + HB_TLS_RECORD_EXTRA) * HB_TLS_RECORD_MAX);
+}
+
+/* Encrypts the n bytes at p, or the first of them; returns how many, 0 = an error is queued. */
+static size_t
+seal(struct hb_tls *t, const uint8_t *p, size_t n)
+{
+	size_t done = 0, used;
+	int r;
+
+	/* What went to `out` must stay in front: see bio_write. */
+	while (done < n && t->enc != NULL && t->out.len == 0) {
+		used = hb_tls__seal(t->ssl, t->enc + t->enc_len, p + done, n - done);
+		if (used == 0)
+			break;
+		t->enc_len += (uint32_t)used;
+		done += HB_MIN(n - done, HB_TLS_RECORD_MAX);
+	}
+	if (done > 0)
+		return (done);
+	ERR_clear_error();
+	r = SSL_write(t->ssl, p, (int)n);
+	return (r <= 0 ? 0 : (size_t)r);
 }
 
 /* Takes all of buf. The sink may have ended us when it returns. */
 static void
 encrypt(struct hb_tls *t, struct hb_buf *buf, bool end)
 {
-	uint8_t stage[RECORD_MAX];
+	uint8_t stage[HB_TLS_RECORD_MAX];
 	const uint8_t *p;
 	uint8_t *lease;
 	size_t n;
-	int r;
 
 	HB_ASSERT(!t->encrypting && t->enc_len == 0);
 	t->encrypting = true;
 	lease = buf->len == 0 ? NULL : hb_scratch_lease(t->base.worker);
 	t->enc = lease;
 	while (buf->len > 0 && alive(t) && t->lower != NULL) {
-		p = piece(buf, stage, lease == NULL ? RECORD_MAX : plaintext_room(t), &n);
-		ERR_clear_error();
-		r = SSL_write(t->ssl, p, (int)n);
-		if (r <= 0)
+		p = piece(buf, stage, lease == NULL ? HB_TLS_RECORD_MAX : plaintext_room(t), &n);
+		n = seal(t, p, n);
+		if (n == 0)
 			break;
-		hb_buf_drain(buf, (size_t)r);
+		hb_buf_drain(buf, n);
 		if (lease == NULL || plaintext_room(t) == 0)
 			flush(t, false);
 	}
@@ -497,22 +518,77 @@ handshake(struct hb_tls *t)
 
 enum got { GOT_MORE, GOT_ALL, GOT_CLOSE, GOT_ERROR };
 
-/* Decrypts records into dst while a whole one has room. */
-static enum got
-decrypt(struct hb_tls *t, uint8_t *dst, size_t *ret_n)
+/* The next record lies in one place, the beginning of *ret_iov. */
+static bool
+whole_record(const struct hb_tls *t, struct iovec *ret_iov)
 {
-	size_t n = 0;
-	int r = 0, e;
+	const uint8_t *p;
 
-	while (n + RECORD_MAX <= HB_SCRATCH_SIZE && t->tickets <= TICKETS_MAX) {
-		ERR_clear_error();
-		r = SSL_read(t->ssl, dst + n, (int)(HB_SCRATCH_SIZE - n));
-		if (r <= 0)
-			break;
-		n += (size_t)r;
-		t->got_data = true;
+	if (t->in.len < RECORD_HEADER || hb_buf_iov(&t->in, ret_iov, 1) == 0 ||
+		ret_iov->iov_len < RECORD_HEADER)
+		return (false);
+	p = ret_iov->iov_base;
+	return (ret_iov->iov_len - RECORD_HEADER >= ((size_t)p[3] << 8 | p[4]));
+}
+
+/* The next record, if it lies in one place; the plaintext, a part of t->in, moves to `plain`. */
+static bool
+open_in_place(struct hb_tls *t, struct hb_buf *plain)
+{
+	struct iovec iov;
+	size_t used, before, n;
+	uint8_t *p;
+
+	if (!whole_record(t, &iov))
+		return (false);
+	used = hb_tls__open(t->ssl, iov.iov_base, iov.iov_len, &p, &n);
+	if (n == 0) {
+		hb_buf_drain(&t->in, used);
+		return (false);
 	}
-	*ret_n = n;
+	before = (size_t)(p - (uint8_t *)iov.iov_base);
+	hb_buf_drain(&t->in, before);
+	hb_buf_move_n(plain, &t->in, n);
+	hb_buf_drain(&t->in, used - n - before);
+	return (true);
+}
+
+/* Records that do not lie in one place, into dst, while a whole one has room. *ret_r: of the last SSL_read. */
+static size_t
+read_apart(struct hb_tls *t, uint8_t *dst, size_t room, int *ret_r)
+{
+	struct iovec iov;
+	size_t n = 0;
+	int r;
+
+	do {
+		ERR_clear_error();
+		r = SSL_read(t->ssl, dst + n, (int)(room - n));
+		n += r > 0 ? (size_t)r : 0;
+	} while (r > 0 && n + HB_TLS_RECORD_MAX <= room && t->tickets <= TICKETS_MAX &&
+		!whole_record(t, &iov));
+	*ret_r = r;
+	return (n);
+}
+
+/* Decrypts records into `plain`: where they lie, or into dst, as long as that may have to take a whole one. */
+static enum got
+decrypt(struct hb_tls *t, uint8_t *dst, struct hb_slice apart[APART_MAX], struct hb_buf *plain)
+{
+	unsigned runs = 0;
+	size_t n;
+	int r = 1, e;
+
+	while (r > 0 && plain->len + HB_TLS_RECORD_MAX <= HB_SCRATCH_SIZE && runs < APART_MAX &&
+		t->tickets <= TICKETS_MAX) {
+		if (open_in_place(t, plain))
+			continue;
+		n = read_apart(t, dst, HB_SCRATCH_SIZE - plain->len, &r);
+		if (n > 0)
+			hb_buf_borrow(plain, &apart[runs++], dst, n);
+		dst += n;
+	}
+	t->got_data |= plain->len > 0;
 	if (t->tickets > TICKETS_MAX) {
 		hb_tls__failure(t, "more than %u session tickets", TICKETS_MAX);
 		return (GOT_ERROR);
@@ -532,15 +608,14 @@ read_batch(struct hb_tls *t)
 	uint8_t *scratch = hb_scratch_lease(t->base.worker);
 	struct hb_buf b = { NULL, NULL, 0 };
 	enum hb_close_reason reason = HB_CLOSE_NONE;
-	struct hb_slice s;
+	struct hb_slice apart[APART_MAX];
 	enum got got;
-	size_t n;
 
 	if (scratch == NULL) {
 		hb_transport_run_soon(&t->base);
 		return (false);
 	}
-	got = decrypt(t, scratch, &n);
+	got = decrypt(t, scratch, apart, &b);
 	if (got == GOT_ERROR)
 		reason = t->tickets > TICKETS_MAX ? HB_CLOSE_TLS_ERROR : classify(t);
 	ERR_clear_error();
@@ -548,8 +623,6 @@ read_batch(struct hb_tls *t)
 	/* Answers that reading caused (KeyUpdate); an alert waits for tls_fail. */
 	if (got != GOT_ERROR)
 		flush(t, false);
-	if (n > 0)
-		hb_buf_borrow(&b, &s, scratch, n);
 	hb_transport_emit_data(&t->base, &b, t->got_close);
 	hb_scratch_release(t->base.worker, scratch);
 	if (got == GOT_ERROR && alive(t))

@@ -5,10 +5,10 @@
  * A struct hb_tls_ctx is a frozen configuration (certificates, trust, ALPN, versions), made on the
  * control thread, shared by workers, freed through hb_retire. hb_tls_new wraps a connected (or
  * connecting) transport. Reads and writes are batched: everything that the lower transport
- * delivered is decrypted at once into worker scratch memory, writes are encrypted up to 256 KiB at
- * a time and handed down in one slice; an idle connection owns no buffer (handshake state is shed).
- * One system call for each record instead costs 2.0 times the CPU of an HBONE download, 2.9 of an
- * upload (row H1d of docs/performance.md; test/core/calls_test.c counts the calls).
+ * delivered is decrypted at once, where it lies, writes are encrypted up to 66 records at a time
+ * into worker scratch memory and handed down in one slice; an idle connection owns no buffer
+ * (handshake state is shed). One system call for each record instead costs 2.5 to 3.5 times the CPU
+ * (row H1d of docs/performance.md; test/core/calls_test.c counts the calls).
  *
  * close_notify <-> end, see the truth table of core/transport/transport.h.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * TLS reads records straight from the slices that the lower transport delivered and writes them
- * into scratch memory, so neither side has a buffer of its own.
+ * What tls_record.cc cannot do: SSL_read and SSL_write take their bytes from the slices that the lower
+ * transport delivered, and put them into scratch memory, so neither side has a buffer of its own.
  */
 #include <openssl/bio.h>
 #include "core/transport/tcp.h"

@@ -13,7 +13,7 @@
 #define CA_NAMES_MAX         32u
 
 /* Not in a file that reads it, which would take the value here for good. */
-__attribute__((weak)) const unsigned hb_tls_batch_records = 16;
+__attribute__((weak)) const unsigned hb_tls_batch_records = 66;
 
 static const char default_ciphers[] =
 	"[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]:"

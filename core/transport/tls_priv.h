@@ -10,6 +10,7 @@
 #include <openssl/ssl.h>
 #include "core/identity/cert.h"
 #include "core/transport/tls.h"
+#include "core/transport/tls_record_priv.h"
 
 struct hb_tls_ctx {
 	unsigned magic;
@@ -48,7 +49,7 @@ struct hb_tls_users {
 /*
  * Records that are encrypted before they are written, at most. 1 = one system call writes one record,
  * and reading takes its header, then the rest of it: the pattern of others, for comparison. The
- * symbol is weak: test/bench/per_record.c has another value. 16 fill the scratch memory.
+ * symbol is weak: test/bench/per_record.c has another value. 66 fill the scratch memory.
  */
 extern const unsigned hb_tls_batch_records;
 

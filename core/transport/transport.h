@@ -72,8 +72,9 @@ struct hb_transport_events {
 	 * interested. On the client side of TLS 1.3 the server may still refuse us afterwards. */
 	void (*on_secured)(void *sink, struct hb_transport *);
 	/*
-	 * `buf` must be empty when it returns (moved away, owned if kept). Only called while
-	 * reading is enabled. With `end`, nothing follows but on_closed.
+	 * `buf` must be empty when it returns (moved away, owned if kept). Its bytes are the
+	 * sink's: it may change them (TLS decrypts where they are). Only called while reading
+	 * is enabled. With `end`, nothing follows but on_closed.
 	 */
 	void (*on_data)(void *sink, struct hb_transport *, struct hb_buf *buf, bool end);
 	void (*on_watermark)(void *sink, struct hb_transport *, bool high);

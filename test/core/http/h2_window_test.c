@@ -78,7 +78,8 @@ test_h2__window_grows(void **state)
 	rig_connect(&w, 0);
 	pass(0, p, total);
 	/* What waits halves the window, but credit that was given stays given. */
-	assert_int_equal(sent_ahead(0, p), 4 * MIB);
+	/* … and half a window of what was taken may not be given back yet. */
+	assert_in_range(sent_ahead(0, p), 2 * MIB, 4 * MIB);
 	hb_transport_read_disable(w.b[0].t, -1);
 	total += 8 * MIB;
 	HBT_UNTIL(w.b[0].got.len == total);
