@@ -107,6 +107,46 @@ test_peer__key_update(void **state)
 	}
 }
 
+/* Data, a key update between records, data and the end, all read at once: one delivery. */
+static void
+test_peer__batch(void **state)
+{
+	size_t n = 3u * 16384 + 100;
+	uint8_t *bytes = hbt_pattern(2 * n, 5);
+	unsigned server;
+
+	for (server = 0; server < 2; server++) {
+		start(server == 1, TLS1_3_VERSION);
+		p.s.data = 0;
+		assert_int_equal(SSL_write(p.ssl, bytes, (int)n), (int)n);
+		assert_int_equal(SSL_key_update(p.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+		assert_int_equal(SSL_write(p.ssl, bytes + n, (int)n), (int)n);
+		assert_int_equal(SSL_shutdown(p.ssl), 0);
+		HBT_UNTIL(p.s.ends == 1);
+		assert_true(hbt_got(&p.s, bytes, 2 * n));
+		assert_int_equal(p.s.data, 1);
+		stop();
+	}
+	hb_free(bytes);
+}
+
+/* What came before a broken record is delivered; it is read with others, so nothing is copied first. */
+static void
+test_peer__broken_in_batch(void **state)
+{
+	static const uint8_t junk[5 + 40] = { 23, 3, 3, 0, 40 };
+
+	start(true, TLS1_3_VERSION);
+	peer_writes("good");
+	assert_int_equal(write(p.fd, junk, sizeof junk), sizeof junk);
+	HBT_UNTIL(p.s.closed == 1);
+	assert_true(hbt_gotz(&p.s, "good"));
+	assert_int_equal(p.s.reason, HB_CLOSE_TLS_ERROR);
+	assert_true(SSL_read(p.ssl, &(char){ 0 }, 1) <= 0);
+	assert_int_equal(ERR_GET_REASON(ERR_peek_error()), SSL_R_SSLV3_ALERT_BAD_RECORD_MAC);
+	stop();
+}
+
 static void
 test_peer__key_update_flood(void **state)
 {
@@ -224,6 +264,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_peer__key_update),
+		cmocka_unit_test(test_peer__batch),
+		cmocka_unit_test(test_peer__broken_in_batch),
 		cmocka_unit_test(test_peer__key_update_flood),
 		cmocka_unit_test(test_peer__versions_and_half_close),
 		cmocka_unit_test(test_peer__tickets_are_not_used),
