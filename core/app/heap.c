@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/app/heap.h"
+#include <link.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <unistd.h>
 #include "core/base/log.h"
 #include "core/event/worker.h"
@@ -68,6 +70,37 @@ on_look(struct hb_timer *t)
 	still = last >= 0 && used - last <= NOISE && last - used <= NOISE ? still + 1 : 0;
 	if (still >= LOOKS && slack - beside >= wanted)
 		trim(slack);
+}
+
+/*
+ * Code and constants of one object: nobody has written to these pages, so the file still has what is in
+ * them. What relocation has written lies in a segment that is writable at first.
+ */
+static int
+forget(struct dl_phdr_info *object, size_t size, void *arg)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from, to;
+
+	(void)size;
+	(void)arg;
+	for (unsigned i = 0; i < object->dlpi_phnum; i++) {
+		const ElfW(Phdr) *p = &object->dlpi_phdr[i];
+
+		if (p->p_type != PT_LOAD || (p->p_flags & PF_W))
+			continue;
+		from = (object->dlpi_addr + p->p_vaddr) & ~(page - 1);
+		to = (object->dlpi_addr + p->p_vaddr + p->p_filesz + page - 1) & ~(page - 1);
+		/* The vDSO is no file, and says no. */
+		(void)madvise((void *)from, to - from, MADV_DONTNEED);
+	}
+	return (0);
+}
+
+void
+hb_heap_started(void)
+{
+	(void)malloc_trim(0);
+	(void)dl_iterate_phdr(forget, NULL);
 }
 
 void

@@ -269,6 +269,7 @@ serve(struct hb_cfg *cfg, const ProtobufCMessage *msg)
 	hb_cfg_free(&cfg);
 	if (exit_code != HB_EXIT_OK)
 		return (exit_code);
+	hb_heap_started();
 	hb_timer_init(&tick, hb_worker_control(), on_tick);
 	if (hb_app.args->heap_trim > 0)
 		hb_heap_watch(hb_app.args->heap_trim);

@@ -2,11 +2,12 @@
 """Resident memory of idle tunnels: what a mutual-TLS connection with one of them costs, and each further stream."""
 import socket
 import ssl
+import subprocess
 
 import pytest
 
 from support import tunnels
-from support.proc import SLOW, until
+from support.proc import BIN, SLOW, until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
@@ -14,6 +15,8 @@ ACK, END_HEADERS = 1, 4
 # Bytes. They are there to notice growth: what belongs to whom is printed by the unit tests of core/http and core/filter.
 CONNECTION_MAX = 11 * 1024 + 512
 STREAM_MAX = 1750
+START_MAX = 5_200_000       # 4.4 MB; 5.6 with what only the start has needed
+PROGRAM_MAX = 4_000_000
 
 
 def resident(h):
@@ -42,6 +45,16 @@ def open_tunnels(port, context, authority, n):
                 s.sendall(frame(SETTINGS, ACK, 0))
             data = data[9 + int.from_bytes(data[:3], "big"):]
     return s
+
+
+@pytest.mark.skipif(SLOW != 1, reason="sanitizers have memory of their own")
+def test_program(hbone, certs, tmp_path):
+    """The program on disk, and what is resident of it once it has started."""
+    stripped = tmp_path / "hbone"
+    subprocess.run(["strip", "-o", stripped, BIN], check=True)
+    h = hbone(tunnels.server(certs), "--concurrency", "1")
+    until(lambda: resident(h) <= START_MAX, "what only the start needs to be given back")
+    assert stripped.stat().st_size <= PROGRAM_MAX
 
 
 @pytest.mark.skipif(SLOW != 1, reason="sanitizers have memory of their own")
