@@ -9,7 +9,7 @@ import pytest
 
 from support import config as c
 from support import net
-from support.proc import until
+from support.proc import SLOW, until
 
 
 def plain(port, listen=0, **fields):
@@ -149,6 +149,7 @@ def memory_of(h):
     return (resident - shared) * resource.getpagesize()
 
 
+@pytest.mark.skipif(SLOW != 1, reason="sanitizers have memory of their own")
 def test_heap_that_a_burst_has_left_is_given_back(hbone):
     """Once all is still, and only if that is asked for; what stays open keeps the allocator from doing it by itself."""
     def burst(*options):
