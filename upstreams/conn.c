@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/base/pack.h"
+#include "core/base/burst.h"
 #include "core/identity/identity.h"
 #include "core/transport/tls.h"
 #include "upstreams/conn.h"
@@ -271,7 +272,7 @@ keep_free(struct hb_upstream_keep *keep)
 	hb_cluster_unpin(&c->w);
 	hb_free(c->names);
 	c->keep.tag = 0;
-	hb_free(c);
+	hb_burst_free(c, sizeof *c);
 }
 
 /* Of both, with their NULs. */
@@ -328,7 +329,7 @@ keep_pack(struct hb_upstream_keep **kp, struct hb_transport *t, struct hb_pack *
 	census_leave(c->w->worker, c);
 	hb_free(c->names);
 	c->keep.tag = 0;
-	hb_free(c);
+	hb_burst_free(c, sizeof *c);
 }
 
 static struct hb_upstream_keep *keep_unpack(struct hb_unpack *, struct hb_transport *);
@@ -379,7 +380,7 @@ join(char *host, char *peer)
 static struct conn *
 conn_new(struct hb_transport *t, struct hb_cluster_w *w, struct hb_ep_cell *cell)
 {
-	struct conn *c = hb_calloc(1, sizeof *c);
+	struct conn *c = hb_burst_calloc(sizeof *c);
 
 	HB_ASSERT(t->watch == NULL);
 	c->keep = (struct hb_upstream_keep){ 1, CONN_MAGIC, &keep_ops };

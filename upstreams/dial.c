@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/base/burst.h"
 #include <stdio.h>
 #include "core/base/log.h"
 #include "upstreams/dial.h"
@@ -55,7 +56,7 @@ dial_free(struct hb_dead *dead)
 	hb_free(d->name);
 	hb_free(d->host);
 	hb_free(d->text);
-	HB_DEL(d);
+	HB_BURST_DEL(d);
 }
 
 static void
@@ -484,7 +485,7 @@ hb_dial__start(struct hb_worker *w, const struct hb_dial_request *rq)
 	struct hb_dial *d;
 
 	HB_ASSERT(rq->on_done != NULL);
-	HB_NEW(d, DIAL_MAGIC);
+	HB_BURST_NEW(d, DIAL_MAGIC);
 	d->worker = w;
 	d->rq = *rq;
 	d->begun_ms = hb_now_ms(w);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/base/burst.h"
 #include <stdio.h>
 #include "core/filter/acceptor.h"
 #include "core/transport/pair.h"
@@ -111,7 +112,7 @@ link_free(struct hb_dead *dead)
 	HB_CHECK(l, LINK_MAGIC);
 	hb_free(l->host);
 	hb_free(l->text);
-	HB_DEL(l);
+	HB_BURST_DEL(l);
 }
 
 static void
@@ -391,7 +392,7 @@ hb_link_new(const struct hb_link_request *rq)
 	struct hb_link *l;
 
 	HB_ASSERT(rq->done != NULL && rq->connect_ms > 0);
-	HB_NEW(l, LINK_MAGIC);
+	HB_BURST_NEW(l, LINK_MAGIC);
 	l->worker = rq->w->worker;
 	l->rq = *rq;
 	l->host = *rq->host == '\0' ? NULL : hb_strdup(rq->host);

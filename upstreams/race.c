@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/base/burst.h"
 #include <stdarg.h>
 #include <stdio.h>
 #include "core/transport/tls.h"
@@ -41,11 +42,13 @@ static void
 race_free(struct hb_dead *d)
 {
 	struct hb_race *r = HB_CONTAINER(d, struct hb_race, dead);
+	size_t size = sizeof *r + r->addrs->n * sizeof r->lane[0];
 
 	HB_CHECK(r, RACE_MAGIC);
 	hb_ep_addrs_free(r->addrs);
 	hb_free(r->text);
-	HB_DEL(r);
+	r->magic = 0;
+	hb_burst_free(r, size);
 }
 
 static void
@@ -350,7 +353,7 @@ hb_race_new(struct hb_worker *w, const struct hb_race_request *rq)
 	struct hb_race *r;
 
 	HB_ASSERT(rq->addrs->n > 0 && rq->timeout_ms > 0);
-	r = hb_calloc(1, sizeof *r + rq->addrs->n * sizeof r->lane[0]);
+	r = hb_burst_calloc(sizeof *r + rq->addrs->n * sizeof r->lane[0]);
 	r->magic = RACE_MAGIC;
 	r->worker = w;
 	r->rq = *rq;

@@ -31,7 +31,7 @@ static const struct hb_opt opt_heap = { "heap-trim", 0, HB_OPT_NUMBER, "MIB",
 	1048576, AT(heap_trim) };
 static const struct hb_opt opt_rest = { "rest-above", 0, HB_OPT_LIMIT, "N",
 	"idle connections that a worker keeps as they are; further ones rest, packed into less memory; 0 lets "
-	"each rest at once, 1000000 none; default: 64",
+	"each rest at once, 1000000 none; default: 32",
 	1000000, AT(rest_above) };
 static const struct hb_opt opt_backend = { "event-backend", 0, HB_OPT_TEXT, "NAME",
 	"epoll (default) or uv, the portable way to wait for descriptors", 0, AT(event_backend) };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "core/base/log.h"
+#include "core/base/burst.h"
 #include "core/filter/park_priv.h"
 #include "core/filter/transport_socket.h"
 #include "core/identity/identity.h"
@@ -246,12 +247,15 @@ hb_conn__free(struct hb_facts_owner *o)
 {
 	struct hb_conn *c = HB_CONTAINER(o, struct hb_conn, facts.keep);
 
+	size_t size = c->chain->slab_size;
+
 	HB_CHECK(c, HB_CONN_MAGIC);
 	hb_chain__unpin(c->chain, hb_conn__worker(c));
 	owner_put(&c->owner);
 	hb_conn__upstream_fini(c);
 	hb_facts_fini(&c->facts);
-	HB_DEL(c);
+	c->magic = 0;
+	hb_burst_free(c, size);
 }
 
 static void
@@ -561,7 +565,7 @@ hb_conn_start(struct hb_worker *w, struct hb_transport *lower, struct hb_facts *
 
 	HB_CHECK(chain, HB_CHAIN_MAGIC);
 	hb_chain__pin(chain, w);
-	c = hb_calloc(1, chain->slab_size);
+	c = hb_burst_calloc(chain->slab_size);
 	c->magic = HB_CONN_MAGIC;
 	c->chain = chain;
 	c->owner = owner_get(w, s, owner);

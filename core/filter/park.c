@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Which connections may rest, and how one is packed and made again. */
+#include "core/base/burst.h"
 #include "core/filter/park_priv.h"
 #include "core/transport/park.h"
 #include "core/transport/tcp.h"
@@ -178,7 +179,7 @@ head_unpack(struct hb_conn_worker *s, struct hb_unpack *u, uint8_t *ret)
 	*ret = hb_unpack_byte(u);
 	chain = hb_unpack_ptr(u);
 	HB_CHECK(chain, HB_CHAIN_MAGIC);
-	c = hb_calloc(1, chain->slab_size);
+	c = hb_burst_calloc(chain->slab_size);
 	c->magic = HB_CONN_MAGIC;
 	c->id = hb_conn__id(s->worker, seq);
 	c->chain = chain;
@@ -343,7 +344,8 @@ hb_park__rest(struct hb_conn_worker *s, struct hb_conn *c)
 	hb_park__put(s, k);
 	hb_park__unwatch(c);
 	hb_conn__unlist(s, c);
-	HB_DEL(c);
+	c->magic = 0;
+	hb_burst_free(c, c->chain->slab_size);
 }
 
 /* ------------------------------------------------------------------ and back */

@@ -13,7 +13,7 @@
 
 #include "core/event/worker.h"
 
-#define HB_PARK_ABOVE_DEFAULT 64u
+#define HB_PARK_ABOVE_DEFAULT 32u
 #define HB_PARK_NEVER         UINT32_MAX
 
 /*

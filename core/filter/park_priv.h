@@ -31,6 +31,7 @@ struct hb_park {
 	struct hb_list awake;   /* connections that may have to rest soon             */
 	size_t   n_awake;
 	uint32_t age_ms;        /* see HB_PARK_AGE_MIN_MS                             */
+	uint64_t doubled_ms;    /* when it was doubled                                */
 	uint32_t interval_ms;   /* until the next sweep; more than age_ms when sweeps find nothing */
 	struct hb_timer sweep;
 	struct hb_run   more;   /* the sweep goes on                                  */

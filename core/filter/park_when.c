@@ -8,6 +8,7 @@
 #include "core/filter/park_priv.h"
 
 #define SWEEP_SLICE 256u    /* connections in a turn */
+#define HURRY       4u      /* times the number that stays awake */
 #define DUE_MS_MAX  128000u /* a timer is late by a sixteenth, which a step must cover */
 
 static uint32_t above = HB_PARK_ABOVE_DEFAULT;
@@ -33,10 +34,24 @@ too_many(const struct hb_park *p)
 	return (p->n_awake > above);
 }
 
+/*
+ * Many that open at once have not all to be awake at once: who is idle makes room for the next, in the
+ * next turn, unless it has turned out that those that rest are soon woken.
+ */
+static bool
+in_a_hurry(const struct hb_park *p)
+{
+	return (p->n_awake / HURRY > above && p->interval_ms <= HB_PARK_AGE_MIN_MS);
+}
+
 static void
 sweep_later(struct hb_park *p)
 {
-	if (too_many(p) && !hb_timer_running(&p->sweep) && !hb_list_linked(&p->more.node))
+	if (!too_many(p) || hb_list_linked(&p->more.node))
+		return;
+	if (in_a_hurry(p))
+		hb_timer_start(&p->sweep, 0);
+	else if (!hb_timer_running(&p->sweep))
 		hb_timer_start(&p->sweep, p->interval_ms);
 }
 
@@ -243,9 +258,14 @@ struct hb_conn *
 hb_park__event(struct hb_conn_worker *s, struct hb_parked *k)
 {
 	struct hb_park *p = &s->park;
+	uint64_t now = hb_now_ms(s->worker);
 
-	if ((uint32_t)hb_now_ms(s->worker) - k->since_ms < HB_PARK_EARLY_MS && above > 0)
+	/* Many that are woken together say no more than one does. */
+	if ((uint32_t)now - k->since_ms < HB_PARK_EARLY_MS && above > 0 &&
+		now - p->doubled_ms >= p->age_ms) {
 		p->age_ms = HB_MIN(p->age_ms * 2, HB_PARK_AGE_MAX_MS);
+		p->doubled_ms = now;
+	}
 	return (hb_park__wake(s, k));
 }
 

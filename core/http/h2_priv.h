@@ -136,7 +136,6 @@ struct h2_stream {
 	struct hb_h2       *h2;     /* NULL = detached: session or stream is over in nghttp2's eyes */
 	struct hb_list      node;   /* in h2->streams                                     */
 	struct h2_busy     *busy;   /* owned; NULL = idle                                 */
-	struct h2_linger   *linger; /* owned; once `lingers`                             */
 	uint32_t            opened_ms; /* low bits of the worker's clock                  */
 	uint32_t            taken;  /* since its window last changed, or bytes had to wait */
 	uint32_t            grown;  /* its window, above stream_window                    */
@@ -164,7 +163,7 @@ struct h2_stream {
 	bool held : 1;              /* bytes wait for the sink: its window has shrunk      */
 };
 
-struct h2_linger {
+struct h2_linger { /* base.own, owned, while `lingers` */
 	struct hb_timer   timer;
 	struct h2_stream *stream; /* borrowed: its owner */
 };

@@ -47,11 +47,15 @@ stream_free(struct hb_transport *t)
 static void
 bury(struct h2_stream *s)
 {
+	struct h2_linger *linger;
+
 	if (s->h2 != NULL)
 		hb_h2__detach(s);
 	if (s->lingers) {
-		hb_timer_stop(&s->linger->timer);
-		hb_free(s->linger);
+		linger = s->base.own;
+		hb_timer_stop(&linger->timer);
+		hb_free(linger);
+		s->base.own = NULL;
 		s->lingers = false;
 	}
 	/* Borrowed bytes would not live until the dead list is freed. */
@@ -469,6 +473,7 @@ static void
 stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 {
 	struct h2_stream *s = stream_of(t);
+	struct h2_linger *linger;
 
 	(void)reason;
 	if (s->h2 == NULL || s->over) {
@@ -478,11 +483,11 @@ stream_finish(struct hb_transport *t, enum hb_close_reason reason)
 	discard(s);
 	if (s->h2->server)
 		answer(s);
-	s->linger = hb_calloc(1, sizeof *s->linger);
+	t->own = linger = hb_calloc(1, sizeof *linger);
 	s->lingers = true;
-	s->linger->stream = s;
-	hb_timer_init(&s->linger->timer, t->worker, linger_timeout);
-	hb_timer_start(&s->linger->timer, s->h2->opt->flush_timeout_ms);
+	linger->stream = s;
+	hb_timer_init(&linger->timer, t->worker, linger_timeout);
+	hb_timer_start(&linger->timer, s->h2->opt->flush_timeout_ms);
 	s->tx_end = true;
 	hb_h2__stream_send(s);
 	hb_h2__send_soon(s->h2);

@@ -44,7 +44,10 @@ fdt_free(struct hb_transport *t)
 
 	HB_ASSERT(f->released && !f->lingers && f->raw == NULL);
 	t->magic = 0;
-	hb_free(f);
+	if (hb_fdt__ops(f)->free_fn != NULL)
+		hb_fdt__ops(f)->free_fn(f);
+	else
+		hb_free(f);
 }
 
 static void

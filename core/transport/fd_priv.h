@@ -47,6 +47,7 @@ struct hb_fdt_ops {
 	/* Bytes that the kernel holds and the peer has not taken. */
 	size_t (*unacked)(struct hb_fdt *);
 	enum hb_close_reason (*reason)(const struct hb_fdt *, int err);
+	void (*free_fn)(struct hb_fdt *); /* the memory; NULL = hb_free */
 };
 
 struct hb_fdt_linger { /* made by finish */
@@ -97,6 +98,7 @@ hb_fdt__queued(const struct hb_fdt *f)
 }
 
 /* tcp.c: a socket that is not watched yet. */
+void hb_tcp__free(struct hb_fdt *);
 struct hb_fdt *hb_tcp__new(struct hb_worker *, int fd, const struct hb_tcp_options *);
 
 /* Slots of struct hb_transport_ops. */

@@ -69,7 +69,7 @@ hb_tcp_pack(struct hb_transport **tp, struct hb_pack *p, unsigned in, struct hb_
 	hb_free(f->queue);
 	hb_free(f->raw);
 	t->magic = 0;
-	hb_free(f);
+	hb_tcp__free(f);
 }
 
 struct hb_transport *

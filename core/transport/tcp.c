@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "core/base/burst.h"
 #include "core/transport/fd_priv.h"
 
 #include <arpa/inet.h>
@@ -89,6 +90,12 @@ tcp_close(struct hb_fdt *f, bool reset)
 	hb_io_close(&f->in);
 }
 
+void
+hb_tcp__free(struct hb_fdt *f)
+{
+	hb_burst_free(f, sizeof *f);
+}
+
 static size_t
 tcp_unacked(struct hb_fdt *f)
 {
@@ -163,6 +170,7 @@ static const struct hb_fdt_ops tcp_ops = {
 	.half_close = tcp_half_close,
 	.close = tcp_close,
 	.unacked = tcp_unacked,
+	.free_fn = hb_tcp__free,
 	.reason = tcp_reason,
 };
 
@@ -241,7 +249,7 @@ set_options(int fd, const struct hb_tcp_options *o, const struct sockaddr *peer)
 struct hb_fdt *
 hb_tcp__new(struct hb_worker *w, int fd, const struct hb_tcp_options *o)
 {
-	struct hb_fdt *f = hb_calloc(1, sizeof *f);
+	struct hb_fdt *f = hb_burst_calloc(sizeof *f);
 	uint64_t flush_timeout = HB_FLUSH_TIMEOUT_MS;
 
 	hb_transport_init(&f->base, &tcp_ops.t, w);
@@ -415,7 +423,7 @@ taken_free(struct hb_transport *t)
 	struct hb_fdt *f = tcp_of(t);
 
 	t->magic = 0;
-	hb_free(f);
+	hb_tcp__free(f);
 }
 
 int

@@ -132,6 +132,7 @@ struct hb_transport {
 	const struct hb_transport_events *ev;   /* of the sink                              */
 	union {
 		void *sink;
+		void *own; /* the implementation's while `lingering`: from finish to bury       */
 		void (*free_fn)(struct hb_transport *); /* private: after bury                  */
 	};
 	uint64_t bytes_in, bytes_out;           /* delivered to / accepted from the sink    */

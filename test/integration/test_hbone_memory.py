@@ -14,7 +14,7 @@ HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
 ACK, END_HEADERS = 1, 4
 # Bytes. They are there to notice growth: what belongs to whom is printed by the unit tests of core/http and core/filter.
 CONNECTION_MAX = 11 * 1024 + 512
-STREAM_MAX = 1750
+STREAM_MAX = 880
 START_MAX = 5_200_000       # 4.4 MB; 5.6 with what only the start has needed
 PROGRAM_MAX = 4_000_000
 

@@ -423,6 +423,10 @@ test_park__above(void **state)
 	HBT_UNTIL(hbf_dialler.up[0].got.len == 1);
 	assert_int_equal(p->age_ms, HB_PARK_AGE_MIN_MS * 2);
 	assert_int_equal(hb_park_resting(hbt_worker()), 21);
+	/* … once, however many are woken then. */
+	hbt_writez(&many[1].client, "x", false);
+	HBT_UNTIL(hbf_dialler.up[1].got.len == 1);
+	assert_int_equal(p->age_ms, HB_PARK_AGE_MIN_MS * 2);
 	close_many(32);
 }
 

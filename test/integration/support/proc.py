@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-# 0: every idle connection of every test rests at once (docs/performance.md).
+# 0: every idle connection of every test rests at once (--rest-above).
 REST_ABOVE = os.environ.get("HBONE_REST_ABOVE")
 BIN = os.environ.get("HBONE_BIN", "bazel-bin/core/app/hbone")
 # Sanitizers make everything slower; deadlines are generous anyway, nothing waits for them when all is well.
