@@ -12,7 +12,7 @@ from support import config as c
 from support import net
 from support.h2client import Client
 from support.proc import SLOW, until
-from support.tunnels import CLIENT, address, both_ways, client, connect, dial, server
+from support.tunnels import CLIENT, address, both_ways, client, connect, dial, read_to_the_end, server
 
 pytestmark = pytest.mark.peer("python-h2")
 
@@ -154,6 +154,35 @@ def test_the_session_is_lost(hbone, certs, origin, tmp_path, lose):
     h.expect_stat("server.total_connections", 0)
     until(lambda: log.exists() and len(log.read_text().splitlines()) == many, "a line of each")
     assert len(set(log.read_text().splitlines())) == 1
+
+
+@pytest.mark.parametrize("how", ("killed", "drained"))
+def test_the_far_end_goes(hbone, certs, origin, how):
+    """Of tunnels that we opened, the session is gone: each connection is reset."""
+    target, many = origin(), 40
+    far = hbone(server(certs), *AT_ONCE)
+    port = far.port("hbone")
+    h = hbone(client(certs, port, authority=address(target)), *AT_ONCE)
+    near = [connect(h) for _ in range(many)]
+    for s in near:
+        s.sendall(b"hello")
+        assert net.read_exactly(s, 5) == b"hello"
+    resting(h, many)
+    rows = h.json("/tunnels?format=json")["tunnels"]
+    assert sorted((r["direction"], r["authority"], r["endpoint"], r["received"], r["sent"]) for r in rows) == [
+        ("out", address(target), f"127.0.0.1:{port}", 5, 5)] * many
+    if how == "killed":
+        far.expect_exit = -signal.SIGKILL
+    far.process.send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)
+    assert [read_to_the_end(s) for s in near] == [(b"", "reset")] * many
+    for name in ("server.connections_resting", "server.total_connections", "tcp.t.downstream_cx_active",
+                 "cluster.peer.upstream_cx_active"):
+        h.expect_stat(name, 0)
+    assert h.json("/tunnels?format=json")["tunnels"] == []
+    until(lambda: sum(line.startswith("up=") for line in h.lines if line) == many, "a line of each")
+    assert len({line for line in h.lines if line and line.startswith("up=")}) == 1
+    for s in near:
+        s.close()
 
 
 @pytest.mark.parametrize("how", ("reset", "end"))
