@@ -6,7 +6,8 @@
 
 #define BLOCK   (32u * 1024u)
 #define REGION  (32u * BLOCK) /* mapped at once, for ever */
-#define KEPT    4u            /* empty blocks that keep their pages */
+#define KEPT    8u            /* empty blocks that keep a page: objects come and go one at a time */
+#define PAGE    4096u
 #define CLASSES (HB_BURST_SIZE_MAX / 16u)
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -98,6 +99,9 @@ block_give(struct pool *p, struct block *b)
 	HB_ASSERT(p->n_used > 0);
 	p->n_used--;
 	if (p->n_kept < KEPT) {
+		/* After a burst most of it has been touched; its next use may not need more than a page. */
+		if (sizeof *b + (size_t)b->fresh * b->size > PAGE)
+			(void)madvise((char *)b + PAGE, BLOCK - PAGE, MADV_DONTNEED);
 		p->kept[p->n_kept++] = b;
 		return;
 	}

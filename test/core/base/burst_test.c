@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sys/mman.h>
 
 #include "core/base/burst.h"
 
@@ -74,12 +75,51 @@ test_what_stays_is_together(void **state)
 	assert_int_equal(hb_burst_blocks(), 0);
 }
 
+/* Pages of the objects' blocks that are resident. */
+static size_t
+resident(uint8_t *const *at, unsigned n)
+{
+	size_t found = 0;
+	uintptr_t last = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		uintptr_t page = (uintptr_t)at[i] & ~(uintptr_t)4095;
+		unsigned char in = 0;
+
+		if (page == last)
+			continue;
+		last = page;
+		assert_int_equal(mincore((void *)page, 4096, &in), 0);
+		found += in & 1;
+	}
+	return (found);
+}
+
+/* Empty blocks that are kept have one page each. */
+static void
+test_kept_blocks_are_small(void **state)
+{
+	static uint8_t *at[MANY];
+
+	(void)state;
+	for (unsigned i = 0; i < MANY; i++) {
+		make(i, 720);
+		at[i] = object[i];
+	}
+	if (hb_burst_blocks() == 0)
+		skip(); /* a sanitizer's memory */
+	for (unsigned i = 0; i < MANY; i++)
+		drop(i);
+	assert_true(resident(at, MANY) <= 16);
+}
+
 int
 main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_what_stays_is_together),
+		cmocka_unit_test(test_kept_blocks_are_small),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
