@@ -95,7 +95,7 @@ def test_refusals(hbone, certs, echo, istio):
     for cert in ("stranger", "expired"):  # Go reports the alert, or that the connection is gone
         istio("--hbone", h.port("hbone"), url, cert=cert, fails=True)
     h.expect_stat("hbone_server.t.rq_401", 1)
-    assert h.stats(r"listener\..*\.ssl\.connection_error$") == 2
+    until(lambda: h.stats(r"listener\..*\.ssl\.connection_error$") == 2, "both handshakes to fail")
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -150,13 +150,14 @@ def memory_of(h):
 
 
 @pytest.mark.skipif(SLOW != 1, reason="sanitizers have memory of their own")
-def test_heap_that_a_burst_has_left_is_given_back(hbone):
+def test_heap_that_a_burst_has_left_is_given_back(hbone, certs):
     """Once all is still, and only if that is asked for; what stays open keeps the allocator from doing it by itself."""
     def burst(*options):
         echo = c.typed("echo", "envoy.extensions.filters.network.echo.v3.Echo")
-        h = hbone(c.bootstrap([c.listener("echo", [{"filters": [echo]}], inspectors=())], []), *options)
+        chain = {"filters": [echo], "transport_socket": c.tls_downstream(certs, "a")}
+        h = hbone(c.bootstrap([c.listener("echo", [chain], inspectors=())], []), *options)
         port = h.port("echo")
-        sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(3000)]
+        sockets = [net.tls_connect(port, certs, "a.example") for _ in range(1000)]
         for s in sockets:
             s.sendall(b"x")
         for s in sockets:
