@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from support import tunnels
-from support.proc import BIN, SLOW, until
+from support.proc import BIN, SLOW, resident, until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, RST_STREAM, SETTINGS, GOAWAY = 1, 3, 4, 7
@@ -17,11 +17,6 @@ CONNECTION_MAX = 11 * 1024 + 512
 STREAM_MAX = 880
 START_MAX = 5_200_000       # 4.4 MB; 5.6 with what only the start has needed
 PROGRAM_MAX = 4_000_000
-
-
-def resident(h):
-    with open(f"/proc/{h.process.pid}/status", encoding="ascii") as file:
-        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
 
 
 def frame(kind, flags, stream, payload=b""):

@@ -8,7 +8,7 @@ import pytest
 from support import config as c
 from support import net
 from support.h2client import Client
-from support.proc import SLOW, until
+from support.proc import SLOW, resident, until
 from support.tunnels import address, server
 
 MANY, AWAKE = 600, 32
@@ -21,11 +21,6 @@ def echo(cleanup):
     s = net.Server(net.echo)
     cleanup(s.close)
     return s
-
-
-def resident(h):
-    with open(f"/proc/{h.process.pid}/status", encoding="ascii") as file:
-        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
 
 
 def plain(port, **fields):

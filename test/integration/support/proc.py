@@ -16,6 +16,12 @@ BIN = os.environ.get("HBONE_BIN", "bazel-bin/core/app/hbone")
 SLOW = 4 if os.environ.get("HBONE_SANITIZER") else 1
 
 
+def resident(h):
+    """Bytes of the running program that are in memory."""
+    with open(f"/proc/{h.process.pid}/status", encoding="ascii") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+
+
 def until(condition, what, seconds=20):
     """Polls until condition() is true; fails with `what` after a deadline."""
     deadline = time.monotonic() + seconds * SLOW
