@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where third-party code comes from: Debian's packages, and two Debian source packages unpacked by ./dev setup."""
+"""Where third-party code comes from: Debian's packages, and three Debian source packages unpacked by ./dev setup."""
 
 def _debian_source_impl(ctx):
     root = ctx.path(Label("//:WORKSPACE")).dirname

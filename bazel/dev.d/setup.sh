@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# ./dev setup: Debian packages by name, two Debian source packages, the foreign peers of the tests. Sourced by dev.
+# ./dev setup: Debian packages by name, Debian source packages, the foreign peers of the tests. Sourced by dev.
 
 PACKAGES_BUILD="bazel-bootstrap bazel-rules-java gcc g++ git dpkg-dev patch xz-utils zlib1g-dev
 	libuv1-dev libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler protobuf-compiler python3-protobuf
@@ -9,7 +9,8 @@ PACKAGES_TOOLS="clang clang-format llvm-14 libclang-rt-14-dev g++-aarch64-linux-
 
 # name in .deps, Debian source package, version, sha256 of its .dsc (which holds those of the archives)
 SOURCES="boringssl android-platform-external-boringssl 13.0.0+r24-2 7da1c07f669b05f417cbf3e0a784a1a9d844ce138616e02b3a228fc20645ef37
-h2o h2o 2.2.5+dfsg2-7 5d0acd56b83c9338fbc28e32c4863a19e82f505d86d1807a9f72aa9b961d13d3"
+h2o h2o 2.2.5+dfsg2-7 5d0acd56b83c9338fbc28e32c4863a19e82f505d86d1807a9f72aa9b961d13d3
+re2 re2 20220601+dfsg-1 e0d2eab89a0312e9a0ba4e9a6fb18b081764d6776a28496d389aa3831d970940"
 
 # Prints those of the packages given that are not installed.
 missing_packages() {
