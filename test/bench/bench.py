@@ -61,7 +61,7 @@ class Suite:
         self.planned = sum(len(self.peers(t)) * min(t.rounds, options.rounds) for t in self.tests)
 
     def peers(self, test):
-        return [p for p in test.peers + ((rows.FLOOR,) if test.floor else ()) if peers.available(p)]
+        return [p for p in test.peers if peers.available(p)]
 
     def how(self, test):
         """The function that measures, and its quantity: seconds, or starts."""
@@ -112,7 +112,7 @@ class Suite:
             names = self.peers(test)
             # Nobody is always the first.
             for peer in names[number % len(names):] + names[:number % len(names)]:
-                self.measure(number, test.of(peer), peer)
+                self.measure(number, test, peer)
             sysctl("ipv4/tcp_congestion_control", "reno")
             self.progress(number, test)
         self.stage.stop_all()

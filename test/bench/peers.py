@@ -56,6 +56,11 @@ def _nghttpx(program, _config, v):
             "--tls13-ciphers=TLS_AES_128_GCM_SHA256", f"{certs}/server.key", f"{certs}/server.pem"]
 
 
+def _floor(program, _config, v):
+    own = [f"{v['CERTS']}/server.pem", f"{v['CERTS']}/server.key"] if v["WAY"] == "terminate" else []
+    return [program, v["WAY"], v["PORT"], v["ORIGIN"], *own]
+
+
 def _haproxy(label, ways):
     return Peer(label, "haproxy", lambda p, config, v: [p, "-db", "-f", config], ways, ("-v",))
 
@@ -75,8 +80,7 @@ PEERS = {
     "nginx": Peer("nginx", "nginx", lambda p, config, v: [p, "-c", config, "-p", v["FOLDER"]], {
         "passthrough": ("nginx.conf", {})}, ("-v",)),
     "nghttpx": Peer("nghttpx, 16 MiB windows", "nghttpx", _nghttpx, {"terminate": (None, {})}, ("--version",)),
-    "floor": Peer("floor", "floor", lambda p, _config, v: [p, v["WAY"], v["PORT"], v["ORIGIN"]], {
-        way: (None, {}) for way in ("passthrough", "streams", "tunnels")}),
+    "floor": Peer("floor", "floor", _floor, {way: (None, {}) for way in ("passthrough", "terminate")}),
     "h2o": Peer("h2o", "h2o", lambda p, config, v: [p, "-c", config], {"terminate": ("h2o.conf", {})}, ("--version",)),
 }
 

@@ -44,7 +44,9 @@ def judge(row, results, failed):
         return {**out, "verdict": "peer is not here"}
     theirs = _of(results, row.base or row.test, row.peer, row.metric, row.added)
     ratios = _ratios(ours, theirs)
-    floors = _ratios(_of(results, row.test, FLOOR, row.metric, row.added), theirs)
+    # Where we are compared with ourselves, so is the floor.
+    floor_base = _of(results, row.base, FLOOR, row.metric, row.added) if row.peer == OURS else theirs
+    floors = _ratios(_of(results, row.test, FLOOR, row.metric, row.added), floor_base)
     if floors:
         out["floor"] = statistics.median(floors)
     if not ratios:

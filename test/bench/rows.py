@@ -8,7 +8,7 @@ import dataclasses
 
 OURS = "hbone"
 DIRECT = "direct"       # the client straight to the origin
-FLOOR = "floor"         # the least that a proxy in user space needs for it: floor.c
+FLOOR = "floor"         # the least that a proxy in user space needs for it: floor.h
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +26,6 @@ class Test:
     congestion: str = "reno"
     spread: bool = False        # over all cores instead of one
     rounds: int = 1000          # at most so many: memory does not vary
-    floor: tuple = None         # way and via of FLOOR; None = there is none
-
-    def of(self, peer):
-        """This test as a peer gets it."""
-        return dataclasses.replace(self, way=self.floor[0], via=self.floor[1]) if peer == FLOOR else self
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,46 +57,45 @@ METRICS = {
     "binary_mb": ("MB", "the program, stripped"),
 }
 
-_PASS = (OURS, "haproxy-splice", "haproxy", "nginx")
+_PASS = (OURS, "haproxy-splice", "haproxy", "nginx", FLOOR)
 # nghttpx does not pass the end of a tunnel's direction on, so an upload through it cannot be checked.
-_TUNNEL_UP = (OURS, "per-record", "haproxy-tuned", "envoy", "ztunnel")
+_TUNNEL_UP = (OURS, "per-record", "haproxy-tuned", "envoy", "ztunnel", FLOOR)
 _TUNNEL = _TUNNEL_UP + ("nghttpx",)
 _REAL = (OURS, "envoy", "ztunnel")
-_SOCKETS = ("passthrough", "sni")
-_TUNNELS = ("tunnels", "bare")
+_REAL_FLOOR = _REAL + (FLOOR,)
 
 TESTS = {t.name: t for t in (
-    Test("pass-d1", "passthrough, download, 1 connection", "passthrough", _PASS + ("envoy",), "download", "sni", floor=_SOCKETS),
-    Test("pass-u1", "passthrough, upload, 1 connection", "passthrough", _PASS + ("envoy",), "upload", "sni", floor=_SOCKETS),
-    Test("pass-d4", "passthrough, download, 4 connections", "passthrough", _PASS, "download", "sni", 4, floor=_SOCKETS),
-    Test("pass-u4", "passthrough, upload, 4 connections", "passthrough", _PASS, "upload", "sni", 4, floor=_SOCKETS),
-    Test("pass-cores-d1", "passthrough over all cores, download", "passthrough", (OURS, DIRECT), "download", "sni", spread=True, floor=_SOCKETS),
-    Test("pass-cores-u4", "passthrough over all cores, upload, 4 connections", "passthrough", (OURS, DIRECT), "upload", "sni", 4,
-         spread=True, floor=_SOCKETS),
+    Test("pass-d1", "passthrough, download, 1 connection", "passthrough", _PASS + ("envoy",), "download", "sni"),
+    Test("pass-u1", "passthrough, upload, 1 connection", "passthrough", _PASS + ("envoy",), "upload", "sni"),
+    Test("pass-d4", "passthrough, download, 4 connections", "passthrough", _PASS, "download", "sni", 4),
+    Test("pass-u4", "passthrough, upload, 4 connections", "passthrough", _PASS, "upload", "sni", 4),
+    Test("pass-cores-d1", "passthrough over all cores, download", "passthrough", (OURS, DIRECT, FLOOR), "download", "sni", spread=True),
+    Test("pass-cores-u4", "passthrough over all cores, upload, 4 connections", "passthrough", (OURS, DIRECT, FLOOR), "upload", "sni", 4,
+         spread=True),
     Test("pass-bbr-d1", "passthrough where bbr is the default, download", "passthrough-reno", (OURS, "haproxy-splice"),
          "download", "sni", congestion="bbr"),
     Test("pass-bbr-u4", "passthrough where bbr is the default, upload, 4 connections", "passthrough-reno",
          (OURS, "haproxy-splice"), "upload", "sni", 4, congestion="bbr"),
-    Test("pass-new", "passthrough, new connection, 1 byte, close", "passthrough", (OURS, "haproxy", "nginx", "envoy"),
-         "connect", "sni", 4, floor=_SOCKETS),
-    Test("pass-echo", "passthrough, 64 bytes there and back", "passthrough", (DIRECT, OURS, "haproxy", "nginx", "envoy"),
-         "echo", "sni", floor=_SOCKETS),
+    Test("pass-new", "passthrough, new connection, 1 byte, close", "passthrough", (OURS, "haproxy", "nginx", "envoy", FLOOR),
+         "connect", "sni", 4),
+    Test("pass-echo", "passthrough, 64 bytes there and back", "passthrough", (DIRECT, OURS, "haproxy", "nginx", "envoy", FLOOR),
+         "echo", "sni"),
     Test("pass-idle", "passthrough, 5000 idle connections", "passthrough", (OURS, "haproxy", "nginx", "envoy"),
          "idle", "sni", 5000, rounds=3),
     Test("hbone-d", "HBONE terminated, download, 1 stream", "terminate", _TUNNEL, "download", "h2"),
     Test("hbone-u", "HBONE terminated, upload, 1 stream", "terminate", _TUNNEL_UP, "upload", "h2"),
-    Test("hbone-d-1m", "HBONE terminated, download to a client that takes 1 MiB frames", "terminate", (OURS, "ztunnel"),
+    Test("hbone-d-1m", "HBONE terminated, download to a client that takes 1 MiB frames", "terminate", (OURS, "ztunnel", FLOOR),
          "download", "h2", max_frame=1 << 20),
-    Test("hbone-d-16s", "HBONE terminated, download, 16 streams of 1 connection", "terminate", (OURS,), "download", "h2", 1, 16),
-    Test("hbone-d-16c", "HBONE terminated, download, 16 connections of 1 stream", "terminate", (OURS,), "download", "h2", 16, 1),
-    Test("hbone-u-16s", "HBONE terminated, upload, 16 streams of 1 connection", "terminate", (OURS,), "upload", "h2", 1, 16),
-    Test("hbone-u-16c", "HBONE terminated, upload, 16 connections of 1 stream", "terminate", (OURS,), "upload", "h2", 16, 1),
-    Test("hbone-new", "HBONE terminated, new tunnel: TCP, mTLS, CONNECT, 1 byte, close", "terminate", _REAL, "connect", "h2", 4, floor=_TUNNELS),
-    Test("hbone-resumed", "HBONE terminated, new tunnel by a resumed session", "terminate", (OURS,), "connect", "h2", 4,
-         resume=True, floor=_TUNNELS),
-    Test("hbone-stream", "HBONE terminated, new CONNECT streams one after another on a warm connection", "terminate", _REAL, "stream", "h2", floor=("streams", "bare")),
-    Test("hbone-echo", "HBONE terminated, 64 bytes there and back", "terminate", (DIRECT,) + _REAL, "echo", "h2", floor=("passthrough", "raw")),
-    Test("hbone-echo64", "HBONE terminated, 64 bytes there and back on each of 64 connections", "terminate", _REAL, "echo", "h2", 64),
+    Test("hbone-d-16s", "HBONE terminated, download, 16 streams of 1 connection", "terminate", (OURS, FLOOR), "download", "h2", 1, 16),
+    Test("hbone-d-16c", "HBONE terminated, download, 16 connections of 1 stream", "terminate", (OURS, FLOOR), "download", "h2", 16, 1),
+    Test("hbone-u-16s", "HBONE terminated, upload, 16 streams of 1 connection", "terminate", (OURS, FLOOR), "upload", "h2", 1, 16),
+    Test("hbone-u-16c", "HBONE terminated, upload, 16 connections of 1 stream", "terminate", (OURS, FLOOR), "upload", "h2", 16, 1),
+    Test("hbone-new", "HBONE terminated, new tunnel: TCP, mTLS, CONNECT, 1 byte, close", "terminate", _REAL_FLOOR, "connect", "h2", 4),
+    Test("hbone-resumed", "HBONE terminated, new tunnel by a resumed session", "terminate", (OURS, FLOOR), "connect", "h2", 4,
+         resume=True),
+    Test("hbone-stream", "HBONE terminated, new CONNECT streams one after another on a warm connection", "terminate", _REAL_FLOOR, "stream", "h2"),
+    Test("hbone-echo", "HBONE terminated, 64 bytes there and back", "terminate", (DIRECT,) + _REAL_FLOOR, "echo", "h2"),
+    Test("hbone-echo64", "HBONE terminated, 64 bytes there and back on each of 64 connections", "terminate", _REAL_FLOOR, "echo", "h2", 64),
     Test("hbone-idle", "HBONE terminated, 1000 idle connections of 1 stream", "terminate", _REAL, "idle", "h2", 1000, rounds=3),
     Test("hbone-further", "HBONE terminated, 89 further idle streams on each of 20 connections", "terminate", _REAL, "further",
          "h2", 20, 90, rounds=3),

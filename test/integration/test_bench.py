@@ -29,8 +29,7 @@ def test_rows_are_measured():
         assert not row.added or rows.DIRECT in test.peers, row
         assert row.peer is None or row.peer in peers.PEERS, row
     for test in rows.TESTS.values():
-        assert all(test.of(p).way in peers.PEERS[p].ways for p in test.peers if p != rows.DIRECT), test
-        assert test.floor is None or test.of(rows.FLOOR).way in peers.PEERS[rows.FLOOR].ways, test
+        assert all(test.way in peers.PEERS[p].ways for p in test.peers if p != rows.DIRECT), test
 
 
 def test_names_select_rows_and_their_tests():
@@ -70,6 +69,14 @@ def test_what_even_the_floor_misses_is_marked_and_still_missed(higher, floor, th
     values["hbone"] = 1.0 if not higher else 8.0
     out = report.judge(row, {"t": {p: {0: {"p50": v}} for p, v in values.items()}}, {})
     assert out["verdict"] == "goal" and "the floor" not in report.table([out]).splitlines()[1]
+
+
+def test_where_we_are_compared_with_ourselves_so_is_the_floor():
+    row = dataclasses.replace(ROW, test="many", base="one", peer=rows.OURS)
+    results = {"many": {"hbone": {0: {"p50": 6.0}}, rows.FLOOR: {0: {"p50": 3.0}}},
+               "one": {"hbone": {0: {"p50": 8.0}}, rows.FLOOR: {0: {"p50": 5.0}}}}
+    out = report.judge(row, results, {})
+    assert out["ratio"] == 0.75 and out["floor"] == 0.6
 
 
 def test_errors_and_absent_peers_are_no_numbers():

@@ -114,9 +114,9 @@ def test_nothing_is_reset(hbone, certs, origin):
     assert h.stats(r"http2\.[rt]x_reset$") == 0
 
 
-def floor(kind, origin_port, cleanup):
+def floor(kind, origin_port, cleanup, *files):
     """(process, port)"""
-    p = proc.Child([FLOOR, kind, "0", str(origin_port)])
+    p = proc.Child([FLOOR, kind, "0", str(origin_port), *map(str, files)])
     cleanup(p.stop)
     return p, int(p.wait_line(r'"ready":true,"port":(\d+)')[1])
 
@@ -125,16 +125,20 @@ def floor(kind, origin_port, cleanup):
 @pytest.mark.parametrize("kind, mode, via, options", (
     *(("passthrough", mode, "sni", ("--sni", "a.example")) for mode in MODES),
     *(("passthrough", mode, "raw", ()) for mode in MODES),
-    ("streams", "stream", "bare", ()),
-    ("tunnels", "connect", "bare", ()),
-    ("tunnels", "connect", "bare", ("--resume",)),
+    *(("terminate", mode, "h2", ("--max-frame", 16384)) for mode in MODES),
+    *(("terminate", mode, "h2", ("--max-frame", 1 << 20)) for mode in BULK),
+    ("terminate", "download", "h2", ("--honest",)),
+    ("terminate", "connect", "h2", ("--resume",)),
 ))
-def test_the_floor_does_the_work(origin, cleanup, kind, mode, via, options):
+def test_the_floor_does_the_work(certs, origin, cleanup, kind, mode, via, options):
     """Every byte arrives, in bulk too, and no descriptor is left: else it would be no bound of anything."""
-    p, port = floor(kind, origin, cleanup)
+    tunnels_too = kind == "terminate"
+    p, port = floor(kind, origin, cleanup, *((certs.pem("echo"), certs.key("echo")) if tunnels_too else ()))
     before = len(os.listdir(f"/proc/{p.process.pid}/fd"))
+    if tunnels_too:
+        options += ("--authority", f"127.0.0.1:{origin}", "--streams", 4, *ids(certs))
     code, r = load(mode, via, port, "--connections", 3, "--pid", p.process.pid, *options)
-    check(code, r, mode, 3)
+    check(code, r, mode, 3, 4 if tunnels_too else 1)
     assert r["resumed"] == (r["operations"] if "--resume" in options else 0)
     proc.until(lambda: len(os.listdir(f"/proc/{p.process.pid}/fd")) == before, "all connections to be closed")
 
@@ -244,7 +248,6 @@ def test_what_cannot_be_opened_is_an_error(hbone, certs, origin):
     (["run", "--mode", "sing", "--via", "raw", "--to", "127.0.0.1:1"], "download, upload"),
     (["run", "--mode", "echo", "--via", "pigeon", "--to", "127.0.0.1:1"], "raw, sni"),
     (["run", "--mode", "echo", "--via", "sni", "--to", "127.0.0.1:1"], "--sni"),
-    (["run", "--mode", "echo", "--via", "bare", "--to", "127.0.0.1:1"], "connect and stream"),
     (["run", "--streams", "0"], "from 1"),
     (["run", "--seconds", "long"], "give seconds"),
     (["run", "--colour", "red"], "no option"),

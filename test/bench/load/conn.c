@@ -5,7 +5,7 @@
 #include "test/bench/load/load.h"
 
 #define WINDOW      (1u << 30) /* blind.c gives it back in time */
-#define FLUSH_MS    60000u /* longer than closing may take: nothing is reset */
+#define FLUSH_MS    60000u     /* longer than closing may take: nothing is reset */
 #define UPLOAD_HIGH (2u * LOAD_CHUNK)
 
 static const struct hb_transport_events lane_events;
@@ -382,7 +382,6 @@ load_conn_start(struct load_conn *c)
 	switch (run->via) {
 	case LOAD_RAW:
 	case LOAD_SNI:
-	case LOAD_BARE:
 		lane_attach(&c->lanes[0], c->tcp);
 		break;
 	case LOAD_TLS:

@@ -20,7 +20,7 @@
 #define LOAD_LISTEN_MAX 16u
 #define LOAD_CHUNK      (256u * 1024u) /* of an upload; a write of the proxy's own size */
 
-enum load_via { LOAD_RAW, LOAD_SNI, LOAD_BARE, LOAD_TLS, LOAD_H2, LOAD_DOUBLE };
+enum load_via { LOAD_RAW, LOAD_SNI, LOAD_TLS, LOAD_H2, LOAD_DOUBLE };
 enum load_kind { LOAD_DOWNLOAD, LOAD_UPLOAD, LOAD_ECHO, LOAD_CONNECT, LOAD_STREAM, LOAD_IDLE };
 
 struct load_options {
@@ -118,11 +118,6 @@ struct load_run {
 
 /* NULL = there is none of this name. */
 const struct load_mode *load_mode_find(const char *name);
-
-/* modes_bare.c: what connect and stream are by LOAD_BARE; NULL = it has no such mode. */
-const struct load_mode *load_mode_bare(enum load_kind);
-/* Adds the first message of a tunnel but its last byte. */
-void load_bare_hello(bool resume, struct hb_text *ret);
 
 int load_serve(const struct load_options *);
 int load_measure(const struct load_options *);

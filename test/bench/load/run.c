@@ -14,7 +14,7 @@
 #define QUIET_TICKS     10u
 #define CLOSING_MS      3000u
 
-static const char *const vias[] = { "raw", "sni", "bare", "tls", "h2", "double" };
+static const char *const vias[] = { "raw", "sni", "tls", "h2", "double" };
 
 uint64_t
 load_now_ns(void)
@@ -318,8 +318,8 @@ complete(struct load_run *run, struct load_options *o, struct hb_err *reterr)
 	while (via < HB_ARRAY_LEN(vias) && strcmp(vias[via], o->via) != 0)
 		via++;
 	if (via == HB_ARRAY_LEN(vias))
-		return (hb_err_set(reterr, -EINVAL,
-			"--via %s: give raw, sni, bare, tls, h2 or double", o->via));
+		return (hb_err_set(
+			reterr, -EINVAL, "--via %s: give raw, sni, tls, h2 or double", o->via));
 	run->via = (enum load_via)via;
 	run->mode = load_mode_find(o->mode);
 	if (run->mode == NULL)
@@ -327,12 +327,8 @@ complete(struct load_run *run, struct load_options *o, struct hb_err *reterr)
 			"--mode %s: give download, upload, echo, connect, "
 			"stream or idle",
 			o->mode));
-	if (run->via == LOAD_BARE && load_mode_bare(run->mode->kind) == NULL)
-		return (hb_err_set(reterr, -EINVAL, "--via bare has connect and stream only"));
 	/* Without streams a new one is a new connection. */
-	if (run->via == LOAD_BARE)
-		run->mode = load_mode_bare(run->mode->kind);
-	else if (run->mode->kind == LOAD_STREAM && run->via < LOAD_H2)
+	if (run->mode->kind == LOAD_STREAM && run->via < LOAD_H2)
 		run->mode = load_mode_find("connect");
 	if (run->mode->kind == LOAD_CONNECT || run->via < LOAD_H2)
 		o->streams = 1;
@@ -351,8 +347,6 @@ complete(struct load_run *run, struct load_options *o, struct hb_err *reterr)
 			reterr, -EINVAL, "--via double needs --inner-authority HOST:PORT"));
 	if ((o->cert == NULL) != (o->key == NULL))
 		return (hb_err_set(reterr, -EINVAL, "--cert and --key belong together"));
-	if (run->via == LOAD_BARE && run->mode->kind == LOAD_CONNECT)
-		load_bare_hello(o->resume, &run->hello);
 	if (run->via == LOAD_SNI)
 		return (load_hello(o->sni, &run->hello, reterr));
 	return (run->via >= LOAD_TLS ? load_tls_new(run, &run->tls, reterr) : 0);
