@@ -71,7 +71,8 @@ def test_what_even_the_floor_misses_is_marked_and_still_missed(higher, floor, th
     assert out["verdict"] == "goal" and "the floor" not in report.table([out]).splitlines()[1]
 
 
-def test_where_we_are_compared_with_ourselves_so_is_the_floor():
+def test_where_we_are_compared_with_ourselves_so_is_the_floor(monkeypatch):
+    monkeypatch.setattr(peers.Peer, "path", lambda self: self.program)
     row = dataclasses.replace(ROW, test="many", base="one", peer=rows.OURS)
     results = {"many": {"hbone": {0: {"p50": 6.0}}, rows.FLOOR: {0: {"p50": 3.0}}},
                "one": {"hbone": {0: {"p50": 8.0}}, rows.FLOOR: {0: {"p50": 5.0}}}}
