@@ -21,6 +21,8 @@ HB_CODEGEN = [
     "-O2",
     "-g",
     "-fno-omit-frame-pointer",
+    # For debuggers alone, in .debug_frame, which strip takes away; the program has no other (no_unwind.ld).
+    "-fno-asynchronous-unwind-tables",
     "-fno-strict-aliasing",
     "-fno-common",
     "-fvisibility=hidden",
@@ -69,10 +71,14 @@ def hb_library(name, srcs = [], hdrs = [], deps = [], copts = [], **kwargs):
 def hb_binary(name, srcs = [], deps = [], copts = [], linkopts = [], **kwargs):
     """A program, static but for libc; what is marked HB_EXPORT is visible to filters it loads."""
     exports = "//bazel:exports.list"
+    no_unwind = "//bazel:no_unwind.ld"
     native.cc_binary(
         name = name,
         srcs = srcs,
-        additional_linker_inputs = [exports],
+        additional_linker_inputs = [
+            exports,
+            no_unwind,
+        ],
         copts = _copts([s for s in srcs if not s.endswith(".h")], copts),
         linkopts = HB_LINKOPTS + [
             "-pie",
@@ -80,7 +86,13 @@ def hb_binary(name, srcs = [], deps = [], copts = [], linkopts = [], **kwargs):
             "-fuse-ld=bfd",
             "-Wl,-z,pack-relative-relocs",
             "-Wl,--dynamic-list=$(location %s)" % exports,
-        ] + linkopts,
+        ] + select({
+            "//bazel:unwind_tables": [],
+            "//conditions:default": [
+                "-Wl,--no-eh-frame-hdr",
+                "-Wl,-T,$(location %s)" % no_unwind,
+            ],
+        }) + linkopts,
         linkstatic = True,
         deps = deps,
         **kwargs

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/base/base.h"
+#include "core/base/backtrace_priv.h"
 
 #include <execinfo.h>
 #include <poll.h>
@@ -11,7 +12,6 @@
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#include <unwind.h>
 
 #define PANIC_HOOKS_MAX   8
 #define PANIC_FRAMES_MAX  64
@@ -138,31 +138,15 @@ static void panic_deadline(void)
 	alarm(PANIC_SECONDS_MAX);
 }
 
-struct panic_frames {
-	void *pc[PANIC_FRAMES_MAX];
-	int n;
-};
-
-static _Unwind_Reason_Code panic_frame(struct _Unwind_Context *context, void *frames)
+static void panic_caller(void *pc, bool sure)
 {
-	struct panic_frames *f = frames;
-
-	if (f->n == PANIC_FRAMES_MAX)
-		return (_URC_END_OF_STACK);
-	f->pc[f->n++] = (void *)_Unwind_GetIP(context);
-	return (_URC_NO_REASON);
+	if (!sure)
+		panic_print("? ");
+	backtrace_symbols_fd(&pc, 1, STDERR_FILENO);
 }
 
-/* backtrace(3) would load libgcc_s to call this same function, which is linked in. */
-static void panic_backtrace(void)
-{
-	struct panic_frames frames = { .n = 0 };
-
-	(void)_Unwind_Backtrace(panic_frame, &frames);
-	backtrace_symbols_fd(frames.pc, frames.n, STDERR_FILENO);
-}
-
-void hb_panic(const char *file, int line, const char *func, const char *what)
+static void HB_NORETURN panic_report(const char *file, int line, const char *func, const char *what,
+	const struct hb_backtrace_from *from)
 {
 	char name[16] = "";
 	long tid = syscall(SYS_gettid), first = 0;
@@ -180,20 +164,29 @@ void hb_panic(const char *file, int line, const char *func, const char *what)
 		    "  backtrace:\n",
 		what, file, line, func, name, tid, (long)getpid(),
 		hb_version != NULL ? hb_version : "unknown");
-	panic_backtrace();
+	hb_backtrace__walk(from, PANIC_FRAMES_MAX, panic_caller);
 	for (unsigned i = 0; i < panic_nhooks; i++)
 		panic_hooks[i](STDERR_FILENO);
 	abort();
 }
 
+void hb_panic(const char *file, int line, const char *func, const char *what)
+{
+	struct hb_backtrace_from from = { .fp = (uintptr_t)__builtin_frame_address(0) };
+
+	from.sp = from.fp;
+	panic_report(file, line, func, what, &from);
+}
+
 static void panic_on_signal(int sig, siginfo_t *info, void *context)
 {
+	struct hb_backtrace_from from;
 	char what[96];
 
-	(void)context;
+	hb_backtrace__from_signal(&from, context);
 	snprintf(what, sizeof what, "signal %d (%s), code %d, address %p", sig, strsignal(sig),
 		info->si_code, info->si_addr);
-	hb_panic("signal", 0, "unknown", what);
+	panic_report("signal", 0, "unknown", what, &from);
 }
 
 /* A sanitizer gives its threads stacks of their own. */

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,6 +96,30 @@ static void test_panic_report(void **state)
 	assert_non_null(strstr(out, "hook: hello\n"));
 }
 
+/* Whether the report's backtrace has a return into the function that begins at `f`. */
+static bool shows(const char *out, void (*f)(void))
+{
+	const char *p = strstr(out, "backtrace:\n");
+
+	while (p != NULL && (p = strstr(p, "[0x")) != NULL) {
+		uintptr_t pc = strtoul(++p, NULL, 16);
+
+		if (pc > (uintptr_t)f && pc - (uintptr_t)f <= 128)
+			return (true);
+	}
+	return (false);
+}
+
+static void test_panic_backtrace(void **state)
+{
+	char out[16384];
+	int status;
+
+	run_child(child_assert, out, sizeof out, &status);
+	assert_true(shows(out, child_assert));
+	assert_false(shows(out, hb_panic_init));
+}
+
 static void test_panic_in_hook(void **state)
 {
 	char out[16384];
@@ -106,7 +131,7 @@ static void test_panic_in_hook(void **state)
 	assert_non_null(strstr(out, "panic within the panic report: hook broke"));
 }
 
-/* Sanitizers report these in their own way. */
+/* Sanitizers report these in their own way, and have larger frames in the place of libc's. */
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 static void child_segv(void)
 {
@@ -114,6 +139,41 @@ static void child_segv(void)
 
 	hb_panic_init();
 	*(volatile char *)address = 1;
+}
+
+static int compare_panics(const void *a, const void *b)
+{
+	HB_ASSERT(a == b);
+	return (0);
+}
+
+/* Calls back through libc, which has no frame pointers. */
+static void child_qsort(void)
+{
+	int v[] = { 3, 1, 2, 5, 4 };
+
+	qsort(v, HB_ARRAY_LEN(v), sizeof v[0], compare_panics);
+	_exit(v[0]);
+}
+
+/* Faults in libc, in a leaf that has not touched the frame pointer. */
+static void child_copy(void)
+{
+	char *volatile nowhere = (char *)16;
+	volatile size_t n = 64;
+	char from[64] = "";
+
+	hb_panic_init();
+	_exit(*(char *)memcpy(nowhere, from, n));
+}
+
+static void child_wild_call(void)
+{
+	void (*volatile nowhere)(void) = NULL;
+
+	hb_panic_init();
+	nowhere();
+	_exit(0);
 }
 
 /* Grows the stack until it ends; the volatile buffer keeps each frame. */
@@ -172,6 +232,13 @@ static void test_panic_signals(void **state)
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 	assert_non_null(strstr(out, "panic: signal 11 (Segmentation fault)"));
 	assert_non_null(strstr(out, "address 0x10"));
+	assert_true(shows(out, child_segv));
+	run_child(child_qsort, out, sizeof out, &status);
+	assert_true(shows(out, child_qsort));
+	run_child(child_copy, out, sizeof out, &status);
+	assert_true(shows(out, child_copy));
+	run_child(child_wild_call, out, sizeof out, &status);
+	assert_true(shows(out, child_wild_call));
 	run_child(child_overflow, out, sizeof out, &status);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
 	assert_non_null(strstr(out, "panic: signal 11 (Segmentation fault)"));
@@ -256,6 +323,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_panic_report),
+		cmocka_unit_test(test_panic_backtrace),
 		cmocka_unit_test(test_panic_in_hook),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 		cmocka_unit_test(test_panic_signals),
