@@ -8,6 +8,7 @@ import platform
 import resource
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -50,6 +51,12 @@ def prepare_network():
     sysctl("ipv4/tcp_congestion_control", "reno")
 
 
+def combined(runs):
+    """One value of each kind for the runs of a round; noisy when most of them are."""
+    out = {k: statistics.median(r[k] for r in runs) for k in runs[0] if k != "noisy" and all(k in r for r in runs)}
+    return out | ({"noisy": True} if 2 * sum(bool(r.get("noisy")) for r in runs) > len(runs) else {})
+
+
 class Suite:
     def __init__(self, stage, options, chosen):
         self.stage, self.options = stage, options
@@ -58,16 +65,26 @@ class Suite:
         self.runs = []
         self.failed = {}        # (test, peer) -> what went wrong
         self.refilled = 0
-        self.planned = sum(len(self.peers(t)) * min(t.rounds, options.rounds) for t in self.tests)
+        self.slices = {}        # (test, peer, round) -> values of each of its runs
+        self.planned = sum(self.runs_of(t) for t in self.tests)
 
     def peers(self, test):
         return [p for p in test.peers if peers.available(p)]
+
+    def repeats(self, test):
+        return test.repeats if self.options.repeat else 1
+
+    def runs_of(self, test):
+        return len(self.peers(test)) * min(test.rounds, self.options.rounds) * self.repeats(test)
 
     def how(self, test):
         """The function that measures, and its quantity: seconds, or starts."""
         if test.mode == "start":
             return measure.start, self.options.starts
-        return {"idle": measure.idle, "further": measure.further}.get(test.mode, measure.load), self.options.seconds
+        return {"idle": measure.idle, "further": measure.further}.get(test.mode, measure.load), self.seconds(test)
+
+    def seconds(self, test):
+        return self.options.seconds / (2 if self.repeats(test) > 1 else 1)
 
     def once(self, test, peer):
         """A run that is quiet, or the quietest of some; one that failed is tried once more."""
@@ -100,7 +117,9 @@ class Suite:
         except peers.BenchError as e:
             self.failed[test.name, peer] = str(e)
             return
-        self.results.setdefault(test.name, {}).setdefault(peer, {})[number] = result
+        slices = self.slices.setdefault((test.name, peer, number), [])
+        slices.append(result)
+        self.results.setdefault(test.name, {}).setdefault(peer, {})[number] = combined(slices)
         self.runs.append({"round": number, "test": test.name, "peer": peer,
                           **{k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}})
 
@@ -110,9 +129,11 @@ class Suite:
                 continue
             sysctl("ipv4/tcp_congestion_control", test.congestion)
             names = self.peers(test)
-            # Nobody is always the first.
-            for peer in names[number % len(names):] + names[:number % len(names)]:
-                self.measure(number, test, peer)
+            for repeat in range(self.repeats(test)):
+                # Nobody is always the first.
+                first = (number + repeat) % len(names)
+                for peer in names[first:] + names[:first]:
+                    self.measure(number, test, peer)
             sysctl("ipv4/tcp_congestion_control", "reno")
             self.progress(number, test)
         self.stage.stop_all()
@@ -170,6 +191,7 @@ def arguments():
     if o.save and (o.names or o.quick):
         p.error("--save needs a whole run: no rows, no --quick")
     o.seconds, o.starts = (0.4, 3) if o.quick else (1.0, 4)
+    o.repeat = not o.quick
     try:
         o.chosen = rows.select(o.names)
     except ValueError as e:
@@ -203,7 +225,7 @@ def main():
 
 def run(stage, options):
     suite = Suite(stage, options, options.chosen)
-    seconds = suite.planned * (options.seconds + OVERHEAD_SECONDS)
+    seconds = sum(suite.runs_of(t) * (suite.seconds(t) + OVERHEAD_SECONDS) for t in suite.tests)
     say(f"{len(suite.rows)} rows, {suite.planned} runs in {options.rounds} rounds, about "
         f"{seconds // 60:.0f} min {seconds % 60:.0f} s; * marks a noisy run".replace(" 0 min", ""))
     try:

@@ -17,12 +17,12 @@ from peers import DEADLINE, PEERS, SERVER_ID, BenchError, Process, pin
 from rows import DIRECT
 
 WARM = 5            # tunnels through a fresh process before its memory is read
-QUIET_STEAL, QUIET_OTHER = 0.08, 0.30
+QUIET_STEAL, QUIET_OTHER, QUIET_ALL = 0.08, 0.30, 0.10
 
 
 def noisy(result, test):
-    """Somebody else had the machine: too much of a core was stolen, or the other cores were busy (with one of ours, they may be)."""
-    return result.get("steal_share", 0) > QUIET_STEAL or (not test.spread and result.get("other_busy", 0) > QUIET_OTHER)
+    """Somebody else had the machine: too much of a core was stolen, or the other cores were busy; where all are ours, others had them."""
+    return result.get("steal_share", 0) > QUIET_STEAL or result.get("other_busy", 0) > (QUIET_ALL if test.spread else QUIET_OTHER)
 
 
 def _argv(stage, test, where, pid, extra):
@@ -65,18 +65,30 @@ def _load(stage, argv, cores, seconds):
     return _report(argv, out.decode(), log, process.process.returncode)
 
 
+def places(cores, mode):
+    """Cores of client, proxy and origin when all cores are used: each has its own. When there are but two, who sends is alone, and the
+    proxy is with who receives and drops: what bounds the throughput is the same then with a proxy and without."""
+    if len(cores) > 2:
+        return {cores[0]}, {cores[1]}, {cores[2]}
+    sender, other = {cores[-1]}, {cores[0]}
+    return (other, other, sender) if mode == "download" else (sender, other, other)
+
+
 def load(stage, test, name, seconds):
     """Work for a peer that runs all round."""
-    cores = set(range(os.cpu_count())) if test.spread else stage.cores
+    client, proxy, origin = places(range(os.cpu_count()), test.mode) if test.spread else 3 * (stage.cores,)
     if name == DIRECT:
         pid, where = None, ("127.0.0.1", stage.origin_port)
     else:
         process, where = stage.get(name, test.way)
         pid = process.pid
-        pin(pid, cores)
-    pin(stage.origin.pid, cores)
+        pin(pid, proxy)
+    pin(stage.origin.pid, origin)
     argv = _argv(stage, test, where, pid, ["--connections", test.connections, "--streams", test.streams, "--seconds", seconds])
-    result = _load(stage, argv, cores, seconds)
+    foreign = Foreign([p for p in (pid, stage.origin.pid) if p]) if test.spread else None
+    result = _load(stage, argv, client, seconds)
+    if foreign:
+        result["other_busy"] = foreign.share()
     if test.resume and result["resumed"] < result["operations"]:
         raise BenchError(f"only {result['resumed']} of {result['operations']} handshakes were resumed")
     if pid and test.spread:
@@ -150,9 +162,10 @@ class Others:
 
     def __init__(self, cores):
         self.cores = cores
-        self.before = self._read()
+        self.before = self.read()
 
-    def _read(self):
+    def read(self):
+        """Ticks: of all cores, stolen of them, of the others, busy of those."""
         lines = pathlib.Path("/proc/stat").read_text(encoding="ascii").splitlines()
         cpus = {int(w[0][3:]): [int(x) for x in w[1:9]] for w in map(str.split, lines) if w[0][:3] == "cpu" and w[0] != "cpu"}
         others = [v for cpu, v in cpus.items() if cpu not in self.cores]
@@ -161,8 +174,30 @@ class Others:
                 sum(sum(v) - v[3] - v[4] for v in others) - time.process_time() * tick)
 
     def result(self):
-        every, steal, others, busy = (a - b for a, b in zip(self._read(), self.before))
+        every, steal, others, busy = (a - b for a, b in zip(self.read(), self.before))
         return {"steal_share": steal / every if every else 0, "other_busy": max(busy / others, 0) if others else 0}
+
+
+def _cpu_seconds(pid):
+    """Of all threads of a process."""
+    tasks = pathlib.Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(t.read_text(encoding="ascii").split()[0]) for t in tasks) / 1e9
+
+
+class Foreign:
+    """What share of all cores goes to others than these processes, this one and what it waits for meanwhile."""
+
+    def __init__(self, pids):
+        self.pids, self.others = pids, Others(())
+        self.before = self._own()
+
+    def _own(self):
+        return sum(map(_cpu_seconds, self.pids)) + os.times().children_user + os.times().children_system
+
+    def share(self):
+        own = (self._own() - self.before) * os.sysconf("SC_CLK_TCK")
+        every, _steal, _others, busy = (a - b for a, b in zip(self.others.read(), self.others.before))
+        return max(busy - own, 0) / every if every else 0
 
 
 def _tls(stage):

@@ -8,6 +8,7 @@ import dataclasses
 
 OURS = "hbone"
 DIRECT = "direct"       # the client straight to the origin
+REPEATS = 3             # where one run would not tell: limits that are near, tails, several cores
 FLOOR = "floor"         # the least that a proxy in user space needs for it: floor.h
 
 
@@ -24,7 +25,8 @@ class Test:
     max_frame: int = 16384
     resume: bool = False
     congestion: str = "reno"
-    spread: bool = False        # over all cores instead of one
+    spread: bool = False        # over all cores instead of one: measure.places
+    repeats: int = 1            # in each round so many shorter runs, of which the median counts
     rounds: int = 1000          # at most so many: memory does not vary
 
 
@@ -69,15 +71,16 @@ TESTS = {t.name: t for t in (
     Test("pass-u1", "passthrough, upload, 1 connection", "passthrough", _PASS + ("envoy",), "upload", "sni"),
     Test("pass-d4", "passthrough, download, 4 connections", "passthrough", _PASS, "download", "sni", 4),
     Test("pass-u4", "passthrough, upload, 4 connections", "passthrough", _PASS, "upload", "sni", 4),
-    Test("pass-cores-d1", "passthrough over all cores, download", "passthrough", (OURS, DIRECT, FLOOR), "download", "sni", spread=True),
+    Test("pass-cores-d1", "passthrough over all cores, download", "passthrough", (OURS, DIRECT, FLOOR), "download", "sni", spread=True,
+         repeats=REPEATS),
     Test("pass-cores-u4", "passthrough over all cores, upload, 4 connections", "passthrough", (OURS, DIRECT, FLOOR), "upload", "sni", 4,
-         spread=True),
+         spread=True, repeats=REPEATS),
     Test("pass-bbr-d1", "passthrough where bbr is the default, download", "passthrough-reno", (OURS, "haproxy-splice"),
          "download", "sni", congestion="bbr"),
     Test("pass-bbr-u4", "passthrough where bbr is the default, upload, 4 connections", "passthrough-reno",
          (OURS, "haproxy-splice"), "upload", "sni", 4, congestion="bbr"),
     Test("pass-new", "passthrough, new connection, 1 byte, close", "passthrough", (OURS, "haproxy", "nginx", "envoy", FLOOR),
-         "connect", "sni", 4),
+         "connect", "sni", 4, repeats=REPEATS),
     Test("pass-echo", "passthrough, 64 bytes there and back", "passthrough", (DIRECT, OURS, "haproxy", "nginx", "envoy", FLOOR),
          "echo", "sni"),
     Test("pass-idle", "passthrough, 5000 idle connections", "passthrough", (OURS, "haproxy", "nginx", "envoy"),
@@ -90,11 +93,12 @@ TESTS = {t.name: t for t in (
     Test("hbone-d-16c", "HBONE terminated, download, 16 connections of 1 stream", "terminate", (OURS, FLOOR), "download", "h2", 16, 1),
     Test("hbone-u-16s", "HBONE terminated, upload, 16 streams of 1 connection", "terminate", (OURS, FLOOR), "upload", "h2", 1, 16),
     Test("hbone-u-16c", "HBONE terminated, upload, 16 connections of 1 stream", "terminate", (OURS, FLOOR), "upload", "h2", 16, 1),
-    Test("hbone-new", "HBONE terminated, new tunnel: TCP, mTLS, CONNECT, 1 byte, close", "terminate", _REAL_FLOOR, "connect", "h2", 4),
+    Test("hbone-new", "HBONE terminated, new tunnel: TCP, mTLS, CONNECT, 1 byte, close", "terminate", _REAL_FLOOR, "connect", "h2", 4,
+         repeats=REPEATS),
     Test("hbone-resumed", "HBONE terminated, new tunnel by a resumed session", "terminate", (OURS, FLOOR), "connect", "h2", 4,
          resume=True),
     Test("hbone-stream", "HBONE terminated, new CONNECT streams one after another on a warm connection", "terminate", _REAL_FLOOR, "stream", "h2"),
-    Test("hbone-echo", "HBONE terminated, 64 bytes there and back", "terminate", (DIRECT,) + _REAL_FLOOR, "echo", "h2"),
+    Test("hbone-echo", "HBONE terminated, 64 bytes there and back", "terminate", (DIRECT,) + _REAL_FLOOR, "echo", "h2", repeats=REPEATS),
     Test("hbone-echo64", "HBONE terminated, 64 bytes there and back on each of 64 connections", "terminate", _REAL_FLOOR, "echo", "h2", 64),
     Test("hbone-idle", "HBONE terminated, 1000 idle connections of 1 stream", "terminate", _REAL, "idle", "h2", 1000, rounds=3),
     Test("hbone-further", "HBONE terminated, 89 further idle streams on each of 20 connections", "terminate", _REAL, "further",

@@ -137,7 +137,7 @@ def fixture_suite_of(monkeypatch, tmp_path):
     monkeypatch.setattr(bench.Suite, "peers", lambda _self, _test: ["hbone", "nginx"])
     monkeypatch.setattr(peers.Peer, "path", lambda self: self.program)
 
-    def make(answer):
+    def make(answer, repeat=False):
         attempts = {}
 
         def measured(_stage, _test, peer, _quantity):
@@ -146,7 +146,7 @@ def fixture_suite_of(monkeypatch, tmp_path):
 
         monkeypatch.setattr(measure, "load", measured)
         chosen = ([r for r in rows.ROWS if (r.id, r.peer) == ("P2", "nginx")], [rows.TESTS["pass-new"]])
-        options = types.SimpleNamespace(rounds=2, seconds=1, starts=1, out=tmp_path / "out", save=True)
+        options = types.SimpleNamespace(rounds=2, seconds=1, starts=1, out=tmp_path / "out", save=True, repeat=repeat)
         stage = FakeStage()
         stage.stop_all = lambda: None
         suite = bench.Suite(stage, options, chosen)
@@ -192,6 +192,26 @@ def test_a_failure_is_tried_once_more_and_a_noisy_run_is_made_again(suite_of):
     assert json.loads((folder / "docs" / "performance.json").read_text(encoding="utf-8"))["rows"][0]["ratio"] == 1.0
     assert tree.parse(folder / "docs" / "performance-operations.svg").getroot().tag.endswith("svg")
     assert len(list((folder / "out").glob("*.json"))) == 1 and list((folder / "out").glob("*.svg"))
+
+
+def test_a_round_of_several_runs_is_their_median(suite_of):
+    """The tail of one of them is not the round's, nor is its noise."""
+    values = {1: 50, 2: 400, 3: 60}
+
+    def answer(peer, attempt):
+        return quiet(values.get(attempt, 70) if peer == "hbone" else 100)
+
+    _code, suite, _folder = suite_of(answer, repeat=True)
+    assert rows.TESTS["pass-new"].repeats == 3 and suite.planned == len(suite.runs) == 2 * 2 * 3
+    assert {n: v["cpu_op"] for n, v in suite.results["pass-new"]["hbone"].items()} == {0: 60, 1: 70}
+    assert suite.judged()[0]["ratio"] == pytest.approx(0.65)
+    noisy = quiet(1) | {"noisy": True}
+    assert "noisy" not in bench.combined([noisy, quiet(1), quiet(2)]) and bench.combined([noisy, noisy, quiet(2)])["noisy"]
+
+
+def test_two_cores_are_the_senders_and_the_rest():
+    assert measure.places([0, 1], "download") == ({0}, {0}, {1}) and measure.places([0, 1], "upload") == ({1}, {0}, {0})
+    assert measure.places([0], "upload") == ({0}, {0}, {0}) and len(set.union(*measure.places(range(4), "upload"))) == 3
 
 
 def test_steal_is_shown_and_noise_is_marked(suite_of, capsys):
