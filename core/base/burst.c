@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/base/burst.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include "core/base/list.h"
 
@@ -10,7 +13,7 @@
 #define PAGE    4096u
 #define CLASSES (HB_BURST_SIZE_MAX / 16u)
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef __SANITIZE_ADDRESS__
 #define POOLED false
 #else
 #define POOLED true
@@ -28,25 +31,90 @@ struct block {
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "objects are aligned");
 
-struct pool {                            /* of a thread; lives as long as the process */
+#define LINE 64u
+
+/*
+ * Of a thread. When it ends its pool is an orphan until another thread adopts it, so there are as many as
+ * there were threads at once, and a block's pool is always there.
+ */
+struct pool {
 	struct hb_list partial[CLASSES]; /* struct block with room; the fullest first, about */
 	void *kept[KEPT];                /* empty blocks                         */
 	void **cold;                     /* owned; those that gave their pages back */
 	char *fresh, *end;               /* never used ones, of the last region  */
 	size_t n_kept, n_cold, cap_cold, n_used;
+	struct pool *next; /* orphan                                     */
+	/* The only line that other threads write to: objects that they have freed. */
+	_Alignas(LINE) _Atomic(void *) foreign;
 };
+_Static_assert(offsetof(struct pool, foreign) % LINE == 0 &&
+		sizeof(struct pool) == offsetof(struct pool, foreign) + LINE,
+	"nothing of the owner's shares a line with what others write");
 
 static _Thread_local struct pool *mine;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_key_t key; /* its destructor notices the end of a thread */
+static pthread_mutex_t orphans_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct pool *orphans;
 
+static void collect(struct pool *);
+/* Rare, and no part of what the owner does for each object. */
+static struct pool *pool_make(void) __attribute__((noinline));
+static void push_foreign(struct pool *, void *at) __attribute__((noinline));
+static void take_foreign(struct pool *) __attribute__((noinline));
+
+static void
+thread_ended(void *arg)
+{
+	struct pool *p = arg;
+
+	collect(p);
+	/* A later destructor of this thread may still free: as any other thread does, from now on. */
+	mine = NULL;
+	pthread_mutex_lock(&orphans_lock);
+	p->next = orphans;
+	orphans = p;
+	pthread_mutex_unlock(&orphans_lock);
+}
+
+static void
+key_make(void)
+{
+	if (pthread_key_create(&key, thread_ended) != 0)
+		HB_WRONG("no thread-specific keys left");
+}
+
+/* Once a thread. */
 static struct pool *
+pool_make(void)
+{
+	struct pool *p;
+
+	(void)pthread_once(&once, key_make);
+	pthread_mutex_lock(&orphans_lock);
+	p = orphans;
+	if (p != NULL)
+		orphans = p->next;
+	pthread_mutex_unlock(&orphans_lock);
+	if (p == NULL) {
+		p = aligned_alloc(LINE, sizeof *p);
+		if (p == NULL)
+			HB_WRONG("out of memory");
+		memset(p, 0, sizeof *p);
+		for (unsigned i = 0; i < CLASSES; i++)
+			hb_list_init(&p->partial[i]);
+	}
+	p->next = NULL;
+	if (pthread_setspecific(key, p) != 0)
+		HB_WRONG("out of memory");
+	collect(p);
+	return (mine = p);
+}
+
+static inline struct pool *
 pool_of_thread(void)
 {
-	if (HB_LIKELY(mine != NULL))
-		return (mine);
-	mine = hb_calloc(1, sizeof *mine);
-	for (unsigned i = 0; i < CLASSES; i++)
-		hb_list_init(&mine->partial[i]);
-	return (mine);
+	return (HB_LIKELY(mine != NULL) ? mine : pool_make());
 }
 
 /* ------------------------------------------------------------------ blocks */
@@ -115,20 +183,82 @@ block_give(struct pool *p, struct block *b)
 
 /* ------------------------------------------------------------------ objects */
 
-void *
-hb_burst_calloc(size_t n)
+static struct block *
+block_of(void *at)
 {
-	unsigned class = n == 0 ? 0 : (unsigned)((n - 1) / 16);
-	struct pool *p;
+	return ((void *)((uintptr_t)at & ~(uintptr_t)(BLOCK - 1)));
+}
+
+/* By the thread that has the pool. */
+static void
+give_back(struct pool *p, struct block *b, void *at)
+{
+	HB_ASSERT(b->used > 0);
+	memcpy(at, &b->freed, sizeof b->freed);
+	b->freed = at;
+	if (b->used-- == b->room)
+		hb_list_add_head(&p->partial[b->size / 16 - 1], &b->node);
+	if (b->used == 0)
+		block_give(p, b);
+}
+
+/* By any other one. Nobody but the owner takes from the list, and then all of it. */
+static void
+push_foreign(struct pool *p, void *at)
+{
+	void *head = atomic_load_explicit(&p->foreign, memory_order_relaxed);
+
+	do {
+		memcpy(at, &head, sizeof head);
+	} while (!atomic_compare_exchange_weak_explicit(
+		&p->foreign, &head, at, memory_order_release, memory_order_relaxed));
+}
+
+static void
+take_foreign(struct pool *p)
+{
+	void *at = atomic_exchange_explicit(&p->foreign, NULL, memory_order_acquire), *next;
+
+	for (; at != NULL; at = next) {
+		memcpy(&next, at, sizeof next);
+		give_back(p, block_of(at), at);
+	}
+}
+
+static void
+collect(struct pool *p)
+{
+	if (HB_UNLIKELY(atomic_load_explicit(&p->foreign, memory_order_relaxed) != NULL))
+		take_foreign(p);
+}
+
+void
+hb_burst_collect(void)
+{
+	if (mine != NULL)
+		collect(mine);
+}
+
+/* The block that the next object of this class comes from. */
+static struct block *
+block_with_room(struct pool *p, unsigned class)
+{
+	if (HB_UNLIKELY(hb_list_empty(&p->partial[class])))
+		collect(p);
+	if (HB_UNLIKELY(hb_list_empty(&p->partial[class])))
+		return (block_take(p, class));
+	return (HB_LIST_ENTRY(p->partial[class].next, struct block, node));
+}
+
+void *
+hb_burst_alloc(size_t n)
+{
 	struct block *b;
 	void *at;
 
 	if (!POOLED || n > HB_BURST_SIZE_MAX)
-		return (hb_calloc(1, n));
-	p = pool_of_thread();
-	b = hb_list_empty(&p->partial[class]) ?
-		block_take(p, class) :
-		HB_LIST_ENTRY(p->partial[class].next, struct block, node);
+		return (hb_malloc(n));
+	b = block_with_room(pool_of_thread(), n == 0 ? 0 : (unsigned)((n - 1) / 16));
 	at = b->freed;
 	if (at != NULL)
 		memcpy(&b->freed, at, sizeof b->freed);
@@ -136,13 +266,13 @@ hb_burst_calloc(size_t n)
 		at = (char *)(b + 1) + (size_t)b->fresh++ * b->size;
 	if (++b->used == b->room)
 		hb_list_del(&b->node);
-	return (memset(at, 0, n));
+	return (at);
 }
 
 void
 hb_burst_free(void *at, size_t n)
 {
-	struct block *b = (void *)((uintptr_t)at & ~(uintptr_t)(BLOCK - 1));
+	struct block *b = block_of(at);
 
 	if (at == NULL)
 		return;
@@ -150,13 +280,11 @@ hb_burst_free(void *at, size_t n)
 		hb_free(at);
 		return;
 	}
-	HB_ASSERT(b->used > 0 && n <= b->size && HB_MAX(n, (size_t)1) + 16 > b->size);
-	memcpy(at, &b->freed, sizeof b->freed);
-	b->freed = at;
-	if (b->used-- == b->room)
-		hb_list_add_head(&b->pool->partial[b->size / 16 - 1], &b->node);
-	if (b->used == 0)
-		block_give(b->pool, b);
+	HB_ASSERT(n <= b->size && HB_MAX(n, (size_t)1) + 16 > b->size);
+	if (HB_LIKELY(b->pool == mine))
+		give_back(b->pool, b, at);
+	else
+		push_foreign(b->pool, at);
 }
 
 size_t

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <time.h>
+#include "core/base/burst.h"
 #include "core/base/log.h"
 
 #define TASKS_A_TURN    1024u /* posted tasks; the rest waits for the next turn    */
@@ -123,6 +124,7 @@ end_of_turn(struct hb_worker *w)
 	run_queue(w->priv);
 	free_dead(w->priv);
 	HB_ASSERT(w->priv->scratch_out == 0);
+	hb_burst_collect();
 	run_quiet(w->priv);
 }
 
