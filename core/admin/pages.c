@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 #include "core/admin/admin_priv.h"
+#include "core/base/burst.h"
 #include "core/base/log.h"
 #include "core/config/config.h"
 #include "core/match/regex.h"
@@ -215,8 +216,8 @@ page_memory(struct hb_admin_request *rq)
 	struct mallinfo2 info = mallinfo2();
 	struct hb_text t = { 0 };
 
-	m.allocated = info.uordblks + info.hblkhd;
-	m.heap_size = info.arena + info.hblkhd;
+	m.allocated = info.uordblks + info.hblkhd + hb_burst_total();
+	m.heap_size = info.arena + info.hblkhd + hb_burst_total();
 	m.pageheap_free = info.fordblks;
 	m.total_physical_bytes = resident_bytes();
 	hb_cfg_to_json_defaults(&t, &m.base, 0);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "core/base/burst.h"
 #include "core/base/log.h"
 #include "core/event/worker.h"
 
@@ -25,7 +26,7 @@ used_now(void)
 {
 	struct mallinfo2 m = mallinfo2();
 
-	return ((int64_t)(m.uordblks + m.hblkhd));
+	return ((int64_t)(m.uordblks + m.hblkhd + hb_burst_total()));
 }
 
 /* Of the process alone; -1 = the system does not say. */

@@ -4,6 +4,7 @@
 #include <time.h>
 #include "core/app/app.h"
 #include "core/app/heap.h"
+#include "core/base/burst.h"
 #include "core/base/log.h"
 #include "core/event/worker.h"
 #include "core/filter/park.h"
@@ -78,10 +79,10 @@ compute(void *arg)
 		return (hb_workers_count());
 	case SERVER_ALLOCATED:
 		m = mallinfo2();
-		return ((int64_t)(m.uordblks + m.hblkhd));
+		return ((int64_t)(m.uordblks + m.hblkhd + hb_burst_total()));
 	case SERVER_HEAP:
 		m = mallinfo2();
-		return ((int64_t)(m.arena + m.hblkhd));
+		return ((int64_t)(m.arena + m.hblkhd + hb_burst_total()));
 	case SERVER_HEAP_TRIMS:
 		return ((int64_t)hb_heap_trims());
 	case SERVER_CERT_DAYS:

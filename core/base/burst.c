@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include "core/base/list.h"
 
-#define BLOCK   (32u * 1024u)
-#define REGION  (32u * BLOCK) /* mapped at once, for ever */
+#define BLOCK   (16u * 1024u)
+#define REGION  (64u * BLOCK) /* mapped at once, for ever */
 #define KEPT    8u            /* empty blocks that keep a page: objects come and go one at a time */
 #define PAGE    4096u
 #define CLASSES (HB_BURST_SIZE_MAX / 16u)
@@ -25,11 +25,13 @@ struct pool;
 struct block {
 	struct hb_list node; /* of its class while it has room             */
 	struct pool *pool;
+	struct hb_list *home;       /* the pool's list for its class              */
 	void *freed;                /* objects, each points to the next           */
-	uint32_t used, fresh, room; /* objects; from `fresh` on never used */
-	uint32_t size;              /* of an object                               */
+	uint16_t used, fresh, room; /* objects; from `fresh` on never used        */
+	uint16_t size;              /* of an object                               */
 };
 _Static_assert(sizeof(struct block) % 16 == 0, "objects are aligned");
+_Static_assert(BLOCK / 16u <= UINT16_MAX && HB_BURST_SIZE_MAX <= UINT16_MAX, "it fits the counts");
 
 #define LINE 64u
 
@@ -38,12 +40,14 @@ _Static_assert(sizeof(struct block) % 16 == 0, "objects are aligned");
  * there were threads at once, and a block's pool is always there.
  */
 struct pool {
-	struct hb_list partial[CLASSES]; /* struct block with room; the fullest first, about */
-	void *kept[KEPT];                /* empty blocks                         */
-	void **cold;                     /* owned; those that gave their pages back */
-	char *fresh, *end;               /* never used ones, of the last region  */
+	struct hb_list partial[2][CLASSES]; /* struct block with room; the fullest first, about;
+	                                       [1]: of what lasts */
+	void *kept[KEPT];                   /* empty blocks                         */
+	void **cold;                        /* owned; those that gave their pages back */
+	char *fresh, *end;                  /* never used ones, of the last region  */
 	size_t n_kept, n_cold, cap_cold, n_used;
-	struct pool *next; /* orphan                                     */
+	struct pool *next;  /* orphan                                     */
+	struct pool *other; /* of all pools                               */
 	/* The only line that other threads write to: objects that they have freed. */
 	_Alignas(LINE) _Atomic(void *) foreign;
 };
@@ -56,6 +60,7 @@ static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_key_t key; /* its destructor notices the end of a thread */
 static pthread_mutex_t orphans_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct pool *orphans;
+static struct pool *pools; /* all of them; grows only */
 
 static void collect(struct pool *);
 /* Rare, and no part of what the owner does for each object. */
@@ -84,6 +89,23 @@ key_make(void)
 		HB_WRONG("no thread-specific keys left");
 }
 
+static struct pool *
+pool_new(void)
+{
+	struct pool *p = aligned_alloc(LINE, sizeof *p);
+
+	if (p == NULL)
+		HB_WRONG("out of memory");
+	memset(p, 0, sizeof *p);
+	for (unsigned i = 0; i < CLASSES; i++) {
+		hb_list_init(&p->partial[0][i]);
+		hb_list_init(&p->partial[1][i]);
+	}
+	p->other = pools;
+	HB_SHOWN_PTR_SET(pools, p);
+	return (p);
+}
+
 /* Once a thread. */
 static struct pool *
 pool_make(void)
@@ -95,15 +117,9 @@ pool_make(void)
 	p = orphans;
 	if (p != NULL)
 		orphans = p->next;
+	else
+		p = pool_new();
 	pthread_mutex_unlock(&orphans_lock);
-	if (p == NULL) {
-		p = aligned_alloc(LINE, sizeof *p);
-		if (p == NULL)
-			HB_WRONG("out of memory");
-		memset(p, 0, sizeof *p);
-		for (unsigned i = 0; i < CLASSES; i++)
-			hb_list_init(&p->partial[i]);
-	}
 	p->next = NULL;
 	if (pthread_setspecific(key, p) != 0)
 		HB_WRONG("out of memory");
@@ -140,7 +156,7 @@ block_fresh(struct pool *p)
 }
 
 static struct block *
-block_take(struct pool *p, unsigned class)
+block_take(struct pool *p, struct hb_list *home, size_t size)
 {
 	struct block *b;
 
@@ -150,13 +166,14 @@ block_take(struct pool *p, unsigned class)
 		b = p->cold[--p->n_cold];
 	else
 		b = block_fresh(p);
-	p->n_used++;
+	HB_SHOWN_ADD(p->n_used, 1);
 	b->pool = p;
 	b->freed = NULL;
-	b->size = (class + 1) * 16;
-	b->room = (BLOCK - (uint32_t)sizeof *b) / b->size;
+	b->home = home;
+	b->size = (uint16_t)size;
+	b->room = (uint16_t)((BLOCK - sizeof *b) / size);
 	b->used = b->fresh = 0;
-	hb_list_add_head(&p->partial[class], &b->node);
+	hb_list_add_head(home, &b->node);
 	return (b);
 }
 
@@ -165,7 +182,7 @@ block_give(struct pool *p, struct block *b)
 {
 	hb_list_del(&b->node);
 	HB_ASSERT(p->n_used > 0);
-	p->n_used--;
+	HB_SHOWN_ADD(p->n_used, -1);
 	if (p->n_kept < KEPT) {
 		/* After a burst most of it has been touched; its next use may not need more than a page. */
 		if (sizeof *b + (size_t)b->fresh * b->size > PAGE)
@@ -197,7 +214,7 @@ give_back(struct pool *p, struct block *b, void *at)
 	memcpy(at, &b->freed, sizeof b->freed);
 	b->freed = at;
 	if (b->used-- == b->room)
-		hb_list_add_head(&p->partial[b->size / 16 - 1], &b->node);
+		hb_list_add_head(b->home, &b->node);
 	if (b->used == 0)
 		block_give(p, b);
 }
@@ -241,24 +258,27 @@ hb_burst_collect(void)
 
 /* The block that the next object of this class comes from. */
 static struct block *
-block_with_room(struct pool *p, unsigned class)
+block_with_room(struct pool *p, size_t n, unsigned lasts)
 {
-	if (HB_UNLIKELY(hb_list_empty(&p->partial[class])))
+	size_t class = n == 0 ? 0 : (n - 1) / 16;
+	struct hb_list *home = &p->partial[lasts][class];
+
+	if (HB_UNLIKELY(hb_list_empty(home)))
 		collect(p);
-	if (HB_UNLIKELY(hb_list_empty(&p->partial[class])))
-		return (block_take(p, class));
-	return (HB_LIST_ENTRY(p->partial[class].next, struct block, node));
+	if (HB_UNLIKELY(hb_list_empty(home)))
+		return (block_take(p, home, (class + 1) * 16));
+	return (HB_LIST_ENTRY(home->next, struct block, node));
 }
 
-void *
-hb_burst_alloc(size_t n)
+static inline void *
+take(size_t n, unsigned lasts)
 {
 	struct block *b;
 	void *at;
 
 	if (!POOLED || n > HB_BURST_SIZE_MAX)
 		return (hb_malloc(n));
-	b = block_with_room(pool_of_thread(), n == 0 ? 0 : (unsigned)((n - 1) / 16));
+	b = block_with_room(pool_of_thread(), n, lasts);
 	at = b->freed;
 	if (at != NULL)
 		memcpy(&b->freed, at, sizeof b->freed);
@@ -267,6 +287,18 @@ hb_burst_alloc(size_t n)
 	if (++b->used == b->room)
 		hb_list_del(&b->node);
 	return (at);
+}
+
+void *
+hb_burst_alloc(size_t n)
+{
+	return (take(n, 0));
+}
+
+void *
+hb_burst_lasting(size_t n)
+{
+	return (memset(take(n, 1), 0, n));
 }
 
 void
@@ -291,4 +323,31 @@ size_t
 hb_burst_blocks(void)
 {
 	return (mine == NULL ? 0 : mine->n_used * BLOCK);
+}
+
+size_t
+hb_burst_total(void)
+{
+	size_t n = 0;
+
+	for (const struct pool *p = HB_SHOWN_PTR(pools); p != NULL; p = p->other)
+		n += HB_SHOWN(p->n_used);
+	return (n * BLOCK);
+}
+
+size_t
+hb_burst_in_use(void)
+{
+	size_t n = hb_burst_blocks();
+	const struct block *b;
+
+	for (unsigned i = 0; n > 0 && i < 2 * CLASSES; i++) {
+		const struct hb_list *home = &mine->partial[i / CLASSES][i % CLASSES];
+
+		for (const struct hb_list *at = home->next; at != home; at = at->next) {
+			b = HB_LIST_ENTRY(at, const struct block, node);
+			n -= (size_t)(b->room - b->used) * b->size;
+		}
+	}
+	return (n);
 }

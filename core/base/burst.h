@@ -4,6 +4,9 @@
  * their own, which go back to the system when nothing lives in them any more: elsewhere on the heap
  * what lives long would hold the pages of what was freed beside it.
  *
+ * What is freed when the burst is over should not share blocks with what stays: whoever makes what stays, idle
+ * connections, says so.
+ *
  * Blocks belong to a thread. Any thread may free an object, at any time: to its owner's thread that
  * costs no lock and no atomic read-modify-write, to another one an atomic push on a list of the
  * owner's, who takes all of it back when it needs a block, or calls hb_burst_collect. Until
@@ -27,6 +30,8 @@ hb_burst_calloc(size_t n)
 {
 	return (memset(hb_burst_alloc(n), 0, n));
 }
+/* … zeroed, for what is likely to outlive the burst that it is made in. */
+void *hb_burst_lasting(size_t n);
 /* With the size that it was made with. NULL is fine. */
 void  hb_burst_free(void *p, size_t n);
 /* Takes back what other threads have freed of the calling thread's: a load when they have not. Workers
@@ -44,7 +49,11 @@ void  hb_burst_collect(void);
 		hb_burst_free((p), sizeof *(p)); \
 		(p) = NULL;                      \
 	} while (0)
-/* Of the calling thread: bytes of blocks that are in use. For tests. */
+/* Any thread: bytes of blocks that are in use, of all threads together. */
+size_t hb_burst_total(void);
+/* Of the calling thread: bytes of blocks that are in use; the same without the room that is left in them,
+ * so with AddressSanitizer 0. For tests. */
 size_t hb_burst_blocks(void);
+size_t hb_burst_in_use(void);
 
 #endif

@@ -2,6 +2,7 @@
 #include "core/buffer/buf.h"
 
 #include <pthread.h>
+#include "core/base/burst.h"
 
 #define BLOCK_MAGIC     0x626c6f63
 #define BLOCK_MIN_BITS  8  /* smallest block: 256 bytes                                    */
@@ -9,8 +10,8 @@
 #define BLOCK_MAX       ((size_t)1 << BLOCK_MAX_BITS)
 #define CLASSES         (BLOCK_MAX_BITS - BLOCK_MIN_BITS + 1)
 #define CLASS_BYTES_MAX (512u * 1024u) /* a thread keeps so many free bytes of each size   */
+#define SMALL_BYTES_MAX (16u * 1024u)  /* … of the small sizes, which lie in burst memory    */
 #define CLASS_KEEP_MIN  4u             /* … but so many blocks at least                    */
-#define SLICES_KEEP_MAX 1024u
 #define GROW_MAX        ((size_t)16 * 1024) /* small appends make blocks no larger than this */
 #define PULLUP_MAX      ((size_t)64 * 1024)
 
@@ -36,8 +37,6 @@ struct hb_block {
 struct pool {
 	struct hb_block *blocks[CLASSES];
 	unsigned nblocks[CLASSES];
-	struct hb_slice *slices;
-	unsigned nslices;
 	bool registered; /* the thread's end will free it */
 	uint64_t copied;
 };
@@ -46,7 +45,33 @@ static _Thread_local struct pool pool;
 static pthread_key_t pool_key;
 static pthread_once_t pool_once = PTHREAD_ONCE_INIT;
 
+static void pool_register(void) __attribute__((noinline)); /* once a thread */
+
 /* ------------------------------------------------------------------ blocks and slices */
+
+static bool
+is_small(size_t cap)
+{
+	return (sizeof(struct hb_block) + cap <= HB_BURST_SIZE_MAX);
+}
+
+static void
+block_del(struct hb_block *b)
+{
+	if (is_small(b->cap))
+		hb_burst_free(b, sizeof *b + b->cap);
+	else
+		hb_free(b);
+}
+
+/* So many blocks of a size are kept free. */
+static unsigned
+keep_max(size_t cap)
+{
+	size_t n = (is_small(cap) ? SMALL_BYTES_MAX : CLASS_BYTES_MAX) / cap;
+
+	return ((unsigned)HB_MAX(n, (size_t)CLASS_KEEP_MIN));
+}
 
 static void
 pool_free(void *arg)
@@ -58,17 +83,10 @@ pool_free(void *arg)
 			struct hb_block *b = p->blocks[c];
 
 			p->blocks[c] = b->next;
-			hb_free(b);
+			block_del(b);
 		}
 		p->nblocks[c] = 0;
 	}
-	while (p->slices != NULL) {
-		struct hb_slice *s = p->slices;
-
-		p->slices = s->next;
-		hb_free(s);
-	}
-	p->nslices = 0;
 	/* A later destructor of this thread may still free buffers: it registers anew. */
 	p->registered = false;
 }
@@ -117,7 +135,8 @@ block_new(size_t n)
 			goto out;
 		}
 	}
-	b = hb_malloc(sizeof *b + cap);
+	n = sizeof *b + cap;
+	b = is_small(cap) ? hb_burst_alloc(n) : hb_malloc(n);
 	b->cap = cap;
 out:
 	b->magic = BLOCK_MAGIC;
@@ -138,7 +157,7 @@ block_unref(struct hb_block *b)
 	b->magic = 0;
 	if (POOLED && b->cap <= BLOCK_MAX) {
 		c = class_of(b->cap);
-		if (pool.nblocks[c] < HB_MAX(CLASS_BYTES_MAX / b->cap, CLASS_KEEP_MIN)) {
+		if (pool.nblocks[c] < keep_max(b->cap)) {
 			if (HB_UNLIKELY(!pool.registered))
 				pool_register();
 			b->next = pool.blocks[c];
@@ -147,7 +166,7 @@ block_unref(struct hb_block *b)
 			return;
 		}
 	}
-	hb_free(b);
+	block_del(b);
 }
 
 static bool
@@ -160,14 +179,8 @@ block_sole(const struct hb_block *b)
 static struct hb_slice *
 slice_new(uint8_t *data, size_t len, struct hb_block *block)
 {
-	struct hb_slice *s = pool.slices;
+	struct hb_slice *s = hb_burst_alloc(sizeof *s);
 
-	if (s != NULL) {
-		pool.slices = s->next;
-		pool.nslices--;
-	} else {
-		s = hb_malloc(sizeof *s);
-	}
 	s->next = NULL;
 	s->data = data;
 	s->len = len;
@@ -179,24 +192,12 @@ slice_new(uint8_t *data, size_t len, struct hb_block *block)
 static void
 slice_free(struct hb_slice *s)
 {
-	if (s->block != NULL) {
+	if (s->block != NULL)
 		block_unref(s->block);
-		s->block = NULL;
-	}
-	s->next = NULL;
-	s->data = NULL;
-	s->len = 0;
 	if (s->is_static)
-		return;
-	if (!POOLED || pool.nslices >= SLICES_KEEP_MAX) {
-		hb_free(s);
-		return;
-	}
-	if (HB_UNLIKELY(!pool.registered))
-		pool_register();
-	s->next = pool.slices;
-	pool.slices = s;
-	pool.nslices++;
+		memset(s, 0, sizeof *s);
+	else
+		hb_burst_free(s, sizeof *s);
 }
 
 /* Bytes that may be written behind the slice. */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/facts/facts.h"
 
+#include "core/base/burst.h"
+
 /*
  * The first block holds what a stream has, its authority, and most need no second one. The next are
- * half as large again, up to a limit, each with its head one of malloc's sizes. What is large gets a
+ * half as large again, up to a limit, each with its head a multiple of 16. What is large gets a
  * block of its own, behind the one that is being filled.
  */
 #define BLOCK_FIRST 24u
@@ -22,7 +24,7 @@ block_new(size_t cap)
 	struct block *b;
 
 	HB_ASSERT(cap <= INT32_MAX);
-	b = hb_calloc(1, sizeof *b + cap);
+	b = hb_burst_calloc(sizeof *b + cap);
 	b->cap = (uint32_t)cap;
 	return (b);
 }
@@ -99,7 +101,7 @@ hb_arena_fini(struct hb_arena *a)
 
 	for (; b != NULL; b = next) {
 		next = b->next;
-		hb_free(b);
+		hb_burst_free(b, sizeof *b + b->cap);
 	}
 	a->head = NULL;
 }

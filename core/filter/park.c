@@ -302,10 +302,16 @@ side_unpack(struct hb_conn *c, struct hb_parked *k, struct hb_io **io, uint8_t b
 
 /* ------------------------------------------------------------------ to rest */
 
+static size_t
+record_size(unsigned n_io, size_t n)
+{
+	return (sizeof(struct hb_parked) + n_io * sizeof(struct hb_io) + n);
+}
+
 static struct hb_parked *
 record_new(const struct plan *pl, const uint8_t *bytes, size_t n)
 {
-	struct hb_parked *k = hb_calloc(1, sizeof *k + pl->n_io * sizeof k->io[0] + n);
+	struct hb_parked *k = hb_burst_lasting(record_size(pl->n_io, n));
 
 	HB_ASSERT(n <= UINT16_MAX);
 	k->magic = HB_PARKED_MAGIC;
@@ -396,7 +402,8 @@ hb_park__wake(struct hb_conn_worker *s, struct hb_parked *k)
 	sides_unpack(c, k, &u, &up);
 	terminal_type(c)->unpack(terminal(c), &u, &c->facade, up);
 	HB_ASSERT(u.at == u.end);
-	HB_DEL(k);
+	k->magic = 0;
+	hb_burst_free(k, record_size(k->n_io, k->size));
 	hb_conn__list(s, c);
 	hb_park__watch(c);
 	return (c);

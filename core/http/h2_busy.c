@@ -3,6 +3,7 @@
  * What a stream has while it moves bytes or a header block arrives; an idle one has none of it. The
  * worker has memory for a few, so a stream that is busy now and then does not ask the heap each time.
  */
+#include "core/base/burst.h"
 #include "core/http/h2_priv.h"
 
 /* The session of the stream has made it. */
@@ -25,7 +26,7 @@ hb_h2__busy_new(struct h2_stream *s)
 	else if (w->n_few < HB_ARRAY_LEN(w->few))
 		b = &w->few[w->n_few++];
 	else
-		b = hb_malloc(sizeof *b);
+		b = hb_burst_alloc(sizeof *b);
 	memset(b, 0, sizeof *b);
 	b->stream = s;
 	hb_list_init(&b->dirty);
@@ -41,7 +42,7 @@ hb_h2__busy_keep(struct h2_stream *s)
 
 	s->busy = NULL;
 	if ((uintptr_t)b - (uintptr_t)w->few >= sizeof w->few) {
-		hb_free(b);
+		hb_burst_free(b, sizeof *b);
 		return;
 	}
 	b->next = w->spare;

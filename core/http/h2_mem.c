@@ -14,13 +14,22 @@
  * A server's answers are encoded without a table (make_options in h2_session.c), yet nghttp2 gives each
  * encoder the ring of one. It is the first block of that size which a session asks for, and nothing is
  * read from it or written to it while the table's size is 0: servers share one that cannot be touched.
+ *
+ * Everything else is burst memory, what is large malloc's: a stream's state, which lives as long as the
+ * stream, does not share pages with the frames of its start. nghttp2 does not tell what it frees, so the size
+ * stands before each block.
  */
 #include <sys/mman.h>
+#include "core/base/burst.h"
 #include "core/http/h2_priv.h"
 
 #define CHUNK_MIN 16384u
 /* 4096 bytes of the default table, 32 that an entry costs at least, and pointers to entries. */
 #define RING_SIZE (4096u / 32u * sizeof(void *))
+
+struct head {
+	_Alignas(16) size_t size; /* with this */
+};
 
 static void *
 map(size_t n, int protection)
@@ -60,6 +69,23 @@ hb_h2_worker_fini(struct hb_worker *w)
 }
 
 static void *
+block_new(size_t n)
+{
+	struct head *h = hb_burst_alloc(sizeof *h + n);
+
+	h->size = sizeof *h + n;
+	return (h + 1);
+}
+
+static void
+block_del(void *p)
+{
+	struct head *h = (struct head *)p - 1;
+
+	hb_burst_free(h, h->size);
+}
+
+static void *
 mem_malloc(size_t n, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
@@ -68,14 +94,15 @@ mem_malloc(size_t n, void *user_data)
 		h2->ring = hb_h2__worker(h2->worker)->ring;
 		return (h2->ring);
 	}
-	return (hb_malloc(n));
+	return (block_new(n));
 }
 
 static void *
 mem_calloc(size_t n, size_t size, void *user_data)
 {
 	(void)user_data;
-	return (hb_calloc(n, size));
+	HB_ASSERT(size == 0 || n <= SIZE_MAX / 2 / size);
+	return (memset(block_new(n * size), 0, n * size));
 }
 
 static void
@@ -84,13 +111,14 @@ mem_free(void *p, void *user_data)
 	const struct hb_h2 *h2 = user_data;
 
 	if (p != NULL && p != h2->lent && p != h2->ring)
-		hb_free(p);
+		block_del(p);
 }
 
 static void *
 mem_realloc(void *p, size_t n, void *user_data)
 {
 	struct hb_h2 *h2 = user_data;
+	void *q;
 
 	if (p == NULL && n >= CHUNK_MIN && n > h2->lent_size &&
 		n <= sizeof(((struct h2_worker *)0)->frame)) {
@@ -98,8 +126,13 @@ mem_realloc(void *p, size_t n, void *user_data)
 		h2->lent_size = (uint32_t)n;
 		return (h2->lent);
 	}
-	HB_ASSERT(p == NULL || (p != h2->lent && p != h2->ring));
-	return (hb_realloc(p, n));
+	q = block_new(n);
+	if (p != NULL) {
+		HB_ASSERT(p != h2->lent && p != h2->ring);
+		memcpy(q, p, HB_MIN(n, ((struct head *)p)[-1].size - sizeof(struct head)));
+		block_del(p);
+	}
+	return (q);
 }
 
 nghttp2_mem

@@ -3,6 +3,7 @@
  * One stream as a transport. nghttp2 calls the session, the session notes on the stream what
  * happened, and hb_h2__stream_tell tells the sink when nghttp2 is not on the stack.
  */
+#include "core/base/burst.h"
 #include "core/http/h2_priv.h"
 
 #define TLS_RECORD   16384u
@@ -23,7 +24,7 @@ stream_of(const struct hb_transport *t)
 struct h2_stream *
 hb_h2__stream_new(struct hb_h2 *h2, int32_t id)
 {
-	struct h2_stream *s = hb_calloc(1, sizeof *s);
+	struct h2_stream *s = hb_burst_lasting(sizeof *s);
 
 	hb_transport_init(&s->base, &stream_ops, h2->worker);
 	s->h2 = h2;
@@ -41,7 +42,7 @@ stream_free(struct hb_transport *t)
 
 	HB_ASSERT(s->busy == NULL);
 	t->magic = 0;
-	hb_free(s);
+	hb_burst_free(s, sizeof *s);
 }
 
 static void

@@ -3,6 +3,7 @@
 #include <malloc.h>
 #include <netinet/in.h>
 #include <unistd.h>
+#include "core/base/burst.h"
 #include "core/config/resource.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "test/bench/instructions/instructions.h"
@@ -14,7 +15,7 @@ static const struct hb_resource_kind *kind;
 size_t
 hbi_heap(void)
 {
-	return (mallinfo2().uordblks);
+	return (mallinfo2().uordblks + hb_burst_in_use());
 }
 
 void

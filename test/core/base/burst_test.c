@@ -10,7 +10,8 @@
 
 #include "core/base/burst.h"
 
-#define MANY 4000u
+#define MANY  4000u
+#define BLOCK (16u * 1024u)
 
 static uint8_t *object[MANY];
 static size_t size[MANY];
@@ -74,6 +75,27 @@ test_what_stays_is_together(void **state)
 	assert_true(hb_burst_blocks() <= most / 16);
 	for (unsigned i = MANY - 64; i < MANY; i++)
 		drop(i);
+	assert_int_equal(hb_burst_blocks(), 0);
+}
+
+/* What is said to last lies apart from what does not, whatever the sizes. */
+static void
+test_what_lasts_is_apart(void **state)
+{
+	static void *lasts[MANY];
+	size_t both;
+
+	(void)state;
+	for (unsigned i = 0; i < MANY; i++) {
+		lasts[i] = hb_burst_lasting(176);
+		make(i, 176);
+	}
+	both = hb_burst_blocks();
+	for (unsigned i = 0; i < MANY; i++)
+		drop(i);
+	assert_true(hb_burst_blocks() <= both / 2);
+	for (unsigned i = 0; i < MANY; i++)
+		hb_burst_free(lasts[i], 176);
 	assert_int_equal(hb_burst_blocks(), 0);
 }
 
@@ -174,7 +196,7 @@ test_freed_by_another_is_used_again(void **state)
 			again = object[i] == at[k];
 	}
 	assert_true(again);
-	assert_true(hb_burst_blocks() <= most + 32 * 1024);
+	assert_true(hb_burst_blocks() <= most + BLOCK);
 	for (unsigned i = 0; i < MANY; i++)
 		drop(i);
 	assert_int_equal(hb_burst_blocks(), 0);
@@ -218,7 +240,7 @@ test_owner_has_ended(void **state)
 		if (most == 0)
 			skip(); /* a sanitizer's memory */
 		assert_int_equal(some, most);
-		assert_int_equal(none, 32 * 1024);
+		assert_int_equal(none, BLOCK);
 	}
 }
 
@@ -295,7 +317,7 @@ adopt_two(void *arg)
 	*(size_t *)arg = hb_burst_blocks();
 	run_thread(adopt, &adopted);
 	hb_burst_free(p, 16);
-	assert_true(adopted <= 32 * 1024);
+	assert_true(adopted <= BLOCK);
 	return (NULL);
 }
 
@@ -315,10 +337,10 @@ test_two_threads(void **state)
 		assert_int_equal(pthread_join(t[i], NULL), 0);
 	/* A block for each size at most is what CELLS objects need at a time. */
 	for (unsigned i = 0; i < 2; i++)
-		assert_true(side[i].most <= 60 * 32 * 1024);
+		assert_true(side[i].most <= 60 * BLOCK);
 	/* Nothing was lost between them. */
 	run_thread(adopt_two, &adopted);
-	assert_true(adopted <= 32 * 1024);
+	assert_true(adopted <= BLOCK);
 }
 
 int
@@ -327,6 +349,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_random),
 		cmocka_unit_test(test_what_stays_is_together),
+		cmocka_unit_test(test_what_lasts_is_apart),
 		cmocka_unit_test(test_kept_blocks_are_small),
 		cmocka_unit_test(test_freed_by_another),
 		cmocka_unit_test(test_freed_by_another_is_used_again),

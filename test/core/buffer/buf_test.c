@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "core/base/burst.h"
 #include "core/buffer/buf.h"
 
 /* The whole buffer as text, through copyout. */
@@ -461,6 +462,21 @@ test_watermark(void **state)
 	assert_int_equal(hb_watermark_set(&w, 1 << 30), 0);
 }
 
+/* A burst of short writes leaves little behind: what is kept free for the next ones. */
+static void
+test_buf__burst(void **state)
+{
+	static struct hb_buf b[2000];
+	size_t before = hb_burst_blocks();
+
+	(void)state;
+	for (unsigned i = 0; i < HB_ARRAY_LEN(b); i++)
+		hb_buf_add(&b[i], "x", 1);
+	for (unsigned i = 0; i < HB_ARRAY_LEN(b); i++)
+		hb_buf_fini(&b[i]);
+	assert_true(hb_burst_blocks() - before <= 48 * 1024);
+}
+
 int
 main(void)
 {
@@ -480,6 +496,7 @@ main(void)
 		cmocka_unit_test(test_buf__iov_limit),
 		cmocka_unit_test(test_buf__random_against_model),
 		cmocka_unit_test(test_buf__ends_on_another_thread),
+		cmocka_unit_test(test_buf__burst),
 		cmocka_unit_test(test_watermark),
 	};
 

@@ -12,6 +12,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
+#include "core/base/burst.h"
 #include "core/filter/filter_priv.h"
 #include "test/core/filter/rec.h"
 
@@ -44,7 +45,7 @@ test_memory__idle_connection(void **state)
 		sizeof(struct hb_timer) + sizeof(void *));
 	for (int i = 0; i < CONNS; i++)
 		hb_pair_new(hbt_worker(), &a[i], &b[i]);
-	before = mallinfo2().uordblks;
+	before = mallinfo2().uordblks + hb_burst_in_use();
 	for (int i = 0; i < CONNS; i++) {
 		struct hb_conn_owner own = { .listener_name = "test" };
 		struct hb_facts facts = hbf_facts(NULL);
@@ -54,11 +55,11 @@ test_memory__idle_connection(void **state)
 	}
 	hbt_turns(5);
 	hb_text_fini(&rec_trace);
-	after = mallinfo2().uordblks;
+	after = mallinfo2().uordblks + hb_burst_in_use();
 	each = (after - before) / CONNS;
 	owner("measured: connection, one filter, no upstream", each);
 #ifndef __SANITIZE_ADDRESS__
-	assert_true(each <= chain->slab_size + 32);
+	assert_true(each <= chain->slab_size + 72); /* 30 in the pair; rounded to its place in a block */
 #endif
 	assert_true(chain->slab_size <= 520);
 	for (int i = 0; i < CONNS; i++)

@@ -12,6 +12,7 @@
 #include <malloc.h>
 #include <stdio.h>
 
+#include "core/base/burst.h"
 #include "core/http/h2_priv.h"
 #include "test/core/http/h2_rig.h"
 
@@ -28,7 +29,7 @@ owner(const char *name, size_t n)
 static size_t
 in_use(void)
 {
-	return (mallinfo2().uordblks);
+	return (mallinfo2().uordblks + hb_burst_in_use());
 }
 
 static struct rig rigs[SESSIONS];
