@@ -83,6 +83,7 @@ struct hb_fdt {
 	bool write_shut : 1;     /* half_close was done                           */
 	bool released : 1;
 	bool lingers : 1;        /* finish was called                             */
+	bool bulk : 1;           /* the last read got as much as it asked for     */
 };
 
 static inline const struct hb_fdt_ops *
