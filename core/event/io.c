@@ -26,6 +26,12 @@ hb_io_ops(void)
 	return (ops);
 }
 
+bool
+hb_io_outlives_hangup(void)
+{
+	return (ops->again == NULL);
+}
+
 /* Index + 2: the control thread, whose index is the highest number, has 1. */
 #define OWNER(worker) ((worker)->index + 2u)
 

@@ -35,6 +35,13 @@ struct hb_io { /* there are many: packed */
 	void    *priv;
 };
 
+/*
+ * A descriptor that has hung up and comes to life again (a socket that is dissolved and connected anew)
+ * goes on telling, as long as it stays watched. Not every backend can; a wake-up of its former life may
+ * still come.
+ */
+bool hb_io_outlives_hangup(void);
+
 static inline bool
 hb_io_watched(const struct hb_io *io)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "core/transport/fd_priv.h"
+#include "core/transport/tcp_spare_priv.h"
 #include "core/transport/transport_priv.h"
 
 #define READ_MIN ((size_t)256 * 1024)
@@ -543,6 +543,7 @@ hb_transport_worker_stop(struct hb_worker *w)
 	struct hb_transport_state *s = hb_transport_state(w);
 
 	s->stopping = true;
+	hb_tcp_spare__fini(s);
 	while (!hb_list_empty(&s->lingerers)) {
 		struct hb_fdt *f =
 			HB_LIST_ENTRY(s->lingerers.next, struct hb_fdt_linger, node)->fdt;

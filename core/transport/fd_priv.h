@@ -81,6 +81,8 @@ struct hb_fdt {
 	bool ending : 1;         /* the peer's end waits behind what is to be read */
 	bool eof : 1;            /* read gave 0                                   */
 	bool write_shut : 1;     /* half_close was done                           */
+	bool end_sent : 1;       /* tcp.c: by shutdown()                          */
+	bool plain : 1, v6 : 1;  /* tcp.c: see tcp_spare_priv.h                   */
 	bool released : 1;
 	bool lingers : 1;        /* finish was called                             */
 	bool bulk : 1;           /* the last read got as much as it asked for     */

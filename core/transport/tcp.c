@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "core/base/burst.h"
-#include "core/transport/fd_priv.h"
+#include "core/transport/tcp_spare_priv.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -78,6 +78,7 @@ tcp_half_close(struct hb_fdt *f)
 {
 	/* ENOTCONN after a reset: reading tells. */
 	(void)shutdown(f->in.fd, SHUT_WR);
+	f->end_sent = true;
 }
 
 static void
@@ -85,6 +86,8 @@ tcp_close(struct hb_fdt *f, bool reset)
 {
 	struct linger l = { .l_onoff = 1, .l_linger = 0 };
 
+	if (!reset && hb_tcp_spare__keep(f))
+		return;
 	if (reset && f->in.fd >= 0)
 		(void)setsockopt(f->in.fd, SOL_SOCKET, SO_LINGER, &l, sizeof l);
 	hb_io_close(&f->in);
@@ -93,6 +96,8 @@ tcp_close(struct hb_fdt *f, bool reset)
 void
 hb_tcp__free(struct hb_fdt *f)
 {
+	if (hb_io_watched(&f->in))
+		hb_tcp_spare__put(f);
 	hb_burst_free(f, sizeof *f);
 }
 
@@ -353,23 +358,31 @@ make_socket(const struct hb_tcp_connect *c, struct hb_err *reterr)
 struct hb_transport *
 hb_tcp_connect(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_err *reterr)
 {
+	struct hb_io spare = { .fd = -1 };
 	struct hb_fdt *f;
-	int r, fd = make_socket(c, reterr);
+	bool plain = hb_tcp_spare__plain(c), again = plain && hb_tcp_spare__take(w, c->addr, &spare);
+	int r, fd = again ? spare.fd : make_socket(c, reterr);
 
 	if (fd < 0)
 		return (NULL);
 	f = hb_tcp__new(w, fd, &c->options);
+	if (again)
+		hb_io_move(&spare, &f->in, hb_fdt__on_io);
+	f->plain = plain;
+	f->v6 = c->addr->sa_family == AF_INET6;
 	f->connecting = true;
 	do {
 		r = connect(fd, c->addr, c->addr_len);
 	} while (r != 0 && errno == EINTR);
 	r = r == 0 ? 0 : errno;
-	set_options(fd, &c->options, c->addr);
+	if (!again)
+		set_options(fd, &c->options, c->addr);
 	if (r != 0 && r != EINPROGRESS) {
 		hb_fdt__fail(f, r);
 		return (&f->base);
 	}
-	tcp_watch(f);
+	if (!again)
+		tcp_watch(f);
 	if (r == 0 && f->error == 0) {
 		f->connecting = false;
 		f->writable = true;

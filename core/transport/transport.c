@@ -7,6 +7,7 @@
  * the order connected, secured, watermark, sent, unread bytes, closed.
  */
 #include <stdio.h>
+#include "core/transport/tcp_spare_priv.h"
 #include "core/transport/transport_priv.h"
 
 #define DUE_CONNECTED 1u
@@ -41,6 +42,7 @@ hb_transport_worker_fini(struct hb_worker *w)
 		s->pump_fini(s->pump);
 	if (s->tls_fini != NULL)
 		s->tls_fini(s->tls);
+	hb_tcp_spare__fini(s);
 	w->slot[HB_SLOT_TRANSPORT] = NULL;
 	HB_DEL(s);
 }

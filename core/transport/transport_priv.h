@@ -17,6 +17,7 @@ struct hb_transport_state {
 	void   (*pump_fini)(void *pump);
 	void    *tls;            /* owned by tls_cache.c through tls_fini                     */
 	void   (*tls_fini)(void *tls);
+	struct hb_tcp_spares *spares; /* owned by tcp_spare.c; NULL = there was none yet      */
 	struct hb_list lingerers; /* of fd.c: hb_fdt_linger                                  */
 	bool     stopping;       /* nothing lingers any more                                */
 };
