@@ -6,6 +6,8 @@ import pathlib
 import re
 import socket
 import subprocess
+import threading
+import time
 
 import pytest
 
@@ -199,6 +201,30 @@ def test_nothing_happens_is_an_error(cleanup):
     cleanup(s.close)
     code, r = load("echo", "raw", s.port)
     assert code == 1 and r["errors"] == 1 and "nothing happened" in r["error"], r
+
+
+@pytest.mark.parametrize("via, ends", (("raw", False), ("h2", False), ("h2", True), ("double", True)))
+def test_a_download_that_does_not_go_on_is_an_error(hbone, certs, cleanup, via, ends):
+    """A blind client cannot see that a stream has ended early."""
+    over = threading.Event()
+
+    def handle(s):
+        s.recv(1)
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            s.sendall(bytes(1 << 16))
+        if not ends:
+            over.wait(net.TIMEOUT)
+
+    server = net.Server(handle)
+    cleanup(server.close)
+    cleanup(over.set)
+    h, inner = hbone(tunnels.server(certs)), hbone(tunnels.server(certs))
+    where = f"127.0.0.1:{server.port}"
+    options = {"raw": (), "h2": ("--authority", where),
+               "double": ("--authority", f"127.0.0.1:{inner.port('hbone')}", "--inner-authority", where)}[via]
+    code, r = load("download", via, server.port if via == "raw" else h.port("hbone"), "--seconds", 1.4, *options, *ids(certs))
+    assert code == 1 and r["errors"] == 1 and "stood still" in r["error"] and r["bytes"] > 0, r
 
 
 def test_count_ends_the_window(hbone, certs, origin):

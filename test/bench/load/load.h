@@ -66,7 +66,9 @@ struct load_conn {
 	bool                 lost;  /* has been counted as gone before its time      */
 	bool                 begin_blind, again; /* due in `task`                    */
 	bool                 blind;
-	uint64_t             taken, credited; /* blind: ciphertext bytes             */
+	uint64_t             taken;   /* download: bytes; of ciphertext where it is blind */
+	uint64_t             taken_by_half; /* … when the window was half over        */
+	uint64_t             credited; /* blind: as many of them were given back      */
 	uint64_t             looked_at; /* `taken` when it was looked at last        */
 	unsigned             quiet;     /* times that it was the same                */
 	struct hb_run        task;
@@ -105,6 +107,7 @@ struct load_run {
 	enum load_phase            phase;
 	struct hb_timer            timer;
 	struct hb_run              stop;   /* the window is over before its time         */
+	bool                       half;   /* the window is half over: see run.c    */
 	struct hb_io               input;  /* idle: standard input                       */
 	uint64_t                   begun_ns, closing_ms;
 	/* Since the start. */

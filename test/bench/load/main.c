@@ -41,8 +41,9 @@ static const char help[] =
 	"  --pid PID              (repeat) also report the CPU time of this process in the window\n"
 	"\n"
 	"A download by tls, h2 and double is blind: after the answers ciphertext is dropped undecrypted,\n"
-	"and bytes are ciphertext's (\"bytes_are\"). An upload is checked at its end: the endpoint's count\n"
-	"must be the number of bytes sent.\n";
+	"and bytes are ciphertext's (\"bytes_are\"). A connection to which nothing comes in the second half of\n"
+	"the window is an error. An upload is checked at its end: the endpoint's count must be the number\n"
+	"of bytes sent.\n";
 
 enum kind { TEXT, LIST, PIDS, NUMBER, SECONDS, FLAG };
 

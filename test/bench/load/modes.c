@@ -21,6 +21,7 @@ download_data(struct load_lane *l, struct hb_buf *buf, bool end)
 	struct load_run *run = l->conn->run;
 
 	run->bytes += buf->len;
+	l->conn->taken += buf->len;
 	if (!end)
 		return;
 	load_error(run, "a download ended before its time");

@@ -120,7 +120,29 @@ measure(struct load_run *run)
 	if (run->mode->kind == LOAD_IDLE)
 		idle_begins(run);
 	else
-		hb_timer_start(&run->timer, run->o->seconds_us / 1000);
+		hb_timer_start(&run->timer, run->o->seconds_us / 2000);
+}
+
+/*
+ * A blind client does not see that a stream has ended, only that nothing comes any more: a download of
+ * which nothing came in the second half of the window was not measured, whoever is to blame.
+ */
+static void
+half_over(struct load_run *run)
+{
+	run->half = true;
+	for (uint64_t i = 0; i < run->n_started; i++)
+		run->conns[i].taken_by_half = run->conns[i].taken;
+	hb_timer_start(&run->timer, run->o->seconds_us / 1000 - run->o->seconds_us / 2000);
+}
+
+static void
+find_stood_still(struct load_run *run)
+{
+	for (uint64_t i = 0; i < run->n_started && run->half; i++) {
+		if (run->conns[i].taken == run->conns[i].taken_by_half)
+			load_error(run, "a download stood still or ended before its time");
+	}
 }
 
 void
@@ -151,6 +173,8 @@ window_ends(struct load_run *run)
 		load_error(run, "a process given by --pid is gone");
 	if (run->window_bytes + run->window_operations == 0)
 		load_error(run, "nothing happened in the window");
+	else if (run->mode->kind == LOAD_DOWNLOAD)
+		find_stood_still(run);
 }
 
 static void
@@ -227,7 +251,10 @@ on_timer(struct hb_timer *timer)
 		measure(run);
 		break;
 	case LOAD_MEASURING:
-		begin_closing(run);
+		if (run->half)
+			begin_closing(run);
+		else
+			half_over(run);
 		break;
 	case LOAD_CLOSING:
 		closing(run);

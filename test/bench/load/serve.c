@@ -24,7 +24,6 @@ enum state {
 	FREE,
 	LISTEN,
 	START,   /* nothing is known yet: a record to skip, then the command */
-	REQUEST, /* 'C': a request to skip, then START again */
 	LENGTH,  /* 'd': the number comes */
 	SOURCE,
 	SINK,
@@ -41,7 +40,7 @@ struct end {
 	bool http;       /* START: inside the head of an HTTP/1.1 request */
 	uint8_t n_blank; /* … bytes of CR LF CR LF at its end */
 	bool bounded;
-	uint64_t n;    /* SOURCE: to send, when bounded; SINK: came; REQUEST: its last bytes */
+	uint64_t n;    /* SOURCE: to send, when bounded; SINK: came */
 	uint8_t *rest; /* BACK: what the socket did not take; owned */
 	size_t n_rest;
 };
@@ -162,8 +161,6 @@ answer(int fd)
 
 /* ------------------------------------------------------------------ the start */
 
-static void start(int fd, const uint8_t *p, size_t n);
-
 /* The bytes of 'd': a number, then as many bytes go back. */
 static void
 length(int fd, const uint8_t *p, size_t n)
@@ -184,27 +181,6 @@ length(int fd, const uint8_t *p, size_t n)
 	}
 }
 
-/* HAProxy and nghttpx pass a tunnel request on as CONNECT of HTTP/1.1: it is answered, then forgotten. */
-static void
-request(int fd, const uint8_t *p, size_t n)
-{
-	static const char ok[] = "HTTP/1.1 200 OK\r\n\r\n";
-	struct end *e = &ends[fd];
-
-	for (; n > 0 && (uint32_t)e->n != 0x0d0a0d0a; n--)
-		e->n = e->n << 8 | *p++;
-	if ((uint32_t)e->n != 0x0d0a0d0a) {
-		watch(fd, EPOLLIN);
-		return;
-	}
-	e->n = 0;
-	e->state = START;
-	if (send(fd, ok, sizeof ok - 1, MSG_NOSIGNAL) != (ssize_t)sizeof ok - 1)
-		end_close(fd);
-	else
-		start(fd, p, n);
-}
-
 static void
 command(int fd, const uint8_t *p, size_t n)
 {
@@ -214,10 +190,6 @@ command(int fd, const uint8_t *p, size_t n)
 	case 'D':
 		e->state = SOURCE;
 		source(fd);
-		break;
-	case 'C':
-		e->state = REQUEST;
-		request(fd, p, n);
 		break;
 	case 'd':
 		e->state = LENGTH;
@@ -259,7 +231,7 @@ skip_record(struct end *e, const uint8_t *p, size_t n)
 	return (at + skipped);
 }
 
-/* Bytes of the CONNECT request by which some proxies open their half; it is answered. */
+/* Bytes of a tunnel request: HAProxy and nghttpx pass it on as CONNECT of HTTP/1.1. It is answered, then forgotten. */
 static size_t
 skip_request(int fd, const uint8_t *p, size_t n)
 {
@@ -274,6 +246,7 @@ skip_request(int fd, const uint8_t *p, size_t n)
 		at++;
 		if (e->n_blank == sizeof blank - 1) {
 			e->http = false;
+			e->n_blank = 0;
 			(void)send(fd, ok, sizeof ok - 1, MSG_NOSIGNAL);
 		}
 	}
@@ -312,8 +285,6 @@ readable(int fd)
 		e->n += (uint64_t)n;
 	} else if (e->state == START) {
 		start(fd, scratch, (size_t)n);
-	} else if (e->state == REQUEST) {
-		request(fd, scratch, (size_t)n);
 	} else if (e->state == LENGTH) {
 		length(fd, scratch, (size_t)n);
 	} else if (e->state == BACK) {
