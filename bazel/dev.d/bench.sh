@@ -20,24 +20,32 @@ setup_bench_programs() {
 	say "building the program and the load tool"
 	bazel build --color=no --curses=no --show_progress_rate_limit=10 //core/app:hbone //test/bench/load //test/bench:hbone_per_record \
 		//test/bench:floor
-	mkdir -p "$bin"
 	for name in core/app/hbone test/bench/load/load test/bench/hbone_per_record test/bench/floor; do strip -o "$bin/$(basename $name)" "bazel-bin/$name"; done
 	# Envoy itself, without the Python that starts it.
 	ln -sfn "$("$VENV/bin/python" -c 'import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent)')/_bin/envoy" "$bin/envoy"
-	if [ -n "${ZTUNNEL:-}" ]; then strip -o "$bin/ztunnel" "$ZTUNNEL"; else rm -f "$bin/ztunnel"; fi
+	[ -z "${ZTUNNEL:-}" ] || strip -o "$bin/ztunnel" "$ZTUNNEL" || die "ZTUNNEL=$ZTUNNEL is no program for this machine"
 }
 
 cmd_bench() {
-	local bin=$CACHE/bench/bin alone=(unshare --net)
+	local out=$CACHE/bench alone=(unshare --net) bin
 	setup_venv
 	case " $* " in
-	*" --help "* | *" -h "* | *" --list "*) alone=() ;;
-	*)
-		# A wrong name is told before anything is built.
-		"$VENV/bin/python" test/bench/bench.py --out "$CACHE/bench" --list "$@" >/dev/null || return
-		ready && setup_bench_peers && setup_bench_programs "$bin"
+	*" --help "* | *" -h "* | *" --list "*)
+		"$VENV/bin/python" test/bench/bench.py --out "$out" "$@"
+		return
 		;;
 	esac
-	[ "$(id -u)" = 0 ] || [ ${#alone[@]} = 0 ] || alone+=(--map-root-user)
-	PATH=$bin:/usr/sbin:$PATH "${alone[@]}" "$VENV/bin/python" test/bench/bench.py --out "$CACHE/bench" "$@"
+	# What is wrong here is told before anything is built.
+	"$VENV/bin/python" test/bench/bench.py --out "$out" --list "$@" >/dev/null || return
+	[ -z "${ZTUNNEL:-}" ] || { [ -f "$ZTUNNEL" ] && [ -x "$ZTUNNEL" ]; } || die "ZTUNNEL=$ZTUNNEL: there is no such program"
+	[ "$(id -u)" = 0 ] || alone+=(--map-root-user)
+	"${alone[@]}" true || die "the benchmark needs a network namespace of its own: be root, in a container with --privileged"
+	ready && setup_bench_peers
+	# Of this run alone: another one may build meanwhile.
+	bin=$(mktemp -d)
+	# shellcheck disable=SC2064
+	trap "rm -rf '$bin'" EXIT
+	setup_bench_programs "$bin"
+	# It is this process from here on, so that whoever ends it ends the suite, which removes its programs itself.
+	PATH=$bin:/usr/sbin:$PATH exec "${alone[@]}" "$VENV/bin/python" test/bench/bench.py --out "$out" --bin "$bin" "$@"
 }

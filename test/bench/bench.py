@@ -2,6 +2,7 @@
 """./dev bench: runs the tests in rounds, in a network namespace of its own, and reports. See docs/performance.md."""
 import argparse
 import datetime
+import fcntl
 import os
 import pathlib
 import platform
@@ -57,6 +58,18 @@ def combined(runs):
     return out | ({"noisy": True} if 2 * sum(bool(r.get("noisy")) for r in runs) > len(runs) else {})
 
 
+def alone(folder):
+    """Two suites at once would measure each other: the later one waits. Holds until the file is closed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = open(folder / "lock", "wb")       # pylint: disable=consider-using-with
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("another ./dev bench is running: waiting for its end")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
 class Suite:
     def __init__(self, stage, options, chosen):
         self.stage, self.options = stage, options
@@ -64,6 +77,7 @@ class Suite:
         self.results = {}       # test -> peer -> round -> values
         self.runs = []
         self.failed = {}        # (test, peer) -> what went wrong
+        self.absent = set()     # congestion controls that this kernel does not have
         self.refilled = 0
         self.slices = {}        # (test, peer, round) -> values of each of its runs
         self.planned = sum(self.runs_of(t) for t in self.tests)
@@ -115,7 +129,7 @@ class Suite:
         try:
             result = self.once(test, peer)
         except peers.BenchError as e:
-            self.failed[test.name, peer] = str(e)
+            self.refuse(test, peer, str(e))
             return
         slices = self.slices.setdefault((test.name, peer, number), [])
         slices.append(result)
@@ -123,11 +137,27 @@ class Suite:
         self.runs.append({"round": number, "test": test.name, "peer": peer,
                           **{k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}})
 
+    def refuse(self, test, peer, why):
+        """Nothing of it is reported, the rounds before neither."""
+        self.failed[test.name, peer] = why
+        self.results.get(test.name, {}).pop(peer, None)
+        self.runs = [r for r in self.runs if (r["test"], r["peer"]) != (test.name, peer)]
+
+    def congestion(self, test):
+        """False: this kernel has no such one, so the test is not made."""
+        try:
+            sysctl("ipv4/tcp_congestion_control", test.congestion)
+        except OSError as e:
+            if test.congestion not in self.absent:
+                say(f"    {test.name} is not measured: no {test.congestion} in this kernel ({e.strerror}); modprobe tcp_{test.congestion}")
+            self.absent.add(test.congestion)
+            return False
+        return True
+
     def round(self, number):
         for test in self.tests:
-            if number >= test.rounds:
+            if number >= test.rounds or not self.congestion(test):
                 continue
-            sysctl("ipv4/tcp_congestion_control", test.congestion)
             names = self.peers(test)
             for repeat in range(self.repeats(test)):
                 # Nobody is always the first.
@@ -165,7 +195,7 @@ def cpu_model():
 def about(options, suite, began):
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     used = {p for t in suite.tests for p in t.peers if peers.available(p)}
-    typed = sys.argv[3:]        # behind --out FOLDER, which the command adds
+    typed = sys.argv[5:]        # behind --out FOLDER --bin FOLDER, which the command adds
     return {"command": " ".join(["./dev bench", *typed]), "date": began.strftime("%Y-%m-%d %H:%M UTC"),
             "commit": commit or "unknown", "cpu": cpu_model(), "cores": os.cpu_count(), "kernel": platform.release(),
             "rounds": options.rounds, "seconds_of_a_run": options.seconds, "runs": len(suite.runs),
@@ -174,17 +204,25 @@ def about(options, suite, began):
             "failed": [f"{t}, {p}: {why}" for (t, p), why in suite.failed.items()]}
 
 
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
 def arguments():
     p = argparse.ArgumentParser(prog="./dev bench", formatter_class=argparse.RawDescriptionHelpFormatter, description=(
         "Measures hbone beside other proxies: everything on one core of a network namespace of its own, in interleaved rounds.\n"
         "rows: " + " ".join(dict.fromkeys(r.id for r in rows.ROWS))), epilog=(
             "ZTUNNEL=PATH adds ztunnel. Results go to ~/.cache/hbone/bench; docs/performance.md tells what the rows are."))
     p.add_argument("names", nargs="*", metavar="ROW", help="rows to measure; default: all")
-    p.add_argument("--rounds", type=int, help="default 5, with --quick 2")
+    p.add_argument("--rounds", type=positive, metavar="N", help="default 5, with --quick 2")
     p.add_argument("--quick", action="store_true", help="short runs: to see where one is, not to claim anything")
     p.add_argument("--save", action="store_true", help="write docs/performance.json, .md and the charts")
     p.add_argument("--list", action="store_true", help="print the rows and end")
     p.add_argument("--out", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
+    p.add_argument("--bin", type=pathlib.Path, help=argparse.SUPPRESS)      # goes when the suite ends
     p.add_argument("--load", default="load", help=argparse.SUPPRESS)
     o = p.parse_args()
     o.rounds = o.rounds or (2 if o.quick else 5)
@@ -202,13 +240,23 @@ def arguments():
 def main():
     options = arguments()
     if options.list:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(report.table([report.judge(r, {}, {}) for r in options.chosen[0]], report.CLAIM))
         return 0
     # The proxies are stopped and the folder goes whatever ends the suite.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
+    try:
+        with alone(options.out):
+            return measured(options)
+    finally:
+        if options.bin:
+            shutil.rmtree(options.bin, ignore_errors=True)
+
+
+def measured(options):
     began = datetime.datetime.now(datetime.timezone.utc)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     prepare_network()
     cores = sorted(os.sched_getaffinity(0))
@@ -243,8 +291,8 @@ def finish(options, suite, info, began):
     options.out.mkdir(parents=True, exist_ok=True)
     prefix = options.out / began.strftime("%Y-%m-%d-%H%M%S")
     report.write_json(prefix.with_suffix(".json"), info, judged, suite.runs)
-    report.write_charts(prefix, suite.results, suite.tests)
-    say(f"written: {prefix}.json and -*.svg")
+    charts = report.write_charts(prefix, suite.results, suite.tests)
+    say(f"written: {prefix}.json" + "".join(f", -{name}.svg" for name, _title in charts))
     for failure in info["failed"]:
         say(f"not reported, it had errors: {failure}")
     if info["failed"]:

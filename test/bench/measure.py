@@ -31,7 +31,9 @@ def _argv(stage, test, where, pid, extra):
             "--to", "{}:{}".format(*where)]
     if via == "sni":
         argv += ["--sni", "bench.example"]
-    if via == "h2":
+    if via == "double":
+        argv += ["--inner-authority", f"127.0.0.1:{stage.origin_port}"]
+    if via in ("h2", "double"):
         argv += ["--authority", f"127.0.0.1:{stage.origin_port}", "--ca", str(stage.certs / "root.pem"),
                  "--cert", str(stage.certs / "client.pem"), "--key", str(stage.certs / "client.key"), "--peer", SERVER_ID,
                  "--max-frame", str(test.max_frame)]

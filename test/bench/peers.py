@@ -16,6 +16,14 @@ SERVER_ID = "spiffe://cluster.local/ns/default/sa/server"
 DEADLINE = 20            # seconds, for what should take less than one
 
 _RENO = 'socket_options: [{level: 6, name: 13, buf_value: "cmVubw==", state: STATE_PREBIND}]'    # TCP_CONGESTION = reno
+# What the tunnels carry is TLS and HTTP/2 again, and what these tunnels carry goes to the origin.
+_DOUBLE = {"INNER": """transport_socket: *tls
+            filters:
+            - name: inner
+              typed_config:
+                "@type": type.googleapis.com/hbone.filters.network.hbone_server.HboneServer
+                stat_prefix: inner
+                filter_chains: [{""", "END": "}]"}
 _PIPES = {"GLOBAL": "tune.pipesize 1048576", "SPLICE": "option splice-request\n\toption splice-response"}
 
 
@@ -43,7 +51,8 @@ def _hbone(program):
             "passthrough-reno": ("passthrough.yaml", {
                 "SOCKETS": _RENO,
                 "BIND": f"upstream_bind_config: {{source_address: {{address: 127.0.0.1, port_value: 0}}, {_RENO}}}"}),
-            "terminate": ("hbone-terminate.yaml", {}), "originate": ("hbone-originate.yaml", {})}
+            "terminate": ("hbone-terminate.yaml", {"INNER": "", "END": ""}), "double": ("hbone-terminate.yaml", _DOUBLE),
+            "originate": ("hbone-originate.yaml", {})}
     return program, (lambda p, config, v: [p, "run", "-c", config, "--concurrency", "1", "-l", "warn"]), ways, ("version",)
 
 

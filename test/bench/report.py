@@ -35,11 +35,11 @@ def judge(row, results, failed):
            "floor": None, "verdict": "not measured"}
     if ours:
         out["ours"] = statistics.median(ours.values())
-    if row.peer is None:
-        return _verdict(out, out["ours"])
     errors = [e for e in ((row.test, OURS), (row.base or row.test, row.peer)) if e in failed]
     if errors:
         return {**out, "ours": None, "verdict": "errors"}
+    if row.peer is None:
+        return _verdict(out, out["ours"])
     if row.peer not in PEERS or not PEERS[row.peer].path() and row.peer != DIRECT:
         return {**out, "verdict": "peer is not here"}
     theirs = _of(results, row.base or row.test, row.peer, row.metric, row.added)
@@ -57,7 +57,9 @@ def judge(row, results, failed):
 
 
 def _verdict(out, value):
-    if value is not None and out["must"] is not None:
+    if value is not None and out["must"] is None:
+        out["verdict"] = "reported"
+    elif value is not None:
         out["verdict"] = "goal" if _reaches(out, value, "goal") else "ok" if _reaches(out, value, "must") else "missed"
     return out
 
@@ -105,7 +107,7 @@ def table(rows, columns=HEAD):
 
 
 def summary(rows):
-    count = {v: sum(r["verdict"] == v for r in rows) for v in ("goal", "ok", "missed", "errors", "peer is not here", "not measured")}
+    count = {v: sum(r["verdict"] == v for r in rows) for v in ("goal", "ok", "missed", "reported", "errors", "peer is not here", "not measured")}
     below = sum(map(_below_floor, rows))
     return ", ".join(f"{n} {v}" + (f" ({below} below the floor)" if below and v == "missed" else "") for v, n in count.items() if n)
 

@@ -93,6 +93,8 @@ TESTS = {t.name: t for t in (
     Test("hbone-d-16c", "HBONE terminated, download, 16 connections of 1 stream", "terminate", (OURS, FLOOR), "download", "h2", 16, 1),
     Test("hbone-u-16s", "HBONE terminated, upload, 16 streams of 1 connection", "terminate", (OURS, FLOOR), "upload", "h2", 1, 16),
     Test("hbone-u-16c", "HBONE terminated, upload, 16 connections of 1 stream", "terminate", (OURS, FLOOR), "upload", "h2", 16, 1),
+    Test("double-d", "HBONE in HBONE, both ended by it, download, 1 stream", "double", (OURS,), "download", "double"),
+    Test("double-u", "HBONE in HBONE, both ended by it, upload, 1 stream", "double", (OURS,), "upload", "double"),
     Test("hbone-new", "HBONE terminated, new tunnel: TCP, mTLS, CONNECT, 1 byte, close", "terminate", _REAL_FLOOR, "connect", "h2", 4,
          repeats=REPEATS),
     Test("hbone-resumed", "HBONE terminated, new tunnel by a resumed session", "terminate", (OURS, FLOOR), "connect", "h2", 4,
@@ -164,6 +166,7 @@ ROWS = (
     + _bulk("H1d", "HBONE terminate", ("hbone-d", "hbone-u"), "per-record", 0.60, 0.50)
     + [Row("H2", f"{TESTS[t].title}, against 1 stream", t, "cpu_gb", OURS, 1.15, 1.05, base=b)
        for t, b in (("hbone-d-16s", "hbone-d"), ("hbone-d-16c", "hbone-d"), ("hbone-u-16s", "hbone-u"), ("hbone-u-16c", "hbone-u"))]
+    + [Row("H2b", f"{TESTS[t].title}, against one HBONE", t, "cpu_gb", OURS, base=b) for t, b in (("double-d", "hbone-d"), ("double-u", "hbone-u"))]
     + [
         Row("H3", "TCP, HBONE, TCP by two of ours, throughput on one core, download", "out-d", "gbit", DIRECT, 0.10, 0.15,
             base="raw-d", higher=True),
@@ -188,12 +191,17 @@ ALIASES = {"H1": "T1", "H1b": "T1", "H4": "T4", "H5": "T4", "H7": "T5", "H7b": "
 
 
 def select(names):
-    """The rows whose id is one of `names` (all without), and the tests they need, in order."""
+    """The rows whose id is one of `names` (all without), and the tests they need, in order, each with the peers they need."""
     names = [ALIASES.get(n, n) for n in names]
     known = {r.id for r in ROWS}
     unknown = [n for n in names if n not in known]
     if unknown:
         raise ValueError(f"no row {', '.join(unknown)}; there are: {' '.join(sorted(known))}")
-    rows = [r for r in ROWS if not names or r.id in names]
-    needed = {t for r in rows for t in (r.test, r.base) if t}
-    return rows, [t for t in TESTS.values() if t.name in needed]
+    if not names:
+        return ROWS, list(TESTS.values())
+    rows = [r for r in ROWS if r.id in names]
+    needed = {}
+    for r in rows:
+        for test, peer in ((r.test, OURS), (r.base or r.test, r.peer)):
+            needed.setdefault(test, {FLOOR}).update({peer, DIRECT} if r.added else {peer})
+    return rows, [dataclasses.replace(t, peers=tuple(p for p in t.peers if p in needed[t.name])) for t in TESTS.values() if t.name in needed]

@@ -36,6 +36,10 @@ def test_names_select_rows_and_their_tests():
     chosen, tests = rows.select(["H4b"])
     assert {r.id for r in chosen} == {"H4b"} and {t.name for t in tests} == {"hbone-resumed", "hbone-new"}
     assert {r.id for r in rows.select(["H7"])[0]} == {"T5"}
+    assert {t.name: t.peers for t in rows.select(["H3", "P3"])[1]} == {
+        "out-d": (rows.OURS,), "out-u": (rows.OURS,), "raw-d": (rows.DIRECT,), "raw-u": (rows.DIRECT,),
+        "pass-echo": (rows.DIRECT, rows.OURS, "haproxy", "nginx", rows.FLOOR)}
+    assert rows.select([]) == (rows.ROWS, list(rows.TESTS.values()))
     with pytest.raises(ValueError, match="no row P9"):
         rows.select(["P9"])
 
@@ -161,6 +165,10 @@ def fixture_suite_of(monkeypatch, tmp_path):
     return make
 
 
+def fail(why):
+    raise peers.BenchError(why)
+
+
 def quiet(value):
     return {"cpu_op": value, "steal_share": 0, "other_busy": 0}
 
@@ -212,6 +220,32 @@ def test_a_round_of_several_runs_is_their_median(suite_of):
 def test_two_cores_are_the_senders_and_the_rest():
     assert measure.places([0, 1], "download") == ({0}, {0}, {1}) and measure.places([0, 1], "upload") == ({1}, {0}, {0})
     assert measure.places([0], "upload") == ({0}, {0}, {0}) and len(set.union(*measure.places(range(4), "upload"))) == 3
+
+
+def test_of_a_peer_that_failed_no_round_is_reported(suite_of):
+    code, suite, folder = suite_of(lambda peer, attempt: quiet(50) if peer == "hbone" or attempt == 1 else fail("it was lost"))
+    assert code == 1 and suite.judged()[0]["verdict"] == "errors" and {r["peer"] for r in suite.runs} == {"hbone"}
+    assert "nginx" not in next((folder / "out").glob("*-operations.svg")).read_text(encoding="utf-8")
+
+
+def test_a_kernel_without_bbr_has_no_such_row(suite_of, monkeypatch, capsys):
+    def no_bbr(name, value):
+        if value == "bbr":
+            raise FileNotFoundError(2, "No such file or directory")
+
+    suite = suite_of(lambda *_: quiet(50))[1]
+    monkeypatch.setattr(bench, "sysctl", no_bbr)
+    suite.rows, suite.tests = rows.select(["P1d"])
+    suite.round(0)
+    out = capsys.readouterr().out
+    assert out.count("not measured: no bbr") == 1 and not suite.failed
+    assert {report.judge(r, suite.results, suite.failed)["verdict"] for r in suite.rows} == {"not measured"}
+
+
+def test_a_row_without_limits_is_reported():
+    row = dataclasses.replace(ROW, must=None, goal=None)
+    out = report.judge(row, {"t": {"hbone": {0: {"p50": 3.0}}, "direct": {0: {"p50": 2.0}}}}, {})
+    assert (out["ratio"], out["verdict"], report.summary([out])) == (1.5, "reported", "1 reported")
 
 
 def test_steal_is_shown_and_noise_is_marked(suite_of, capsys):
