@@ -257,6 +257,8 @@ open_link(struct hb_dial *d, const struct place *p)
 		.connect_ms = d->w->cluster->connect_timeout_ms,
 		.facts = d->rq.facts,
 		.host = p->host,
+		.speaks_first = d->rq.speaks_first,
+		.local = d->rq.local,
 		.done = on_link,
 		.arg = d,
 	};

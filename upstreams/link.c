@@ -379,6 +379,8 @@ start_race(struct hb_link *l)
 		.socket = l->rq.socket,
 		.facts = l->rq.facts,
 		.host = host_of(l),
+		.speaks_first = l->rq.speaks_first,
+		.local = l->rq.local,
 		.done = on_race,
 		.arg = l,
 	};

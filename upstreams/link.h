@@ -26,6 +26,7 @@ struct hb_link_request {
 	uint64_t handshake_ms;                    /* then until it is secured; 0 = within connect_ms */
 	const struct hb_facts *facts;             /* of the downstream; may be NULL; outlives the link */
 	const char *host;                         /* copied                                     */
+	bool speaks_first, local;                 /* see hb_race_request                        */
 	/* Once, from the event loop; the link is gone when it returns. `info` is filled when it
 	 * succeeded, and its strings live as long as the transport. */
 	void (*done)(void *arg, const struct hb_race_result *, const struct hb_upstream_info *info);

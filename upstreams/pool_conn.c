@@ -395,6 +395,8 @@ hb_pool__conn_new(struct hb_pool *pool, struct pool_peer *peer, const struct hb_
 		.connect_ms = pool->w->cluster->connect_timeout_ms,
 		.handshake_ms = q->rq.conf->handshake_ms,
 		.host = q->rq.host,
+		.speaks_first = true, /* the preface */
+		.local = true,
 		.done = on_link,
 	};
 	struct pool_conn *c;

@@ -141,7 +141,8 @@ won(struct lane *l)
 		.text = "",
 	};
 
-	local_address(l, &res.local);
+	if (r->rq.local)
+		local_address(l, &res.local);
 	l->t = NULL;
 	race_end(r);
 	r->rq.done(r->rq.arg, &res);
@@ -253,6 +254,7 @@ lane_start(struct hb_race *r, unsigned i)
 	struct sockaddr_storage ss = { 0 };
 	struct hb_err err = { 0 };
 
+	c.speaks_first = r->rq.speaks_first || hb_transport_socket_secure(r->rq.socket);
 	c.addr = (struct sockaddr *)&ss;
 	c.addr_len = hb_addr_to_sockaddr(&r->addrs->v[i], &ss);
 	HB_ASSERT(c.addr_len > 0);

@@ -21,7 +21,7 @@ struct hb_race_result {
 	struct hb_transport *t;      /* secured, reading disabled, its sink still to be set; NULL = failed */
 	enum hb_close_reason reason; /* NONE when it succeeded                                    */
 	struct hb_addr addr;         /* that won, or failed last; its name lives as long as the race */
-	struct hb_addr local;        /* NONE when unknown                                         */
+	struct hb_addr local;        /* NONE when unknown, or not wanted                          */
 	bool timeout;
 	bool secure;                 /* there was a TLS handshake                                 */
 	bool no_socket;              /* not even a socket could be made or bound                  */
@@ -37,6 +37,8 @@ struct hb_race_request {
 	const struct hb_transport_socket *socket; /* NULL = bytes in the clear                  */
 	const struct hb_facts *facts;             /* of the downstream; may be NULL             */
 	const char *host;
+	bool speaks_first;                        /* see hb_tcp_connect; TLS always does        */
+	bool local;                               /* hb_race_result.local is wanted             */
 	/* Once, from the event loop; the race is gone when it returns. */
 	void (*done)(void *arg, const struct hb_race_result *);
 	void *arg;

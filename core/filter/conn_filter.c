@@ -317,3 +317,17 @@ hb_filter_log_entry(const struct hb_filter *f, struct hb_log_entry *ret)
 {
 	hb_conn_log_entry(hb_conn__of(f), ret);
 }
+
+bool
+hb_filter_logged(const struct hb_filter *f)
+{
+	return (hb_conn__of(f)->owner->o.log != NULL);
+}
+
+bool
+hb_filter_bytes_wait(const struct hb_filter *f)
+{
+	const struct hb_conn *c = hb_conn__of(f);
+
+	return (c->t != NULL && c->t->unread != NULL && c->t->unread->buf.len > 0);
+}

@@ -31,6 +31,8 @@ struct hb_dial_request {
 	bool     hash_set;
 	unsigned attempts_max;           /* endpoints to try; 0 = 1                            */
 	uint64_t conn_id;                /* of the downstream, for logs                        */
+	bool     speaks_first;           /* bytes wait to be written as soon as it stands      */
+	bool     local;                  /* info->local is wanted: it may cost a system call   */
 	/*
 	 * The endpoint is an HTTP/2 proxy: what comes back is a stream of this request, which all
 	 * outlives the dial. NULL = the bytes go to the endpoint itself (by whatever the cluster's

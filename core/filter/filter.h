@@ -207,6 +207,10 @@ HB_EXPORT void hb_filter_set_detail(struct hb_filter *, const char *detail);
  */
 struct hb_log_entry; /* core/stats/access_log.h */
 HB_EXPORT void hb_filter_log_entry(const struct hb_filter *, struct hb_log_entry *ret);
+/* There is an access log that will say it. */
+HB_EXPORT bool hb_filter_logged(const struct hb_filter *);
+/* The downstream has sent bytes that are here and were not read yet: a listener filter looked at them. */
+HB_EXPORT bool hb_filter_bytes_wait(const struct hb_filter *);
 
 /* ------------------------------------------------------------------ for listener filters */
 

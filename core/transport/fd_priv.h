@@ -82,7 +82,7 @@ struct hb_fdt {
 	bool eof : 1;            /* read gave 0                                   */
 	bool write_shut : 1;     /* half_close was done                           */
 	bool end_sent : 1;       /* tcp.c: by shutdown()                          */
-	bool plain : 1, v6 : 1;  /* tcp.c: see tcp_spare_priv.h                   */
+	bool plain : 1, v6 : 1, defers : 1; /* tcp.c: see tcp_spare_priv.h        */
 	bool released : 1;
 	bool lingers : 1;        /* finish was called                             */
 	bool bulk : 1;           /* the last read got as much as it asked for     */

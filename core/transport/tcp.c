@@ -360,7 +360,7 @@ hb_tcp_connect(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_er
 {
 	struct hb_io spare = { .fd = -1 };
 	struct hb_fdt *f;
-	bool plain = hb_tcp_spare__plain(c), again = plain && hb_tcp_spare__take(w, c->addr, &spare);
+	bool plain = hb_tcp_spare__plain(c), again = plain && hb_tcp_spare__take(w, c, &spare);
 	int r, fd = again ? spare.fd : make_socket(c, reterr);
 
 	if (fd < 0)
@@ -370,7 +370,11 @@ hb_tcp_connect(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_er
 		hb_io_move(&spare, &f->in, hb_fdt__on_io);
 	f->plain = plain;
 	f->v6 = c->addr->sa_family == AF_INET6;
+	f->defers = c->speaks_first;
 	f->connecting = true;
+	/* On a socket that connects: its acknowledgement of the handshake waits for bytes. */
+	if (c->speaks_first && !again && c->addr->sa_family != AF_UNIX)
+		set_int(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
 	do {
 		r = connect(fd, c->addr, c->addr_len);
 	} while (r != 0 && errno == EINTR);

@@ -49,6 +49,9 @@ struct hb_tcp_connect {
 	const struct sockaddr *bind_to;
 	socklen_t              bind_len;
 	bool                   freebind, transparent;
+	/* Bytes will be written as soon as it stands: the handshake's last packet waits for them, up
+	 * to the 200 ms of a delayed acknowledgement. */
+	bool                   speaks_first;
 	uint32_t               mark;      /* SO_MARK, 0 = none */
 	const struct hb_tcp_sockopt *sockopts; /* set before bind; a refused one is an error */
 	size_t                 n_sockopts;

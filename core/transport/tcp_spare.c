@@ -11,6 +11,7 @@
 struct spare {
 	struct hb_io io; /* watched; its descriptor is owned */
 	sa_family_t family;
+	bool defers; /* its TCP_DEFER_ACCEPT is set, which outlives the connection */
 };
 
 struct hb_tcp_spares {
@@ -99,21 +100,23 @@ hb_tcp_spare__put(struct hb_fdt *f)
 		return;
 	}
 	spare->family = f->v6 ? AF_INET6 : AF_INET;
+	spare->defers = f->defers;
 	hb_io_move(&f->in, &spare->io, on_event);
 	all->n++;
 }
 
-/* The last one of this family leaves the store; its events go nowhere until it is moved. */
+/* The last one of this kind leaves the store; its events go nowhere until it is moved. */
 static bool
-pop(struct hb_tcp_spares *all, sa_family_t family, struct hb_io *ret)
+pop(struct hb_tcp_spares *all, sa_family_t family, bool defers, struct hb_io *ret)
 {
 	for (unsigned i = all->n; i-- > 0;) {
-		if (all->v[i].family != family)
+		if (all->v[i].family != family || all->v[i].defers != defers)
 			continue;
 		hb_io_move(&all->v[i].io, ret, on_event);
 		if (i != --all->n) {
 			hb_io_move(&all->v[all->n].io, &all->v[i].io, on_event);
 			all->v[i].family = all->v[all->n].family;
+			all->v[i].defers = all->v[all->n].defers;
 		}
 		return (true);
 	}
@@ -133,11 +136,11 @@ dissolve(int fd)
 }
 
 bool
-hb_tcp_spare__take(struct hb_worker *w, const struct sockaddr *addr, struct hb_io *ret)
+hb_tcp_spare__take(struct hb_worker *w, const struct hb_tcp_connect *c, struct hb_io *ret)
 {
 	struct hb_transport_state *s = hb_transport_state(w);
 
-	while (s->spares != NULL && pop(s->spares, addr->sa_family, ret)) {
+	while (s->spares != NULL && pop(s->spares, c->addr->sa_family, c->speaks_first, ret)) {
 		if (dissolve(ret->fd))
 			return (true);
 		hb_io_close(ret);

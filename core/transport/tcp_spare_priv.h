@@ -9,7 +9,8 @@
  *
  * Only sockets that differ in nothing from new ones: hb_tcp_connect made them, without a source, mark or
  * option of the configuration, and they have carried little, so that no buffer has grown. TCP_NODELAY,
- * which all of them have, stays. Where the kernel cannot do one of these steps there is a new socket.
+ * which all of them have, stays, and so does TCP_DEFER_ACCEPT of those that speak first, which are for
+ * such again. Where the kernel cannot do one of these steps there is a new socket.
  */
 #ifndef HB_CORE_TRANSPORT_TCP_SPARE_PRIV_H
 #define HB_CORE_TRANSPORT_TCP_SPARE_PRIV_H
@@ -27,7 +28,7 @@ bool hb_tcp_spare__keep(struct hb_fdt *);
 /* At the end of that turn, so that no event of the old connection can meet the new one. */
 void hb_tcp_spare__put(struct hb_fdt *);
 /* *ret is watched, its descriptor the caller's, not connected to anything. False: there is none. */
-bool hb_tcp_spare__take(struct hb_worker *, const struct sockaddr *addr, struct hb_io *ret);
+bool hb_tcp_spare__take(struct hb_worker *, const struct hb_tcp_connect *, struct hb_io *ret);
 /* Closes all of them. */
 void hb_tcp_spare__fini(struct hb_transport_state *);
 

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -130,6 +131,44 @@ test_calls__connect(void **state)
 	HBT_UNTIL(refused.closed == 1);
 	assert_int_equal(refused.reason, HB_CLOSE_CONNECT_REFUSED);
 	hbt_sink_fini(&refused);
+}
+
+static bool
+acceptable(int listener)
+{
+	struct pollfd p = { .fd = listener, .events = POLLIN };
+
+	return (poll(&p, 1, 0) == 1);
+}
+
+/* A connection that speaks first: its handshake ends with its bytes, by a packet and a wake-up of the peer
+ * less, which has them when it accepts. */
+static void
+test_calls__speaks_first(void **state)
+{
+	struct sockaddr_storage at;
+	struct hb_tcp_connect c = { .addr = (struct sockaddr *)&at };
+	struct hbt_sink plain = { 0 }, s = { 0 };
+	int fd = hbt_listen(&at, &c.addr_len), peer;
+	char text[8];
+
+	forget();
+	hbt_attach(&plain, hb_tcp_connect(hbt_worker(), &c, NULL));
+	HBT_UNTIL(plain.secured == 1);
+	assert_true(acceptable(fd));
+	(void)close(accept(fd, NULL, NULL));
+	c.speaks_first = true;
+	hbt_attach(&s, hb_tcp_connect(hbt_worker(), &c, NULL));
+	HBT_UNTIL(s.secured == 1);
+	assert_false(acceptable(fd));
+	hbt_write(&s, "question", 8, false);
+	assert_true(acceptable(fd));
+	peer = accept(fd, NULL, NULL);
+	assert_int_equal(recv(peer, text, sizeof text, MSG_DONTWAIT), 8);
+	hbt_sink_fini(&s);
+	hbt_sink_fini(&plain);
+	(void)close(peer);
+	(void)close(fd);
 }
 
 /* A message that is read by one call, and answered by one call, which comes before the loop turns. */
@@ -253,6 +292,7 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_calls__epoll_ctl),
 		cmocka_unit_test(test_calls__connect),
+		cmocka_unit_test(test_calls__speaks_first),
 		cmocka_unit_test(test_calls__message),
 		cmocka_unit_test(test_calls__tls_batches),
 		cmocka_unit_test(test_calls__pipes_are_pooled),

@@ -102,6 +102,8 @@ fake_dial(struct hb_worker *w, const struct hb_dial_request *rq)
 	hbf_dialler.dials++;
 	hbf_dialler.waiting++;
 	hbf_dialler.attempts_max = rq->attempts_max;
+	hbf_dialler.speaks_first = rq->speaks_first;
+	hbf_dialler.local = rq->local;
 	(void)snprintf(hbf_dialler.cluster, sizeof hbf_dialler.cluster, "%s", d->cluster);
 	missing = hbf_dialler.missing != NULL && strcmp(hbf_dialler.missing, d->cluster) == 0;
 	d->failure = missing                 ? HB_CLOSE_NO_CLUSTER :

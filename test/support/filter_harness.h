@@ -79,6 +79,7 @@ struct hbf_dialler {
 	unsigned dials, canceled;      /* so far                                   */
 	unsigned waiting;              /* held or about to be answered             */
 	unsigned attempts_max;         /* of the last request                      */
+	bool     speaks_first, local;  /* the same                                 */
 	char     cluster[64];          /* of the last request                      */
 	unsigned n;                    /* upstreams connected so far               */
 	struct hbt_sink up[HBF_UPSTREAMS];

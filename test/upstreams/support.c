@@ -365,6 +365,7 @@ up_dial_start(
 		.cluster = hb_str(cluster),
 		.facts = facts,
 		.attempts_max = attempts,
+		.local = true,
 		.arg = d,
 		.on_done = on_done,
 	};

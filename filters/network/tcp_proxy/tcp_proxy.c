@@ -337,6 +337,8 @@ tcp_proxy_dial(struct tcp_proxy *t)
 		.facts = facts,
 		.attempts_max = c->backoff_ms != 0 ? 1 : c->attempts,
 		.conn_id = hb_filter_conn_id(t->filter),
+		.speaks_first = t->early.len > 0 || hb_filter_bytes_wait(t->filter),
+		.local = c->log != NULL || hb_filter_logged(t->filter),
 		.arg = t,
 		.on_response = tcp_proxy_on_response,
 		.on_done = tcp_proxy_on_dialled,

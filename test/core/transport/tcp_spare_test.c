@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -166,6 +167,33 @@ test_spare__connects_again(void **state)
 		assert_string_equal(e.sink.trace, "csd");
 		close_in_order(&e);
 	}
+}
+
+/* One that speaks first waits with the end of its handshake each time, and serves its like alone. */
+static void
+test_spare__speaks_first(void **state)
+{
+	struct hb_tcp_connect c = { .addr = (struct sockaddr *)&at,
+		.addr_len = at_len,
+		.speaks_first = true };
+	struct pollfd p = { .fd = listener, .events = POLLIN };
+	struct end e;
+
+	for (unsigned i = 0; i < 3; i++) {
+		memset(&e, 0, sizeof e);
+		sockets = 0;
+		hbt_attach(&e.sink, hb_tcp_connect(hbt_worker(), &c, NULL));
+		assert_int_equal(sockets, i == 0 ? 1 : 0);
+		HBT_UNTIL(e.sink.secured == 1);
+		assert_int_equal(poll(&p, 1, 0), 0);
+		hbt_writez(&e.sink, "hello", false);
+		e.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+		assert_true(e.fd >= 0);
+		assert_int_equal(hbt_fd_read(e.fd, (char[8]){ 0 }, 5), 5);
+		talk(&e);
+		close_in_order(&e);
+	}
+	expect_new_socket();
 }
 
 static void
@@ -382,6 +410,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		CASE(test_spare__connects_again),
+		CASE(test_spare__speaks_first),
 		CASE(test_spare__not_in_the_same_turn),
 		CASE(test_spare__refused),
 		CASE(test_spare__unclean_ends),

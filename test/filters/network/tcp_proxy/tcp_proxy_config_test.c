@@ -171,6 +171,7 @@ test_tcp_proxy__log(void **state)
 	hbf_dialler.wire = HBF_TCP;
 	hbf_open(&h, chain, &o);
 	HBT_UNTIL(hbf_dialler.n == 1 && h.client.secured);
+	assert_true(hbf_dialler.local); /* which the log may show */
 	hbt_turns(3);
 	expect_log("TcpConnectionStart - 0 0 - - - -\n"
 		   "TcpUpstreamConnected - 0 0 app 10.0.0.1:8080 - -\n");

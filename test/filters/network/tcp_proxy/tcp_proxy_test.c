@@ -439,6 +439,33 @@ test_tcp_proxy__dial_on_data(void **state)
 	assert_int_equal(hbf_dialler.dials, 0);
 	hbt_writez(&h.client, "hi", false);
 	HBT_UNTIL(hbf_dialler.n == 1 && hbt_gotz(up(0), "hi"));
+	assert_true(hbf_dialler.speaks_first);
+	hb_transport_abort(&h.client.t, HB_CLOSE_LOCAL_CLOSE);
+	close_tcp(HB_CLOSE_DOWNSTREAM_RESET);
+}
+
+/* What a dial is told, because it costs: a listener filter has looked at bytes, which will follow at once. Nobody
+ * logs the local address. */
+static void
+test_tcp_proxy__bytes_wait_for_the_dial(void **state)
+{
+	struct hb_conn_owner own = { .listener_name = "l" };
+	struct hb_facts facts = hbf_facts("a.example");
+	struct hb_buf hello = { NULL, NULL, 0 };
+	struct hb_transport *t;
+	int fd;
+
+	open_both(TO_APP);
+	assert_false(hbf_dialler.speaks_first || hbf_dialler.local);
+	t = hbt_tcp_and_fd(&fd, false, NULL);
+	hb_buf_addz(&hello, "hello");
+	hb_transport_unread(t, &hello, false);
+	(void)hb_conn_start(hbt_worker(), t, &facts, chain, &own);
+	HBT_UNTIL(hbf_dialler.n == 2 && hbt_gotz(up(1), "hello"));
+	assert_true(hbf_dialler.speaks_first);
+	assert_false(hbf_dialler.local);
+	hbt_fd_reset(fd);
+	HBT_UNTIL(hb_conn_count(hbt_worker()) == 1);
 	hb_transport_abort(&h.client.t, HB_CLOSE_LOCAL_CLOSE);
 	close_tcp(HB_CLOSE_DOWNSTREAM_RESET);
 }
@@ -564,6 +591,7 @@ main(void)
 		T(test_tcp_proxy__early_data),
 		T(test_tcp_proxy__early_end),
 		T(test_tcp_proxy__dial_on_data),
+		T(test_tcp_proxy__bytes_wait_for_the_dial),
 		T(test_tcp_proxy__idle),
 		T(test_tcp_proxy__idle_of_connection),
 		T(test_tcp_proxy__max_duration),
