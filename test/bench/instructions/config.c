@@ -91,7 +91,7 @@ add_cluster(unsigned i)
 		"    - endpoint: {address: {socket_address: {address: 10.%u.%u.%u, port_value: 80}}}\n"
 		"    - endpoint: {address: {socket_address: {address: 10.%u.%u.%u, port_value: 81}}}\n",
 		i, i >> 16, i >> 8 & 255, i & 255, i >> 16, i >> 8 & 255, i & 255);
-	hbi_cluster(yaml);
+	hbi_apply(HBI_CLUSTER, yaml);
 }
 
 static void
@@ -109,7 +109,7 @@ clusters_fini(void)
 	while (c.next > 0) {
 		(void)snprintf(
 			name, sizeof name, "outbound|80||svc-%u.ns.svc.cluster.local", --c.next);
-		hbi_cluster_remove(name);
+		hbi_remove(HBI_CLUSTER, name);
 		hbi_turn();
 	}
 	hbi_house_fini();

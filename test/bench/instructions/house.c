@@ -2,15 +2,13 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <unistd.h>
 #include "core/base/burst.h"
 #include "core/config/resource.h"
-#include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "test/bench/instructions/instructions.h"
 #include "test/support/filter_harness.h"
 #include "upstreams/upstreams.h"
-
-static const struct hb_resource_kind *kind;
 
 size_t
 hbi_heap(void)
@@ -36,8 +34,6 @@ hbi_house_init(void)
 	hb_clock_fake(hb_worker_control(), 1000000);
 	r = hb_upstreams_init(&o, NULL);
 	HB_ASSERT(r == 0);
-	kind = hb_resource_kind_find(HB_STR("envoy.config.cluster.v3.Cluster"));
-	HB_ASSERT(kind != NULL);
 }
 
 void
@@ -54,12 +50,21 @@ hbi_house_fini(void)
 	hb_upstreams_fini();
 }
 
-void
-hbi_cluster(const char *yaml)
+static const struct hb_resource_kind *
+kind_of(const ProtobufCMessageDescriptor *d)
 {
-	struct hb_cfg *cfg = hb_cfg_new("cluster.yaml", NULL);
-	const ProtobufCMessage *m = hb_cfg_parse_text(
-		cfg, hb_str(yaml), &envoy__config__cluster__v3__cluster__descriptor);
+	const struct hb_resource_kind *kind = hb_resource_kind_find(hb_str(d->name));
+
+	HB_ASSERT(kind != NULL);
+	return (kind);
+}
+
+void
+hbi_apply(const ProtobufCMessageDescriptor *d, const char *yaml)
+{
+	const struct hb_resource_kind *kind = kind_of(d);
+	struct hb_cfg *cfg = hb_cfg_new("resource.yaml", NULL);
+	const ProtobufCMessage *m = hb_cfg_parse_text(cfg, hb_str(yaml), d);
 	char *name;
 
 	HB_ASSERT(m != NULL);
@@ -72,23 +77,32 @@ hbi_cluster(const char *yaml)
 }
 
 void
-hbi_cluster_remove(const char *name)
+hbi_remove(const ProtobufCMessageDescriptor *d, const char *name)
 {
-	bool was = hb_resource_remove(kind, name, HB_RESOURCE_STATIC);
+	bool was = hb_resource_remove(kind_of(d), name, HB_RESOURCE_STATIC);
 
 	HB_ASSERT(was);
 }
 
 int
-hbi_listen(uint16_t *ret_port)
+hbi_origin(void)
 {
 	struct sockaddr_storage ss;
 	socklen_t len;
 	int fd = hbt_listen(&ss, &len);
+	char yaml[512];
 
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
 		HB_WRONG("the listening socket cannot be made non-blocking");
-	*ret_port = ntohs(((struct sockaddr_in *)&ss)->sin_port);
+	(void)snprintf(yaml, sizeof yaml,
+		"name: origin\n"
+		"load_assignment:\n"
+		"  cluster_name: origin\n"
+		"  endpoints:\n"
+		"  - lb_endpoints:\n"
+		"    - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %u}}}\n",
+		ntohs(((struct sockaddr_in *)&ss)->sin_port));
+	hbi_apply(HBI_CLUSTER, yaml);
 	return (fd);
 }
 

@@ -11,6 +11,8 @@
 
 #include "core/filter/conn.h"
 #include "core/transport/transport.h"
+#include "envoy/config/cluster/v3/cluster.pb-c.h"
+#include "envoy/config/listener/v3/listener.pb-c.h"
 
 struct hbi_run {
 	const char *name;
@@ -24,6 +26,8 @@ struct hbi_run {
 
 /* bulk.c */
 extern const struct hbi_run hbi_download, hbi_upload, hbi_handshakes, hbi_resumptions;
+/* connections.c */
+extern const struct hbi_run hbi_connections;
 /* tunnels.c */
 extern const struct hbi_run hbi_tunnels;
 /* config.c */
@@ -56,11 +60,14 @@ void hbi_turn(void);
 				hb_panic(__FILE__, __LINE__, __func__, "never: " #cond);     \
 		}                                                                            \
 	} while (0)
-/* Applies a Cluster in YAML. */
-void hbi_cluster(const char *yaml);
-void hbi_cluster_remove(const char *name);
-/* A listening socket on 127.0.0.1, not blocking. */
-int hbi_listen(uint16_t *ret_port);
+/* A kind of resource by its message. */
+#define HBI_CLUSTER  (&envoy__config__cluster__v3__cluster__descriptor)
+#define HBI_LISTENER (&envoy__config__listener__v3__listener__descriptor)
+/* From YAML. */
+void hbi_apply(const ProtobufCMessageDescriptor *, const char *yaml);
+void hbi_remove(const ProtobufCMessageDescriptor *, const char *name);
+/* The cluster "origin": what hbi_listen listens on. Returns the socket. */
+int hbi_origin(void);
 /* Accepts what must be there soon. */
 int hbi_accept(int fd);
 

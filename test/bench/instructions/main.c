@@ -10,7 +10,7 @@
 #include "test/bench/instructions/instructions.h"
 
 static const struct hbi_run *const runs[] = { &hbi_download, &hbi_upload, &hbi_handshakes,
-	&hbi_resumptions, &hbi_tunnels, &hbi_matches, &hbi_clusters };
+	&hbi_resumptions, &hbi_connections, &hbi_tunnels, &hbi_matches, &hbi_clusters };
 static const struct hbi_memory *const memory[] = { &hbi_mem_passthrough,
 	&hbi_mem_connection, &hbi_mem_stream, &hbi_mem_cluster };
 

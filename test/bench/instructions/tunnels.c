@@ -3,7 +3,6 @@
  * Tunnels: CONNECT streams through hbone_server and tcp_proxy to an origin on loopback, each of them
  * dialled, answered with a byte and closed. And what idle ones hold.
  */
-#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "core/http/h2.h"
@@ -86,22 +85,10 @@ static const struct hb_h2_events session_events = { .on_closed = session_closed 
 static void
 house(const char *filters)
 {
-	char yaml[512];
-	uint16_t port;
-
 	hbi_house_init();
 	hbf_register(&hb_filter_hbone_server);
 	hbf_register(&hb_filter_tcp_proxy);
-	w.origin = hbi_listen(&port);
-	(void)snprintf(yaml, sizeof yaml,
-		"name: origin\n"
-		"load_assignment:\n"
-		"  cluster_name: origin\n"
-		"  endpoints:\n"
-		"  - lb_endpoints:\n"
-		"    - endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %u}}}\n",
-		port);
-	hbi_cluster(yaml);
+	w.origin = hbi_origin();
 	w.chain = hbf_filters(filters);
 }
 
@@ -111,7 +98,7 @@ house_fini(void)
 	HBI_UNTIL(hb_conn_count(hbt_worker()) == 0);
 	hb_chain_free(&w.chain);
 	(void)close(w.origin);
-	hbi_cluster_remove("origin");
+	hbi_remove(HBI_CLUSTER, "origin");
 	hbi_house_fini();
 }
 

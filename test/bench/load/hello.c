@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The ClientHello that a TLS client in the mesh would send, as one record. */
+/* As a TLS client in the mesh would send it. */
+#include "test/bench/load/hello.h"
+
 #include <openssl/ssl.h>
-#include "test/bench/load/load.h"
+#include "core/base/base.h"
 
 int
 load_hello(const char *sni, struct hb_text *ret, struct hb_err *reterr)

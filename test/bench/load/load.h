@@ -14,6 +14,7 @@
 #include "core/facts/facts.h"
 #include "core/http/h2.h"
 #include "core/transport/tls.h"
+#include "test/bench/load/hello.h"
 #include "test/bench/load/hist.h"
 #include "test/bench/load/usage.h"
 
@@ -154,8 +155,5 @@ void load_lane_next(struct load_lane *);
 void load_blind_begin(struct load_conn *);
 /* Its streams are over: ends the connection, at once or, from the inside out, in two calls. */
 void load_blind_end(struct load_conn *);
-
-/* hello.c */
-int load_hello(const char *sni, struct hb_text *ret, struct hb_err *reterr);
 
 #endif
