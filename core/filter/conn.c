@@ -485,17 +485,6 @@ conn_on_sent(void *sink, struct hb_transport *t, size_t n)
 		hb_transport_emit_sent(&c->facade, n);
 }
 
-/* Filters that look at the bytes may keep or change them: nobody knows. */
-static size_t
-conn_room(void *sink, struct hb_transport *t)
-{
-	struct hb_conn *c = sink;
-
-	if (!(c->flags & HB_CF_FACADE) || !hb_conn__detached(c, HB_DIR_READ))
-		return (SIZE_MAX);
-	return (hb_transport_wanted(&c->facade));
-}
-
 /* What resets the downstream is a downstream reset in logs and counters. */
 static enum hb_close_reason
 as_downstream(enum hb_close_reason r)
@@ -532,7 +521,6 @@ const struct hb_transport_events hb_conn__events = {
 	.on_watermark = conn_on_watermark,
 	.on_closed = conn_on_closed,
 	.on_sent = conn_on_sent,
-	.room = conn_room,
 };
 
 /* ------------------------------------------------------------------ start */

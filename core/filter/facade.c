@@ -108,16 +108,6 @@ facade_pending(const struct hb_transport *t)
 	return (n);
 }
 
-static size_t
-facade_room(struct hb_transport *t)
-{
-	struct hb_conn *c = conn_behind(t);
-
-	if (c == NULL || c->t == NULL || !hb_conn__detached(c, HB_DIR_WRITE))
-		return (SIZE_MAX);
-	return (hb_transport_room(c->t));
-}
-
 static const struct hb_tls_info *
 facade_tls_info(struct hb_transport *t)
 {
@@ -167,7 +157,6 @@ static const struct hb_transport_ops facade_ops = {
 	.abort = facade_abort,
 	.accept = facade_accept,
 	.pending = facade_pending,
-	.room = facade_room,
 	.tls_info = facade_tls_info,
 	.raw = facade_raw,
 	.inner = facade_inner,

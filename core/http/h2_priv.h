@@ -77,7 +77,6 @@ struct hb_h2 {
 	bool receiving;  /* nghttp2 or a delivery is on the stack: sending waits          */
 	bool sending;
 	bool blocked;    /* the lower transport is above its watermark                    */
-	bool opened;     /* the session's window, or all: writers have to be told         */
 	bool begun;      /* what comes before the second frame was sent                   */
 	bool goaway_got, goaway_told;
 	bool lower_ended;

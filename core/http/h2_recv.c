@@ -98,18 +98,6 @@ headers_complete(struct hb_h2 *h2, struct h2_stream *s)
 	}
 }
 
-/* Of a stream, or (0) of all: writers that stood before it go on once the batch is over. */
-static void
-window_opened(struct hb_h2 *h2, int32_t id)
-{
-	struct h2_stream *s;
-
-	if (id == 0)
-		h2->opened = true;
-	else if ((s = nghttp2_session_get_stream_user_data(h2->ng, id)) != NULL && s->writer != 0)
-		hb_h2__mark(s);
-}
-
 static int
 on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 {
@@ -126,10 +114,6 @@ on_frame(nghttp2_session *ng, const nghttp2_frame *frame, void *user_data)
 	case NGHTTP2_HEADERS:
 	case NGHTTP2_DATA:
 		break;
-	case NGHTTP2_SETTINGS:
-	case NGHTTP2_WINDOW_UPDATE:
-		window_opened(h2, frame->hd.stream_id);
-		return (0);
 	default:
 		return (0);
 	}

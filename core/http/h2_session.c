@@ -291,10 +291,6 @@ lower_on_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
 	h2->lower_ended = h2->lower_ended || end;
 	hb_h2__receive(h2, buf);
 	settle(h2);
-	if (h2->opened && !h2->dead) {
-		h2->opened = false;
-		hb_h2__writers_go(h2);
-	}
 }
 
 static void

@@ -158,25 +158,11 @@ sink_there(const struct h2_stream *s)
 	return (!s->base.dead && s->base.close_due == HB_CLOSE_NONE);
 }
 
-/* What the peer lets us send on this stream, beyond what waits already. */
-static size_t
-window(const struct h2_stream *s)
-{
-	int32_t stream = nghttp2_session_get_stream_remote_window_size(s->h2->ng, s->id);
-	int32_t session = nghttp2_session_get_remote_window_size(s->h2->ng);
-	size_t both = (size_t)HB_MAX(HB_MIN(stream, session), 0), tx = hb_h2__tx_len(s);
-
-	return (both - HB_MIN(both, tx));
-}
-
-/*
- * A full session is full for those who write much, and so is a window: what they would read
- * meanwhile had to be copied.
- */
+/* A full session is full for those who write much. */
 void
 hb_h2__stream_level(struct h2_stream *s)
 {
-	bool full = s->writer != 0 && (s->h2->blocked || window(s) == 0);
+	bool full = s->writer != 0 && s->h2->blocked;
 
 	hb_transport_level(&s->base, full ? SIZE_MAX : hb_h2__tx_len(s));
 }
@@ -571,20 +557,6 @@ stream_pending(const struct hb_transport *t)
 	return (hb_h2__tx_len(stream_of(t)));
 }
 
-static size_t
-stream_room(struct hb_transport *t)
-{
-	const struct h2_stream *s = stream_of(t);
-	size_t n;
-
-	if (s->h2 == NULL || s->h2->lower == NULL || s->over || s->tx_gone)
-		return (SIZE_MAX);
-	if (s->h2->blocked)
-		return (0);
-	n = window(s);
-	return (HB_MIN(n, hb_transport_room(s->h2->lower)));
-}
-
 static struct hb_transport *
 stream_inner(struct hb_transport *t)
 {
@@ -628,7 +600,6 @@ static const struct hb_transport_ops stream_ops = {
 	.accept = stream_accept,
 	.reject = stream_reject,
 	.pending = stream_pending,
-	.room = stream_room,
 	.inner = stream_inner,
 	.closed = stream_closed,
 	.run = stream_run,

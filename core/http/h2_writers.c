@@ -69,20 +69,15 @@ hb_h2__writers_stop(struct hb_h2 *h2)
 {
 	for (uint32_t i = h2->writers == NULL ? 0 : h2->writers->n; i-- > 0;) {
 		struct h2_writers *w = h2->writers;
-		struct h2_stream *s;
 
 		if (w == NULL)
 			return;
 		if (i >= w->n)
 			continue;
-		s = w->v[i].stream;
-		if (++w->v[i].age <= AGE_MAX) {
-			hb_h2__stream_level(s);
-		} else {
-			/* It may stand before its window: nobody would tell it when that opens. */
-			hb_h2__writer_gone(s);
-			hb_h2__mark(s);
-		}
+		if (++w->v[i].age > AGE_MAX)
+			hb_h2__writer_gone(w->v[i].stream);
+		else
+			hb_h2__stream_level(w->v[i].stream);
 	}
 }
 

@@ -5,8 +5,6 @@
 #define READ_MIN ((size_t)256 * 1024)
 /* As DATA frames in TLS records it fits into one scratch buffer, too. */
 #define READ_MAX ((size_t)1024 * 1024)
-/* However full the sink is: many small reads and writes cost more than copying some bytes. */
-#define READ_LEAST ((size_t)64 * 1024)
 
 static struct hb_fdt *
 fdt_of(struct hb_transport *t)
@@ -250,15 +248,13 @@ read_end(struct hb_fdt *f)
  * buffered bytes is small reads less at once.
  */
 static size_t
-read_size(struct hb_fdt *f)
+read_size(const struct hb_fdt *f)
 {
-	size_t high = f->base.out.high, n;
+	size_t high = f->base.out.high;
 
 	if (f->read_max != 0)
 		return (f->read_max);
-	n = high == 0 ? READ_MAX : HB_MIN(HB_MAX(high, READ_MIN), READ_MAX);
-	/* What the sink cannot pass on would have to be copied: the kernel keeps it. */
-	return (f->bulk ? HB_MIN(n, HB_MAX(hb_transport_wanted(&f->base), READ_LEAST)) : n);
+	return (high == 0 ? READ_MAX : HB_MIN(HB_MAX(high, READ_MIN), READ_MAX));
 }
 
 /* One read; false when there is nothing to read now. */
@@ -271,8 +267,7 @@ read_once(struct hb_fdt *f, uint8_t *scratch)
 	ssize_t n = hb_fdt__ops(f)->read(f, scratch, want);
 
 	if (n > 0) {
-		f->bulk = (size_t)n == want;
-		if (!f->bulk && hb_fdt__ops(f)->socket && !f->ending && !f->hup)
+		if ((size_t)n < want && hb_fdt__ops(f)->socket && !f->ending && !f->hup)
 			hb_fdt__again(f, HB_DIR_READ);
 		hb_buf_borrow(&buf, &slice, scratch, (size_t)n);
 		hb_transport_emit_data(&f->base, &buf, false);

@@ -85,7 +85,6 @@ struct hb_fdt {
 	bool plain : 1, v6 : 1, defers : 1; /* tcp.c: see tcp_spare_priv.h        */
 	bool released : 1;
 	bool lingers : 1;        /* finish was called                             */
-	bool bulk : 1;           /* the last read got as much as it asked for     */
 };
 
 static inline const struct hb_fdt_ops *

@@ -338,22 +338,11 @@ on_sent(void *sink, struct hb_transport *t, size_t n)
 		hb_run_soon(p->idle.worker, &p->run);
 }
 
-static size_t
-room(void *sink, struct hb_transport *t)
-{
-	struct hb_pump *p;
-
-	HB_CAST(p, sink, HB_PUMP_MAGIC);
-	t = p->t[hb_pump_other(side_of(p, t))];
-	return (t == NULL ? SIZE_MAX : hb_transport_room(t));
-}
-
 static const struct hb_transport_events pump_events = {
 	.on_data = on_data,
 	.on_watermark = on_watermark,
 	.on_closed = on_closed,
 	.on_sent = on_sent,
-	.room = room,
 };
 
 static void

@@ -65,15 +65,6 @@ tls_pending(const struct hb_transport *base)
 	return (early_len(t) + (t->lower == NULL ? 0 : hb_transport_pending(t->lower)));
 }
 
-/* Records are a little longer than what they carry: that little is not worth a division. */
-static size_t
-tls_room(struct hb_transport *base)
-{
-	struct hb_tls *t = tls_of(base);
-
-	return (t->lower == NULL || !t->secured ? SIZE_MAX : hb_transport_room(t->lower));
-}
-
 /* ------------------------------------------------------------------ writing */
 
 /* Hands down the records that were written, enc before out. */
@@ -864,7 +855,6 @@ static const struct hb_transport_ops tls_ops = {
 	.abort = tls_abort,
 	.reject = tls_reject,
 	.pending = tls_pending,
-	.room = tls_room,
 	.tls_info = tls_tls_info,
 	.inner = tls_inner,
 	.closed = tls_closed,

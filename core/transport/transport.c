@@ -457,15 +457,6 @@ hb_transport_pending(const struct hb_transport *t)
 	return (t->dead ? 0 : t->ops->pending(t));
 }
 
-size_t
-hb_transport_room(struct hb_transport *t)
-{
-	HB_CHECK(t, HB_TRANSPORT_MAGIC);
-	if (t->dead || t->close_due != HB_CLOSE_NONE || t->ops->room == NULL)
-		return (SIZE_MAX);
-	return (t->ops->room(t));
-}
-
 const struct hb_tls_info *
 hb_transport_tls_info(struct hb_transport *t)
 {
@@ -638,13 +629,6 @@ hb_transport_can_read(const struct hb_transport *t)
 {
 	HB_CHECK(t, HB_TRANSPORT_MAGIC);
 	return (reading(t) && can_tell(t) && !has_unread(t) && t->close_due == HB_CLOSE_NONE);
-}
-
-size_t
-hb_transport_wanted(struct hb_transport *t)
-{
-	HB_CHECK(t, HB_TRANSPORT_MAGIC);
-	return (t->ev == NULL || t->ev->room == NULL ? SIZE_MAX : t->ev->room(t->sink, t));
 }
 
 void

@@ -39,8 +39,7 @@
  *
  * Back-pressure. write always takes all bytes (borrowed ones are sent, encrypted, framed or copied
  * before it returns). What could not be sent is queued; at `high` queued bytes on_watermark(true)
- * comes, at half of it on_watermark(false). A transport that knows that nothing more can go now (a
- * stream without a window) may say so earlier, to one that writes in bulk. The sink answers by hb_transport_read_disable on the
+ * comes, at half of it on_watermark(false). The sink answers by hb_transport_read_disable on the
  * source; that is a counter, because several parties may pause one source.
  *
  * Re-entrancy: a transport that is inside an event (busy) queues writes and flushes them when the
@@ -83,11 +82,6 @@ struct hb_transport_events {
 	/* Queued bytes were taken by the peer (n > 0) since the last call; NULL = not interested.
 	 * For idle timers of long writes. */
 	void (*on_sent)(void *sink, struct hb_transport *, size_t n);
-	/*
-	 * Only asked, before a read in bulk: so many bytes the sink takes now without having to queue
-	 * any (0: it is full), by the best of its knowledge. NULL, SIZE_MAX = any number.
-	 */
-	size_t (*room)(void *sink, struct hb_transport *);
 };
 
 /* What a transport implements; NULL slots marked (opt) have the default named there. */
@@ -101,8 +95,6 @@ struct hb_transport_ops {
 	void (*accept)(struct hb_transport *);                       /* (opt) no-op      */
 	void (*reject)(struct hb_transport *, enum hb_close_reason); /* (opt) abort      */
 	size_t (*pending)(const struct hb_transport *); /* bytes queued for the peer, all layers */
-	/* (opt) SIZE_MAX. So many bytes a write takes now and queues none of them, in no layer. */
-	size_t (*room)(struct hb_transport *);
 	const struct hb_tls_info *(*tls_info)(struct hb_transport *); /* (opt) NULL      */
 	/*
 	 * (opt NULL) The TCP transport whose socket carries the bytes of this direction
@@ -194,8 +186,6 @@ void hb_transport_accept(struct hb_transport *);
 /* Server side of a stream: answer the status that fits the reason, then end. Nulls *t. */
 void hb_transport_reject(struct hb_transport **t, enum hb_close_reason);
 size_t hb_transport_pending(const struct hb_transport *);
-/* So many bytes a write takes now without having to queue any; SIZE_MAX = any number, or unknown. */
-size_t hb_transport_room(struct hb_transport *);
 const struct hb_tls_info *hb_transport_tls_info(struct hb_transport *);
 struct hb_transport *hb_transport_raw(struct hb_transport *, enum hb_dir);
 /* Bytes queued before on_watermark(high); 0 = never. */
@@ -234,8 +224,6 @@ void hb_transport_emit_sent(struct hb_transport *, size_t n);
 /* Tells the level of the queue; emits the watermark event when it crosses. */
 void hb_transport_level(struct hb_transport *, size_t queued);
 bool hb_transport_can_read(const struct hb_transport *);
-/* What the sink takes now without having to queue any: its `room`. */
-size_t hb_transport_wanted(struct hb_transport *);
 /* What was unread, or waits because reading was disabled: an end behind it? Drop it; take it. */
 bool hb_transport_unread_end(const struct hb_transport *);
 void hb_transport_unread_drop(struct hb_transport *);

@@ -5,9 +5,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include "core/transport/pump.h"
 #include "test/core/http/h2_rig.h"
 
 #define MIB (1024u * 1024u)
@@ -268,102 +265,6 @@ test_h2__blocked_below(void **state)
 	hb_free(p);
 }
 
-/* A full window holds its writer at once, before bytes have to be queued and copied. */
-static void
-test_h2__full_window_stops_its_writer(void **state)
-{
-	uint8_t *p = hbt_pattern(MIB, 9);
-
-	(void)state;
-	w.paused = true;
-	w.server_opt.stream_window = w.server_opt.stream_window_max = 256 * 1024;
-	rig_start(&w, HBT_OVER_TLS, 0);
-	rig_open(&w);
-	rig_connect(&w, 0);
-	hbt_turns(10);
-	hbt_write_borrowed(&w.a[0], p, 200 * 1024, false);
-	assert_int_equal(w.a[0].highs, 0);
-	assert_int_equal(hb_transport_room(w.a[0].t), 56 * 1024);
-	hbt_write_borrowed(&w.a[0], p, 56 * 1024, false);
-	assert_int_equal(w.a[0].highs, 1);
-	assert_int_equal(hb_transport_room(w.a[0].t), 0);
-	assert_int_equal(hb_transport_pending(w.a[0].t), 0);
-	hbt_turns(10);
-	assert_int_equal(w.a[0].lows, 0);
-	hb_transport_read_disable(w.b[0].t, -1);
-	HBT_UNTIL(w.a[0].lows == 1);
-	assert_true(hb_transport_room(w.a[0].t) >= 128 * 1024);
-	hb_free(p);
-}
-
-/* The same by the session's window, which no frame of the stream opens again. */
-static void
-test_h2__full_session_stops_its_writer(void **state)
-{
-	uint8_t *p = hbt_pattern(MIB, 9);
-
-	(void)state;
-	w.server_opt.stream_window = w.server_opt.stream_window_max = 256 * 1024;
-	w.server_opt.session_window = 256 * 1024;
-	rig_start(&w, HBT_OVER_TLS, 0);
-	rig_open(&w);
-	rig_open(&w);
-	rig_connect(&w, 1);
-	hbt_turns(10);
-	hbt_write_borrowed(&w.a[0], p, 200 * 1024, false);
-	hbt_write_borrowed(&w.a[1], p, 56 * 1024, false);
-	assert_int_equal(hb_transport_room(w.a[1].t), 0);
-	assert_int_equal(w.a[1].highs, 1);
-	HBT_UNTIL(w.a[1].lows == 1);
-	hb_free(p);
-}
-
-static void
-never(struct hb_pump *p, enum hb_pump_side by, enum hb_close_reason reason)
-{
-	(void)p;
-	(void)by;
-	(void)reason;
-}
-
-/* What windows hold back stays in the source's socket. */
-static void
-test_h2__windows_cost_no_copies(void **state)
-{
-	const struct hb_pump_options opt = { 0 };
-	const struct hb_pump_ops ops = { .on_done = never };
-	struct hb_pump pump = { 0 };
-	struct hbt_sink source = { 0 };
-	uint8_t *p = hbt_pattern(MIB, 9);
-	size_t put = 0, all = 16 * MIB;
-	uint64_t before;
-	ssize_t n;
-	int fd;
-
-	(void)state;
-	w.server_opt.stream_window = w.server_opt.stream_window_max = 512 * 1024;
-	rig_start(&w, HBT_OVER_TLS, 0);
-	rig_open(&w);
-	rig_connect(&w, 0);
-	hb_transport_read_disable(w.a[0].t, 1);
-	hbt_attach_paused(&source, hbt_tcp_and_fd(&fd, false, NULL));
-	HBT_UNTIL(source.secured == 1);
-	hb_pump_start(&pump, source.t, w.a[0].t, &ops, &opt);
-	source.t = w.a[0].t = NULL;
-	before = hb_buf_copied();
-	while (w.b[0].got.len < all) {
-		n = put < all ? send(fd, p, HB_MIN(all - put, (size_t)MIB), MSG_NOSIGNAL) : 0;
-		put += n > 0 ? (size_t)n : 0;
-		hbt_turns(1);
-	}
-	/* The first full read does not know yet that it is one. */
-	assert_in_range(hb_buf_copied() - before, 0, 2 * MIB);
-	hb_pump_abort(&pump, HB_CLOSE_LOCAL_CLOSE);
-	hbt_sink_fini(&source);
-	(void)close(fd);
-	hb_free(p);
-}
-
 static void
 test_h2__copies_nothing(void **state)
 {
@@ -404,9 +305,6 @@ main(void)
 		T(test_h2__abort_while_stalled),
 		T(test_h2__watermarks),
 		T(test_h2__blocked_below),
-		T(test_h2__full_window_stops_its_writer),
-		T(test_h2__full_session_stops_its_writer),
-		T(test_h2__windows_cost_no_copies),
 		T(test_h2__copies_nothing),
 	};
 

@@ -381,74 +381,6 @@ test_tcp__unblocked_relay_copies_nothing(void **state)
 	hb_free(back);
 }
 
-struct chooser {
-	size_t room, got[8];
-	unsigned n;
-};
-
-static size_t
-chooser_room(void *sink, struct hb_transport *t)
-{
-	(void)t;
-	return (((struct chooser *)sink)->room);
-}
-
-static void
-chooser_data(void *sink, struct hb_transport *t, struct hb_buf *buf, bool end)
-{
-	struct chooser *c = sink;
-
-	(void)end;
-	assert_true(c->n < HB_ARRAY_LEN(c->got));
-	c->got[c->n++] = buf->len;
-	hb_buf_fini(buf);
-	if (c->n == 3)
-		c->room = 10;
-	if (c->n == 5)
-		hb_transport_read_disable(t, 1);
-}
-
-static void
-chooser_closed(void *sink, struct hb_transport *t, enum hb_close_reason reason)
-{
-	(void)sink;
-	(void)t;
-	(void)reason;
-}
-
-/* In bulk, what the sink cannot pass on stays in the kernel. */
-static void
-test_tcp__reads_what_the_sink_takes(void **state)
-{
-	static const struct hb_transport_events events = {
-		.on_data = chooser_data,
-		.on_closed = chooser_closed,
-		.room = chooser_room,
-	};
-	struct chooser c = { .room = 100000 };
-	int fd, big = 8 * 1024 * 1024;
-	struct hb_transport *t = hbt_tcp_and_fd(&fd, false, NULL);
-	size_t n = 2u << 20;
-	uint8_t *bytes = hbt_pattern(n, 5);
-
-	(void)state;
-	(void)setsockopt(hb_tcp_fd(t), SOL_SOCKET, SO_RCVBUF, &big, sizeof big);
-	(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &big, sizeof big);
-	hb_transport_attach(t, &events, &c);
-	hbt_fd_write(fd, bytes, n);
-	hbt_turns(3);
-	hb_transport_read_disable(t, -1);
-	HBT_UNTIL(c.n == 5);
-	assert_int_equal(c.got[0], 1u << 20); /* only now it is known to be bulk */
-	assert_int_equal(c.got[1], 100000);
-	assert_int_equal(c.got[2], 100000);
-	assert_int_equal(c.got[3], 64 * 1024); /* however little it takes */
-	assert_int_equal(c.got[4], 64 * 1024);
-	hb_transport_abort(&t, HB_CLOSE_LOCAL_CLOSE);
-	(void)close(fd);
-	hb_free(bytes);
-}
-
 /* One loud connection does not hold up the others: at most four reads a turn. */
 static void
 test_tcp__reads_are_bounded_a_turn(void **state)
@@ -891,7 +823,6 @@ main(void)
 		BOTH(test_tcp__nothing_lingers_at_the_end),
 		BOTH(test_tcp__a_dripping_peer_is_bounded),
 		BOTH(test_tcp__unblocked_relay_copies_nothing),
-		BOTH(test_tcp__reads_what_the_sink_takes),
 		BOTH(test_tcp__reads_are_bounded_a_turn),
 		BOTH(test_tcp__reading_waits_for_scratch),
 		BOTH(test_tcp__writes_before_connected_wait),
