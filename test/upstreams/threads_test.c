@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/config/resource.h"
+#include "core/transport/transport.h"
 #include "envoy/config/cluster/v3/cluster.pb-c.h"
 #include "upstreams/dial.h"
 #include "upstreams/orig_dst.h"
@@ -160,6 +161,7 @@ test_dials_while_everything_changes(void **state)
 	hb_cfg_types_init();
 	listen_all();
 	assert_int_equal(hb_workers_init(WORKERS, NULL), 0);
+	hb_workers_at_end(hb_transport_worker_fini);
 	assert_int_equal(hb_upstreams_init(&o, NULL), 0);
 	kind = hb_resource_kind_find(HB_STR("envoy.config.cluster.v3.Cluster"));
 	change();
