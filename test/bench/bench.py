@@ -244,7 +244,7 @@ def main():
         print(report.table([report.judge(r, {}, {}) for r in options.chosen[0]], report.CLAIM))
         return 0
     # The proxies are stopped and the folder goes whatever ends the suite.
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    for number in peers.ENDS:
         signal.signal(number, lambda n, _: sys.exit(128 + n))
     try:
         with alone(options.out):
@@ -267,6 +267,7 @@ def measured(options):
     try:
         suite = run(peers.Stage(folder, options.load, {cores[-1]}), options)
     finally:
+        peers.Process.stop_all()
         shutil.rmtree(folder, ignore_errors=True)
     return finish(options, suite, about(options, suite, began), began)
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -14,6 +15,7 @@ from ca import Authority
 CONFIGS = pathlib.Path(__file__).resolve().parent / "configs"
 SERVER_ID = "spiffe://cluster.local/ns/default/sa/server"
 DEADLINE = 20            # seconds, for what should take less than one
+ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)    # of the suite
 
 _RENO = 'socket_options: [{level: 6, name: 13, buf_value: "cmVubw==", state: STATE_PREBIND}]'    # TCP_CONGESTION = reno
 # What the tunnels carry is TLS and HTTP/2 again, and what these tunnels carry goes to the origin.
@@ -178,14 +180,22 @@ def pin(pid, cores):
 class Process:
     """A program on `cores`. Its output goes to a file; `started` is the time just before its exec (monotonic ns)."""
 
+    alive = []      # all of them, until they are stopped
+
     def __init__(self, argv, log, cores, stdin=subprocess.DEVNULL, stdout=None, env=None):
         self.log = pathlib.Path(log)
         own = os.sched_getaffinity(0)
         with open(self.log, "wb") as out:
             os.sched_setaffinity(0, cores)
             self.started = time.monotonic_ns()
-            self.process = subprocess.Popen(argv, stdin=stdin, stdout=stdout or out, stderr=out,
-                                            env={**os.environ, **(env or {})})
+            # What ends the suite waits until it is known which process is there to be stopped.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDS)
+            try:
+                self.process = subprocess.Popen(argv, stdin=stdin, stdout=stdout or out, stderr=out,
+                                                env={**os.environ, **(env or {})})
+                Process.alive.append(self)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.sched_setaffinity(0, own)
         self.pid = self.process.pid
 
@@ -218,6 +228,13 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if self in Process.alive:
+            Process.alive.remove(self)
+
+    @classmethod
+    def stop_all(cls):
+        for process in list(cls.alive):
+            process.stop()
 
 
 class Stage:
@@ -233,7 +250,7 @@ class Stage:
         self.origin = Process([load, "serve", "--listen", f"127.0.0.1:{self.origin_port}"], self.folder / "origin.log", cores)
         try:
             self.origin.wait_for(("127.0.0.1", self.origin_port))
-        except BenchError:
+        except BaseException:       # the end of the suite, too
             self.origin.stop()
             raise
 
