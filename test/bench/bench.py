@@ -277,11 +277,8 @@ def run(stage, options):
     seconds = sum(suite.runs_of(t) * (suite.seconds(t) + OVERHEAD_SECONDS) for t in suite.tests)
     say(f"{len(suite.rows)} rows, {suite.planned} runs in {options.rounds} rounds, about "
         f"{seconds // 60:.0f} min {seconds % 60:.0f} s; * marks a noisy run".replace(" 0 min", ""))
-    try:
-        for number in range(options.rounds):
-            suite.round(number)
-    finally:
-        stage.close()
+    for number in range(options.rounds):
+        suite.round(number)
     return suite
 
 

@@ -248,11 +248,7 @@ class Stage:
         self.authority = Authority(self.certs, SERVER_ID) if available("ztunnel") else None
         self.origin_port = self.next_port()
         self.origin = Process([load, "serve", "--listen", f"127.0.0.1:{self.origin_port}"], self.folder / "origin.log", cores)
-        try:
-            self.origin.wait_for(("127.0.0.1", self.origin_port))
-        except BaseException:       # the end of the suite, too
-            self.origin.stop()
-            raise
+        self.origin.wait_for(("127.0.0.1", self.origin_port))
 
     def next_port(self):
         self.port = self.port + 1 if self.port < 9000 else 2001
@@ -297,7 +293,3 @@ class Stage:
         for process, _ in self.running.values():
             process.stop()
         self.running.clear()
-
-    def close(self):
-        self.stop_all()
-        self.origin.stop()
